@@ -1,0 +1,79 @@
+"""The Lambda functions: each translates its event, calls the service, and translates the answer."""
+
+import functools
+import os
+from typing import Any
+
+from chalice import Chalice, Response
+from chalice.app import DynamoDBEvent, WebsocketEvent
+
+from chalicelib.messages_table import UnreadableRecord, entry_of
+from chalicelib.messenger import Refused
+from chalicelib.ports import Endpoint
+from chalicelib.settings import Settings
+from chalicelib.telemetry import note
+from chalicelib.wiring import Service, wire
+
+local_aws = None
+if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
+    from localdev import LocalAws
+
+    local_aws = LocalAws.if_asked_for()
+
+app = Chalice(app_name="serverless-websockets")
+app.experimental_feature_flags.update(["WEBSOCKETS"])  # Chalice asks for this word of consent.
+settings = Settings.from_environment(os.environ)
+
+
+@functools.cache
+def service() -> Service:
+    """Made at first use, because `chalice deploy` and `package` load this module without a region."""
+    return wire(settings)
+
+
+@app.on_ws_connect()
+def websocket_connect(event: WebsocketEvent) -> Response | None:
+    query = event.to_dict().get("queryStringParameters") or {}
+    try:
+        service().messenger.connect(event.connection_id, endpoint_of(event), query)
+    except Refused as refused:
+        return Response(body=refused.detail, status_code=refused.status)
+    return None
+
+
+@app.on_ws_message()
+def websocket_message(event: WebsocketEvent) -> None:
+    body = event.to_dict().get("body") or ""
+    service().messenger.receive(event.connection_id, endpoint_of(event), body)
+
+
+@app.on_ws_disconnect()
+def websocket_disconnect(event: WebsocketEvent) -> None:
+    service().messenger.disconnect(event.connection_id)
+
+
+@app.on_dynamodb_record(
+    stream_arn=settings.messages_stream_arn, batch_size=100, starting_position="TRIM_HORIZON"
+)
+def push_messages(event: DynamoDBEvent) -> None:
+    """Reads the records itself: Chalice's own iteration fails whole batches on one unusual record."""
+    entries = []
+    for record in event.to_dict()["Records"]:
+        try:
+            entry = entry_of(record)
+        except UnreadableRecord as unreadable:
+            note("unreadable", reason=str(unreadable))
+            continue
+        if entry is not None:
+            entries.append(entry)
+    service().push.batch(entries)
+
+
+def endpoint_of(event: WebsocketEvent) -> Endpoint:
+    """The API by its id: over a custom domain the event's domain name cannot be posted to."""
+    context: dict[str, Any] = event.to_dict()["requestContext"]
+    return Endpoint(context["apiId"], context["stage"])
+
+
+if local_aws is not None:
+    local_aws.serve(app)

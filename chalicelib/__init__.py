@@ -1,0 +1,1 @@
+"""The service: everything that runs on Lambda besides app.py."""

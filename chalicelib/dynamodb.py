@@ -1,0 +1,43 @@
+"""DynamoDB as both tables use it: one client, its time-outs, and its errors as Unavailable."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.ports import Unavailable
+
+Item = dict[str, dict[str, Any]]
+"""An item in DynamoDB's own notation: each value with its type."""
+
+CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=3,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    max_pool_connections=32,
+)
+"""Three attempts of at most four seconds, in seconds, stay within API Gateway's 29 for a frame."""
+
+
+def make_client() -> Any:
+    return boto3.client("dynamodb", config=CONFIG)
+
+
+@contextmanager
+def unavailable_on_failure() -> Iterator[None]:
+    """Every failure but a failed condition, which is an answer, becomes Unavailable."""
+    try:
+        yield
+    except ClientError as failure:
+        if failure.response["Error"]["Code"] == "ConditionalCheckFailedException":
+            raise
+        raise Unavailable(failure.response["Error"]["Code"]) from failure
+    except BotoCoreError as failure:
+        raise Unavailable(type(failure).__name__) from failure
+
+
+def condition_failed(failure: ClientError) -> bool:
+    return bool(failure.response["Error"]["Code"] == "ConditionalCheckFailedException")

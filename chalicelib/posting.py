@@ -1,0 +1,77 @@
+"""Posting to connections through Chalice's websocket API. The management API's vocabulary lives here."""
+
+import os
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from chalice.app import WebsocketAPI, WebsocketDisconnectedError
+
+from chalicelib.ports import Delivery, Endpoint
+
+POSTS_AT_ONCE = 32
+"""As many posts as run side by side; each has a connection of its own in the client's pool."""
+
+CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=2,
+    retries={"total_max_attempts": 1},
+    max_pool_connections=POSTS_AT_ONCE,
+)
+"""Seconds: boto3 alone would wait sixty, and try three times, for one recipient that hangs."""
+
+
+class ManagementSession:
+    """The session that Chalice makes its management client from.
+
+    Chalice names the endpoint of AWS explicitly, and by that would overrule the variable that
+    redirects this service everywhere else. Here the variable wins.
+    """
+
+    region_name = None
+
+    def client(self, service: str, endpoint_url: str) -> Any:
+        endpoint_url = os.environ.get("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", endpoint_url)
+        return boto3.client(service, endpoint_url=endpoint_url, config=CONFIG)
+
+
+class ManagementApi:
+    """The gateway on AWS: posts to a connection over the API that it came in by.
+
+    Chalice's websocket API keeps the first endpoint it is given, and one function may serve the
+    connections of several, so there is one for each.
+    """
+
+    def __init__(self) -> None:
+        self._session = ManagementSession()
+        self._apis: dict[Endpoint, WebsocketAPI] = {}
+
+    def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery:
+        websocket_api = self._api(endpoint)
+        try:
+            websocket_api.send(connection_id, frame)
+        except WebsocketDisconnectedError:
+            return Delivery.GONE
+        except ClientError as refusal:
+            # Not every 410 comes with the code by which boto3 knows that it means gone.
+            gone = refusal.response["ResponseMetadata"]["HTTPStatusCode"] == 410
+            return Delivery.GONE if gone else Delivery.FAILED
+        except BotoCoreError:
+            return Delivery.FAILED
+        return Delivery.DELIVERED
+
+    def close(self, endpoint: Endpoint, connection_id: str) -> None:
+        try:
+            self._api(endpoint).close(connection_id)
+        except (WebsocketDisconnectedError, ClientError, BotoCoreError):
+            return
+
+    def _api(self, endpoint: Endpoint) -> WebsocketAPI:
+        websocket_api = self._apis.get(endpoint)
+        if websocket_api is None:
+            websocket_api = WebsocketAPI()
+            websocket_api.session = self._session
+            websocket_api.configure_from_api_id(endpoint.api_id, endpoint.stage)
+            self._apis[endpoint] = websocket_api
+        return websocket_api

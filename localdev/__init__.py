@@ -1,0 +1,3 @@
+"""The local AWS: what `chalice local` runs the service on. None of it is shipped."""
+
+from localdev.local_aws import LocalAws as LocalAws

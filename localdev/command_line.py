@@ -1,0 +1,46 @@
+"""Knowing that the command is `chalice local`, and how it was called.
+
+Chalice sets AWS_CHALICE_CLI_MODE for every command and tells the app nothing more, so the arguments are
+read once more by Chalice's own definition of its command line.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+from chalice.cli import cli
+from chalice.cli.factory import CLIFactory
+
+
+@dataclass(frozen=True, slots=True)
+class ChaliceLocal:
+    """The options of `chalice local`."""
+
+    host: str
+    port: int
+    stage: str
+
+    @property
+    def api_stage(self) -> str:
+        """The API Gateway stage of the WebSocket API: the configured one, or the stage's own name."""
+        project = CLIFactory(project_dir=".").load_project_config()
+        configured: str = project.get("stages", {}).get(self.stage, {}).get("api_gateway_stage", "")
+        return configured or str(project.get("api_gateway_stage", self.stage))
+
+
+def parse(argv: Sequence[str]) -> ChaliceLocal | None:
+    """The options in a process's arguments, or None when they are not those of `chalice local`."""
+    try:
+        group = click.Context(cli, info_name="chalice")
+        _, arguments, _ = cli.make_parser(group).parse_args(list(argv[1:]))
+        if arguments[:1] != ["local"]:
+            return None
+        options = cli.commands["local"].make_context("local", arguments[1:], parent=group).params
+    except (click.ClickException, click.exceptions.Exit):
+        return None
+    return ChaliceLocal(options["host"], options["port"], options["stage"])
+
+
+def of_this_process() -> ChaliceLocal | None:
+    return parse(sys.argv)

@@ -1,0 +1,322 @@
+"""A WebSocket API as API Gateway has them: connections, routes to functions, `@connections`, and limits.
+
+It says no where AWS says no. docs/local-aws.md lists where it is known to differ.
+"""
+
+import asyncio
+import json
+import logging
+import time
+import traceback
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from weakref import WeakKeyDictionary
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as Handshake
+from websockets.http11 import Response
+
+from localdev import management
+from localdev.events import (
+    Event,
+    Origin,
+    connect_event,
+    disconnect_event,
+    failure_frame,
+    message_event,
+    new_id,
+    reason_phrase,
+)
+from localdev.functions import Function
+from localdev.limits import Limits
+from localdev.management import Answer
+from localdev.terminal import say, show
+
+FUNCTIONS_AT_ONCE = 128
+HANDSHAKE_SECONDS = 10
+
+_quiet = logging.getLogger("localdev.websockets")
+_quiet.setLevel(logging.CRITICAL)
+"""Clients that break off are everyday life, and the service's own steps say who came and went."""
+
+
+@dataclass(slots=True)
+class OpenConnection:
+    origin: Origin
+    socket: ServerConnection
+    last_active_at: float = field(default_factory=time.monotonic)
+
+
+class Gateway:
+    """Serves one stage of one API. All of it but `start` and `stop` runs on the event loop."""
+
+    def __init__(
+        self,
+        api_id: str,
+        stage: str,
+        routes: Mapping[str, Function],
+        limits: Limits,
+    ) -> None:
+        self._api_id = api_id
+        self._stage = stage
+        self._routes = routes
+        self._limits = limits
+        self._connections: dict[str, OpenConnection] = {}
+        self._accepted: WeakKeyDictionary[ServerConnection, Origin] = WeakKeyDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._management_transports: set[asyncio.Transport] = set()
+        self._functions = ThreadPoolExecutor(FUNCTIONS_AT_ONCE, thread_name_prefix="lambda")
+
+    async def start(self, host: str, port: int) -> int:
+        """Serve, and return the port. Raises OSError when it cannot be bound."""
+        limits = self._limits
+        self._server: Server = await serve(
+            self._converse,
+            host,
+            port,
+            process_response=self._answer_handshake,
+            create_connection=self._first_line,  # type: ignore[arg-type]  # a wrapper, as its documentation allows
+            compression=None,
+            ping_interval=None,
+            open_timeout=limits.integration_seconds + HANDSHAKE_SECONDS,
+            max_size=(limits.message_bytes, limits.frame_bytes),
+            write_limit=limits.client_buffer_bytes,
+            logger=_quiet,
+        )
+        self._host, self._port = host, int(self._server.sockets[0].getsockname()[1])
+        return self._port
+
+    async def stop(self) -> None:
+        for transport in list(self._management_transports):
+            transport.close()
+        self._server.close()
+        await self._server.wait_closed()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._functions.shutdown()
+
+    # Handshake
+
+    async def _answer_handshake(
+        self, socket: ServerConnection, request: Handshake, response: Response
+    ) -> Response | None:
+        """Let `$connect` decide about a handshake that is otherwise in order; None lets it through."""
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return None
+        if len(request.path) > self._limits.url_characters:
+            return _refusal(HTTPStatus.REQUEST_URI_TOO_LONG)
+        stage = urlsplit(request.path).path.strip("/")
+        if stage != self._stage:
+            show("refused", status=403, stage=f"/{stage}/", served=f"/{self._stage}/")
+            return _refusal(HTTPStatus.FORBIDDEN)
+        return await self._connect(socket, request, response)
+
+    async def _connect(
+        self, socket: ServerConnection, request: Handshake, response: Response
+    ) -> Response | None:
+        origin = self._origin(socket, request)
+        headers = [*request.headers.raw_items(), ("X-Forwarded-For", origin.source_ip)]
+        event = connect_event(origin, request.path, headers, _milliseconds())
+        try:
+            answer = await self._call("$connect", event)
+        except asyncio.TimeoutError:
+            return _refusal(HTTPStatus.GATEWAY_TIMEOUT)
+        except Exception as error:
+            _show_failure("$connect", error)
+            return _refusal(HTTPStatus.BAD_GATEWAY)
+        status = _status(answer)
+        if not 200 <= status <= 299:
+            return _refusal(status)
+        subprotocol = _header(answer, "Sec-WebSocket-Protocol")
+        if subprotocol is not None:  # The one header of the answer that reaches the client.
+            response.headers["Sec-WebSocket-Protocol"] = subprotocol
+        self._accepted[socket] = origin
+        return None
+
+    def _origin(self, socket: ServerConnection, request: Handshake) -> Origin:
+        return Origin(
+            self._api_id,
+            self._stage,
+            f"{self._host}:{self._port}",
+            new_id(),
+            _milliseconds(),
+            socket.remote_address[0],
+            request.headers.get("User-Agent"),
+        )
+
+    # Conversation
+
+    async def _converse(self, socket: ServerConnection) -> None:
+        origin = self._accepted.pop(socket)
+        connection = OpenConnection(origin, socket)
+        self._connections[origin.connection_id] = connection
+        try:
+            await self._read(connection)
+        except ConnectionClosed:
+            pass
+        finally:
+            self._connections.pop(origin.connection_id, None)
+            code = socket.close_code or 1006
+            event = disconnect_event(origin, code, socket.close_reason or "", _milliseconds())
+            self._start(self._disconnect(event))
+
+    async def _read(self, connection: OpenConnection) -> None:
+        socket = connection.socket
+        end_of_life = time.monotonic() + self._limits.lifetime_seconds
+        while True:
+            idle_at = connection.last_active_at + self._limits.idle_seconds
+            left = min(idle_at, end_of_life) - time.monotonic()
+            if left <= 0:
+                await socket.close(1001, "Going away")
+                return
+            try:
+                body = await asyncio.wait_for(socket.recv(), left)
+            except asyncio.TimeoutError:
+                continue
+            connection.last_active_at = time.monotonic()
+            if isinstance(body, bytes):
+                await socket.close(1003)
+                return
+            self._start(self._message(connection, body))
+
+    async def _message(self, connection: OpenConnection, body: str) -> None:
+        event = message_event(connection.origin, "$default", body, _milliseconds())
+        try:
+            await self._call("$default", event)
+        except asyncio.TimeoutError:
+            await self._tell_failure(connection, "Endpoint request timed out")
+        except Exception as error:
+            _show_failure("$default", error)
+            await self._tell_failure(connection, "Internal server error")
+
+    async def _disconnect(self, event: Event) -> None:
+        try:
+            await self._call("$disconnect", event)
+        except Exception as error:
+            _show_failure("$disconnect", error)
+
+    async def _tell_failure(self, connection: OpenConnection, message: str) -> None:
+        frame = failure_frame(message, connection.origin.connection_id)
+        try:
+            await connection.socket.send(json.dumps(frame))
+        except ConnectionClosed:
+            return
+
+    async def _call(self, route_key: str, event: Event) -> Any:
+        """Functions run side by side, as Lambdas do: also those for one connection's frames."""
+        running = asyncio.get_running_loop().run_in_executor(self._functions, self._routes[route_key], event)
+        return await asyncio.wait_for(running, self._limits.integration_seconds)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # @connections
+
+    async def _manage(self, request: management.Request) -> Answer:
+        if not request.signed:
+            return Answer(403, {"message": "Missing Authentication Token"})
+        stage, _, connection_id = unquote(request.path).strip("/").partition("/@connections/")
+        if stage != self._stage:
+            return Answer(403, {"message": "Forbidden"}, "ForbiddenException")
+        if not _is_connection_id(connection_id):
+            return Answer(400, {"message": f"Invalid connectionId: {connection_id}"}, "BadRequestException")
+        if len(request.body) > self._limits.message_bytes:
+            return Answer(413, {"message": "Payload too large"}, "PayloadTooLargeException")
+        connection = self._connections.get(connection_id)
+        if connection is None:
+            return Answer(410, error="GoneException")
+        if request.method == "POST":
+            return await self._post(connection, request.body)
+        if request.method == "GET":
+            return Answer(200, _description(connection))
+        if request.method == "DELETE":
+            self._connections.pop(connection_id)
+            self._start(connection.socket.close())
+            return Answer(204)
+        return Answer(403, {"message": "Missing Authentication Token"})
+
+    async def _post(self, connection: OpenConnection, data: bytes) -> Answer:
+        waiting = connection.socket.transport.get_write_buffer_size()
+        if waiting + len(data) > self._limits.client_buffer_bytes:
+            return Answer(429, {"message": "Too many requests"}, "LimitExceededException")
+        try:
+            await connection.socket.send(data, text=True)
+        except ConnectionClosed:
+            return Answer(410, error="GoneException")
+        connection.last_active_at = time.monotonic()
+        return Answer(200)
+
+    def _first_line(self, *args: Any, **kwargs: Any) -> asyncio.Protocol:
+        return management.FirstLine(
+            ServerConnection(*args, **kwargs),
+            partial(
+                management.Management,
+                self._manage,
+                self._limits.message_bytes,
+                self._management_transports,
+            ),
+            HANDSHAKE_SECONDS,
+        )
+
+
+def _description(connection: OpenConnection) -> dict[str, object]:
+    idle = time.monotonic() - connection.last_active_at
+    identity = {"sourceIp": connection.origin.source_ip}
+    if connection.origin.user_agent is not None:
+        identity["userAgent"] = connection.origin.user_agent
+    return {
+        "connectedAt": _iso(connection.origin.connected_at / 1000),
+        "lastActiveAt": _iso(time.time() - idle),
+        "identity": identity,
+    }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+
+
+def _is_connection_id(text: str) -> bool:
+    """Eleven bytes in base64: what else is asked for was never a connection."""
+    return len(text) == 16 and text.endswith("=") and text[:-1].replace("-", "").replace("_", "").isalnum()
+
+
+def _refusal(status: int) -> Response:
+    body = json.dumps({"message": reason_phrase(status)}).encode()
+    headers = Headers(
+        {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+        }
+    )
+    return Response(status, reason_phrase(status), headers, body)
+
+
+def _status(answer: Any) -> int:
+    """The status a function answered with; what is no answer at all is a bad gateway to the client."""
+    status = answer.get("statusCode") if isinstance(answer, dict) else None
+    return status if isinstance(status, int) and 100 <= status <= 599 else HTTPStatus.BAD_GATEWAY
+
+
+def _header(answer: Mapping[str, Any], name: str) -> str | None:
+    headers = answer.get("headers") or {}
+    return next((v for k, v in headers.items() if k.lower() == name.lower()), None)
+
+
+def _show_failure(route_key: str, error: Exception) -> None:
+    show("failed", route=route_key, error=type(error).__name__)
+    say("".join(traceback.format_exception(error)))
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,142 @@
+"""What starts with `chalice local`: DynamoDB and its tables, the stream mapping, and the WebSocket API."""
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import boto3
+from chalice import Chalice
+from chalice.app import DynamoDBEventConfig
+
+from localdev import command_line, dynamodb
+from localdev.command_line import ChaliceLocal
+from localdev.functions import function, websocket_routes
+from localdev.gateway import Gateway
+from localdev.limits import LimitError, Limits
+from localdev.reloading import end_with_parent, watch_only_sources
+from localdev.stream_mapping import POLL_SECONDS, StreamMapping
+from localdev.terminal import say, show_steps
+
+API_ID = "local"
+WEBSOCKET_PORT = 8001
+DYNAMODB_PORT = 8002
+SAFETY_POLL_SECONDS = 5.0
+"""The embedded DynamoDB says when it was written to; its stream is polled only to be on the safe side."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAws:
+    """Prepared before the app makes its clients, so that they reach this machine and nothing else."""
+
+    options: ChaliceLocal
+    limits: Limits
+    dynamodb: str
+    poll_seconds: float
+    written: threading.Event
+
+    @classmethod
+    def if_asked_for(cls) -> "LocalAws | None":
+        """None unless this process is `chalice local`: deploying, packaging and Lambda never start it."""
+        options = command_line.of_this_process()
+        return None if options is None else cls.prepare(options)
+
+    @classmethod
+    def prepare(cls, options: ChaliceLocal) -> "LocalAws":
+        watch_only_sources(Path.cwd())
+        end_with_parent()
+        show_steps()
+        _check_free(options.host, options.port)
+        for table in ("websockets", "messages"):
+            name = f"serverless-websockets-{options.stage}-{table}"
+            os.environ.setdefault(f"{table.upper()}_TABLE", name)
+        try:
+            limits = Limits.from_environment(os.environ)
+        except LimitError as wrong:
+            _end(str(wrong))
+        written = threading.Event()
+        named = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
+        if named:
+            dynamodb.use_named(named)
+            return cls(options, limits, named, POLL_SECONDS, written)
+        embedded = dynamodb.embed(on_write=written.set)
+        port = _bind("DYNAMODB_PORT", DYNAMODB_PORT, lambda p: embedded.serve(options.host, p))
+        url = f"http://{options.host}:{port} (embedded, in memory)"
+        return cls(options, limits, url, SAFETY_POLL_SECONDS, written)
+
+    def serve(self, app: Chalice) -> None:
+        """Start everything, and return; a port that is taken ends the process with one line."""
+        tables = {
+            "WebsocketsTable": os.environ["WEBSOCKETS_TABLE"],
+            "MessagesTable": os.environ["MESSAGES_TABLE"],
+        }
+        made = dynamodb.create_tables(boto3.client("dynamodb"), tables)
+        for source in app.event_sources:
+            if isinstance(source, DynamoDBEventConfig):
+                self._start_mapping(app, source, is_new="MessagesTable" in made)
+        url = self._start_gateway(app)
+        say(
+            f"\n  WebSocket API  {url}?playerId=1\n"
+            f"  DynamoDB       {self.dynamodb}\n"
+            f"  Tables         {', '.join(tables.values())}\n"
+        )
+
+    def _start_mapping(self, app: Chalice, source: DynamoDBEventConfig, is_new: bool) -> None:
+        """Of a table that was there before, only what is new is given: AWS too would not begin again."""
+        table = source.stream_arn.split(":table/")[1].split("/")[0]
+        StreamMapping(
+            boto3.client("dynamodbstreams"),
+            dynamodb.stream_arn(boto3.client("dynamodb"), table),
+            source.name,
+            function(app, source.name),
+            source.batch_size,
+            source.maximum_batching_window_in_seconds,
+            source.starting_position if is_new else "LATEST",
+            self.poll_seconds,
+            self.written,
+        ).start()
+
+    def _start_gateway(self, app: Chalice) -> str:
+        stage, host = self.options.api_stage, self.options.host
+        gateway = Gateway(API_ID, stage, websocket_routes(app), self.limits)
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, name="gateway", daemon=True).start()
+
+        def start(port: int) -> int:
+            return asyncio.run_coroutine_threadsafe(gateway.start(host, port), loop).result()
+
+        port = _bind("WEBSOCKET_PORT", WEBSOCKET_PORT, start)
+        endpoint = f"http://{host}:{port}/{stage}"
+        os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = endpoint
+        return f"ws://{host}:{port}/{stage}/"
+
+
+def _bind(variable: str, default: int, serve: Callable[[int], int]) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal() or int(text) > 65535:
+        _end(f"{variable} must be a port number, not {text!r}")
+    try:
+        return serve(int(text))
+    except OSError:
+        _end(f"port {text} is taken: set {variable} to another")
+
+
+def _check_free(host: str, port: int) -> None:
+    """Chalice binds this port later, in a thread, where a failure would leave a process that hangs."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            _end(f"port {port} is taken: give chalice local another with --port")
+
+
+def _end(message: str) -> NoReturn:
+    """End the process from whatever thread this is: sys.exit would end only the thread."""
+    print(f"chalice local: {message}", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -1,0 +1,152 @@
+"""The `@connections` API over HTTP, on the port of the WebSocket API, as on AWS."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import h11
+
+FIRST_LINE_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`body` is cut off one byte after the limit, so that its length tells that it was over it."""
+
+    method: str
+    path: str
+    signed: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`error` goes into the header by which AWS's clients know an exception; no body means none at all."""
+
+    status: int
+    body: dict[str, object] | None = None
+    error: str | None = None
+
+
+class FirstLine(asyncio.Protocol):
+    """Reads a connection's first line and hands it on: to the management API, or to the handshake."""
+
+    def __init__(
+        self,
+        handshake: asyncio.Protocol,
+        management: Callable[[], asyncio.Protocol],
+        timeout: float,
+    ) -> None:
+        self._handshake = handshake
+        self._management = management
+        self._timeout = timeout
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        line, newline, _ = self._received.partition(b"\n")
+        if not newline and len(line) < FIRST_LINE_BYTES:
+            return
+        self._timer.cancel()
+        for_management = b"/@connections" in line or b"/%40connections" in line
+        protocol = self._management() if for_management else self._handshake
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        protocol.data_received(self._received)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+
+
+class Management(asyncio.Protocol):
+    """One HTTP connection: requests one after the other, each answered by `answer`."""
+
+    def __init__(
+        self,
+        answer: Callable[[Request], Awaitable[Answer]],
+        body_bytes: int,
+        open_transports: set[asyncio.Transport],
+    ) -> None:
+        self._answer = answer
+        self._body_bytes = body_bytes
+        self._open_transports = open_transports
+        self._http = h11.Connection(h11.SERVER)
+        self._head: h11.Request | None = None
+        self._body = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._open_transports.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open_transports.discard(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._http.receive_data(data)
+        self._advance()
+
+    def eof_received(self) -> None:
+        self._transport.close()
+
+    def _advance(self) -> None:
+        try:
+            self._read_events()
+        except h11.RemoteProtocolError as malformed:
+            if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                self._send(Answer(malformed.error_status_hint, {"message": "Bad Request"}))
+            self._transport.close()
+
+    def _read_events(self) -> None:
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._head, self._body = event, bytearray()
+                if self._http.they_are_waiting_for_100_continue:
+                    self._write(h11.InformationalResponse(status_code=100, headers=[]))
+            elif isinstance(event, h11.Data):
+                room = self._body_bytes + 1 - len(self._body)
+                self._body += event.data[:room]
+            elif isinstance(event, h11.EndOfMessage):
+                self._responding = asyncio.ensure_future(self._respond())
+            else:
+                return
+
+    async def _respond(self) -> None:
+        assert self._head is not None
+        headers = dict(self._head.headers)
+        request = Request(
+            self._head.method.decode("ascii"),
+            self._head.target.decode("ascii").partition("?")[0],
+            headers.get(b"authorization", b"").startswith(b"AWS4-HMAC-SHA256 "),
+            bytes(self._body),
+        )
+        self._send(await self._answer(request))
+        if self._http.our_state is h11.MUST_CLOSE:
+            self._transport.close()
+        else:
+            self._http.start_next_cycle()
+            self._advance()
+
+    def _send(self, answer: Answer) -> None:
+        body = b"" if answer.body is None else json.dumps(answer.body).encode()
+        headers = [("Content-Type", "application/json")] if body else []
+        if answer.status != HTTPStatus.NO_CONTENT:
+            headers.append(("Content-Length", str(len(body))))
+        if answer.error is not None:
+            headers.append(("x-amzn-ErrorType", answer.error))
+        self._write(h11.Response(status_code=answer.status, headers=headers))
+        self._write(h11.Data(data=body))
+        self._write(h11.EndOfMessage())
+
+    def _write(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data and not self._transport.is_closing():
+            self._transport.write(data)

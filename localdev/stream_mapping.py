@@ -1,0 +1,208 @@
+"""An event source mapping from a DynamoDB stream to a function, as Lambda has them.
+
+Each shard is read in order and worked on by one call at a time. A batch whose call fails is given again,
+whole, until it succeeds, and nothing after it before that.
+"""
+
+import base64
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from localdev.functions import Function
+from localdev.terminal import show
+
+RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+DISCOVER_SECONDS = 10.0
+POLL_SECONDS = 0.25
+"""Lambda asks a shard four times a second."""
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Shard:
+    """`iterator` is where the next records are read; None when a closed shard has been read to its end."""
+
+    id: str
+    parent: str | None
+    iterator: str | None
+    last_sequence_number: str | None = None
+    pending: list[Record] = field(default_factory=list)
+    """Read, and not yet taken by the function."""
+
+
+@dataclass(slots=True)
+class StreamMapping:
+    """`written` may be set whenever there may be new records; without that they are found by polling."""
+
+    streams: Any
+    stream_arn: str
+    function_name: str
+    function: Function
+    batch_size: int = 100
+    window_seconds: float = 0
+    starting_position: str = "TRIM_HORIZON"
+    poll_seconds: float = POLL_SECONDS
+    written: threading.Event = field(default_factory=threading.Event)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _shards: dict[str, Shard] = field(default_factory=dict)
+    _discover_at: float = 0
+
+    def start(self) -> threading.Thread:
+        """Find the shards, so that whatever is written from now on is seen, and work in the background."""
+        self._discover()
+        thread = threading.Thread(target=self.run, name="stream-mapping", daemon=True)
+        thread.start()
+        return thread
+
+    def run(self) -> None:
+        while not self.stopped.is_set():
+            self.written.clear()
+            try:
+                found = self._poll()
+            except (ClientError, BotoCoreError) as failure:
+                show("stream failed", error=type(failure).__name__)
+                found = False
+            if not found:
+                self.written.wait(self.poll_seconds)
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.written.set()
+
+    def _poll(self) -> bool:
+        """Give the function what every shard has: whether there was anything."""
+        if time.monotonic() >= self._discover_at:
+            self._discover()
+        found = [self._work_on(shard) for shard in self._ready()]
+        return any(found)
+
+    def _discover(self) -> None:
+        self._discover_at = time.monotonic() + DISCOVER_SECONDS
+        first_look = not self._shards
+        for shard in self._describe():
+            if shard["ShardId"] not in self._shards:
+                position = self.starting_position if first_look else "TRIM_HORIZON"
+                iterator = self._iterator(shard["ShardId"], ShardIteratorType=position)
+                self._shards[shard["ShardId"]] = Shard(shard["ShardId"], shard.get("ParentShardId"), iterator)
+
+    def _describe(self) -> list[dict[str, Any]]:
+        shards: list[dict[str, Any]] = []
+        more: dict[str, str] = {}
+        while True:
+            page = self.streams.describe_stream(StreamArn=self.stream_arn, **more)
+            shards += page["StreamDescription"]["Shards"]
+            last = page["StreamDescription"].get("LastEvaluatedShardId")
+            if last is None:
+                return shards
+            more = {"ExclusiveStartShardId": last}
+
+    def _ready(self) -> list[Shard]:
+        """The shards whose parent has been read to its end: that keeps the order of a key's records."""
+        return [
+            shard
+            for shard in self._shards.values()
+            if shard.iterator is not None and not self._is_being_read(shard.parent)
+        ]
+
+    def _is_being_read(self, shard_id: str | None) -> bool:
+        shard = self._shards.get(shard_id or "")
+        return shard is not None and shard.iterator is not None
+
+    def _work_on(self, shard: Shard) -> bool:
+        self._read(shard)
+        closes_at = time.monotonic() + self.window_seconds
+        while 0 < len(shard.pending) < self.batch_size and time.monotonic() < closes_at:
+            self.written.wait(min(self.poll_seconds, closes_at - time.monotonic()))
+            self._read(shard)
+        if not shard.pending:
+            return False
+        self._give([_lambda_record(record, self.stream_arn) for record in shard.pending])
+        shard.pending.clear()
+        return True
+
+    def _read(self, shard: Shard) -> None:
+        if shard.iterator is None:
+            return
+        limit = self.batch_size - len(shard.pending)
+        try:
+            answer = self.streams.get_records(ShardIterator=shard.iterator, Limit=limit)
+        except self.streams.exceptions.ExpiredIteratorException:
+            shard.iterator = self._iterator_after(shard)
+            return
+        shard.pending += answer["Records"]
+        if answer["Records"]:
+            shard.last_sequence_number = answer["Records"][-1]["dynamodb"]["SequenceNumber"]
+        shard.iterator = answer.get("NextShardIterator")
+        if shard.iterator is None:
+            self._discover_at = 0
+
+    def _iterator_after(self, shard: Shard) -> str:
+        if shard.last_sequence_number is None:
+            return self._iterator(shard.id, ShardIteratorType=self.starting_position)
+        return self._iterator(
+            shard.id,
+            ShardIteratorType="AFTER_SEQUENCE_NUMBER",
+            SequenceNumber=shard.last_sequence_number,
+        )
+
+    def _iterator(self, shard_id: str, **position: str) -> str:
+        answer = self.streams.get_shard_iterator(StreamArn=self.stream_arn, ShardId=shard_id, **position)
+        return str(answer["ShardIterator"])
+
+    def _give(self, records: list[Record]) -> None:
+        for record in records:
+            show("triggered", function=self.function_name, **_keys(record))
+        attempt = 0
+        while not self.stopped.is_set():
+            try:
+                self.function({"Records": records})
+            except Exception as failure:  # Whatever a function raises, Lambda gives the batch again.
+                pause = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+                attempt += 1
+                show(
+                    "batch failed",
+                    function=self.function_name,
+                    error=type(failure).__name__,
+                    records=len(records),
+                    attempt=attempt,
+                    again_in_seconds=pause,
+                )
+                self.stopped.wait(pause)
+            else:
+                return
+
+
+def _lambda_record(record: Record, stream_arn: str) -> Record:
+    """A record of the stream API as Lambda hands it over: epoch seconds, base64, and the stream's ARN."""
+    return {
+        "eventID": record["eventID"],
+        "eventName": record["eventName"],
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": stream_arn.split(":")[3],
+        "dynamodb": _plain(record["dynamodb"]),
+        "eventSourceARN": stream_arn,
+        **({"userIdentity": _plain(record["userIdentity"])} if "userIdentity" in record else {}),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.timestamp()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _keys(record: Record) -> dict[str, str]:
+    return {name: str(*value.values()) for name, value in record["dynamodb"]["Keys"].items()}

@@ -1,0 +1,34 @@
+"""What a person at the terminal sees: a line for each step, with the ids it is about."""
+
+import logging
+import sys
+import threading
+from datetime import datetime
+
+from chalicelib.telemetry import steps
+
+_writing = threading.Lock()
+
+
+def show(step: str, **about: object) -> None:
+    """One line: the time, the step, and what it is about."""
+    now = datetime.now().strftime("%H:%M:%S.%f")[:-3]
+    details = " ".join(f"{name}={value}" for name, value in about.items())
+    say(f"{now}  {step:<13} {details}".rstrip())
+
+
+def say(text: str) -> None:
+    with _writing:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+class Lines(logging.Handler):
+    """Shows the service's own steps as lines in place of JSON."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show(record.getMessage(), **getattr(record, "ids", {}))
+
+
+def show_steps() -> None:
+    steps.handlers[:] = [Lines()]
