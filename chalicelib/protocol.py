@@ -182,7 +182,10 @@ RESERVED_PARAMETERS = frozenset({"playerId", "token", "after"})
 def parse_query(query: Mapping[str, str]) -> ConnectQuery:
     """Raises InvalidQuery when `playerId` or the client's own data cannot be taken."""
     own = {name: value for name, value in query.items() if name not in RESERVED_PARAMETERS}
-    size = sum(_utf8_length(name) + _utf8_length(value) for name, value in own.items())
+    try:
+        size = sum(len(f"{name}{value}".encode()) for name, value in own.items())
+    except UnicodeEncodeError:
+        raise InvalidQuery("query parameters must be UTF-8") from None
     if len(own) > CLIENT_DATA_PAIRS or size > CLIENT_DATA_BYTES:
         raise InvalidQuery(
             f"at most {CLIENT_DATA_PAIRS} further query parameters, {CLIENT_DATA_BYTES} bytes in all"
@@ -233,8 +236,7 @@ def _describe(invalid: ValidationError) -> str:
     error: ErrorDetails = invalid.errors(include_input=False, include_url=False)[0]
     key = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        shown = key[:64].encode("ascii", "backslashreplace").decode()
-        return f"{shown}: unknown key"
+        return f"{key[:64]}: unknown key"
     return f"{key}: {error['msg']}"
 
 
@@ -242,12 +244,9 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) != len(pairs):
         raise ValueError("duplicate key")
+    "".join(unique).encode()  # A lone surrogate, which \u can spell, could not be named in a reply.
     return unique
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-def _utf8_length(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))

@@ -63,7 +63,7 @@ class EmbeddedDynamoDB:
     def attach(self, session: boto3.Session) -> None:
         """Every client that the session makes from now on has its DynamoDB here."""
         for service in ("dynamodb", "dynamodb-streams"):
-            session.events.register_first(f"before-send.{service}", self.answer)
+            session.events.register(f"before-send.{service}", self.answer)
 
     def answer(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
         with self._one_at_a_time:

@@ -225,7 +225,7 @@ class Gateway:
     async def _manage(self, request: management.Request) -> Answer:
         if not request.signed:
             return Answer(403, {"message": "Missing Authentication Token"})
-        stage, _, connection_id = unquote(request.path).strip("/").partition("/@connections/")
+        stage, _, connection_id = unquote(request.path).lstrip("/").partition("/@connections/")
         if stage != self._stage:
             return Answer(403, {"message": "Forbidden"}, "ForbiddenException")
         if not _is_connection_id(connection_id):

@@ -15,9 +15,9 @@ class Limits:
 
     frame_bytes: int = 32 * 1024
     message_bytes: int = 128 * 1024
-    idle_seconds: float = 600
-    lifetime_seconds: float = 7200
-    integration_seconds: float = 29
+    idle_seconds: float = 600.0
+    lifetime_seconds: float = 7200.0
+    integration_seconds: float = 29.0
     url_characters: int = 4096
     client_buffer_bytes: int = 4 * 1024 * 1024
     """What may wait to be sent to one client before a post gets 429: AWS names no number for it."""

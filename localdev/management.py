@@ -93,8 +93,11 @@ class Management(asyncio.Protocol):
         self._http.receive_data(data)
         self._advance()
 
-    def eof_received(self) -> None:
-        self._transport.close()
+    def eof_received(self) -> bool:
+        """The client has asked all that it will; what it asked is still answered."""
+        self._http.receive_data(b"")
+        self._advance()
+        return True
 
     def _advance(self) -> None:
         try:
@@ -116,6 +119,9 @@ class Management(asyncio.Protocol):
                 self._body += event.data[:room]
             elif isinstance(event, h11.EndOfMessage):
                 self._responding = asyncio.ensure_future(self._respond())
+            elif isinstance(event, h11.ConnectionClosed):
+                self._transport.close()
+                return
             else:
                 return
 

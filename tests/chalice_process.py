@@ -1,0 +1,98 @@
+"""The real `chalice` command as a process of its own, on free ports, in an empty environment."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+CHALICE = Path(sys.executable).parent / "chalice"
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def bare_environment(home: Path, **variables: str) -> dict[str, str]:
+    """What a newcomer's shell has: no AWS variables, no credentials, an empty home."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONUNBUFFERED": "1", **variables}
+
+
+@dataclass
+class ChaliceLocal:
+    """`chalice local`, running. `lines` is all that it has printed."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    http_port: int
+    websocket_port: int
+    dynamodb_port: int
+
+    @classmethod
+    def start(
+        cls, directory: Path, *options: str, project: Path = PROJECT, **variables: str
+    ) -> "ChaliceLocal":
+        """Start it; `started` waits until it serves."""
+        ports = free_port(), free_port(), free_port()
+        environment = bare_environment(directory, WEBSOCKET_PORT=str(ports[1]), DYNAMODB_PORT=str(ports[2]))
+        output = directory / f"output-{ports[0]}"
+        with output.open("wb") as out:
+            process = subprocess.Popen(
+                [str(CHALICE), "local", "--port", str(ports[0]), *options],
+                cwd=project,
+                env=environment | variables,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return cls(process, output, *ports)
+
+    def started(self, times: int = 1) -> "ChaliceLocal":
+        """Wait until it has come up for the so many-th time."""
+        self.wait_for(lambda: len(re.findall("Serving on http", self.lines)) >= times)
+        return self
+
+    def wait_for(self, condition: object) -> None:
+        assert callable(condition)
+        deadline = time.monotonic() + START_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, self.lines
+            time.sleep(0.02)
+
+    @property
+    def lines(self) -> str:
+        return self.output.read_text()
+
+    @property
+    def url(self) -> str:
+        """The WebSocket URL that it printed, without its query."""
+        return str(re.findall(r"ws://\S+/", self.lines)[-1])
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does: every process of the group gets the signal."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """End whatever is left of it, the reloader's worker too."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        finally:
+            self.process.wait()
+
+    def ports_are_free(self) -> bool:
+        return all(map(is_free, (self.http_port, self.websocket_port, self.dynamodb_port)))
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,0 +1,61 @@
+"""A player's connection for the tests: any websocket client would do, this one reads JSON."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+PATIENCE_SECONDS = 10
+"""How long a test waits for what must happen: only a failing test ever waits it out."""
+
+
+class Player:
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    @classmethod
+    async def connect(cls, url: str, player_id: str, **options: Any) -> "Player":
+        """Connect, and wait to be told so."""
+        player = cls(await connect(f"{url}?playerId={player_id}", **options))
+        greeting = await player.frame()
+        assert (greeting["type"], greeting["event"]) == ("system", "connected"), greeting
+        return player
+
+    async def frame(self) -> dict[str, Any]:
+        frame: dict[str, Any] = json.loads(await asyncio.wait_for(self.socket.recv(), PATIENCE_SECONDS))
+        return frame
+
+    async def ask(self, **frame: Any) -> dict[str, Any]:
+        """Send a frame and return the next one that is no message."""
+        await self.socket.send(json.dumps(frame))
+        while (reply := await self.frame())["type"] == "message":
+            pass
+        return reply
+
+    async def send_message(self, to: str, message: str) -> dict[str, Any]:
+        return await self.ask(action="sendmessage", destinationPlayerId=to, message=message)
+
+    async def messages(self, count: int) -> list[dict[str, Any]]:
+        return [await self.message() for _ in range(count)]
+
+    async def message(self) -> dict[str, Any]:
+        while (frame := await self.frame())["type"] != "message":
+            pass
+        return frame
+
+    async def close_code(self) -> int:
+        await asyncio.wait_for(self.socket.wait_closed(), PATIENCE_SECONDS)
+        assert self.socket.close_code is not None
+        return self.socket.close_code
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that something else brings about."""
+
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(poll(), PATIENCE_SECONDS)

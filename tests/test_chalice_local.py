@@ -1,0 +1,388 @@
+"""The whole path, by the real `chalice local` and clients that talk to it."""
+
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from localdev.dynamodb import EmbeddedDynamoDB
+from tests.chalice_process import CHALICE, PROJECT, ChaliceLocal, bare_environment, is_free
+from tests.clients import Player, until
+
+STEPS = ("connected", "live", "stored", "triggered", "delivered", "disconnected")
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
+    """One `chalice local` for the tests that leave it as it is: each has players of its own."""
+    started = ChaliceLocal.start(tmp_path_factory.mktemp("local"))
+    try:
+        yield started.started()
+    finally:
+        started.kill()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., ChaliceLocal]]:
+    running: list[ChaliceLocal] = []
+
+    def start(*options: str, **arguments: Any) -> ChaliceLocal:
+        running.append(ChaliceLocal.start(tmp_path, *options, **arguments))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.kill()
+
+
+def players_item(local: ChaliceLocal, player_id: str) -> dict[str, Any]:
+    """A player's item, looked up through the port for looking in."""
+    client = look_in(local)
+    table = next(name for name in client.list_tables()["TableNames"] if name.endswith("websockets"))
+    key = {"id": {"S": f"player#{player_id}"}}
+    item: dict[str, Any] = client.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"]
+    return item
+
+
+def look_in(local: ChaliceLocal) -> Any:
+    session = boto3.Session("local", "local", region_name="us-east-1")
+    return session.client("dynamodb", endpoint_url=f"http://127.0.0.1:{local.dynamodb_port}")
+
+
+# Players
+
+
+def test_the_original_frame_arrives_at_player_2_and_is_acknowledged_to_player_1(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        one, two = await Player.connect(local.url, "1"), await Player.connect(local.url, "2")
+        await one.socket.send(
+            '{"routeKey": "sendmessage", "action": "sendmessage", "message": "Hello, from player 1!",'
+            ' "playerId": "1", "destinationPlayerId": "2"}'
+        )
+        ack, message = await one.frame(), await two.frame()
+
+        assert message == {
+            "type": "message",
+            "message": "Hello, from player 1!",
+            "messageId": ack["messageId"],
+            "srcPlayerId": "1",
+            "destinationPlayerId": "2",
+            "sentAt": ack["sentAt"],
+        }
+        assert ack == {**message, "type": "ack", "status": "Message sent!"}
+
+    asyncio.run(talk())
+
+
+def test_every_step_is_a_line_with_ids_and_no_line_holds_the_text(local: ChaliceLocal) -> None:
+    async def talk() -> str:
+        sender, recipient = await Player.connect(local.url, "s"), await Player.connect(local.url, "r")
+        ack = await sender.send_message("r", "canary-text")
+        await recipient.message()
+        await sender.socket.close()
+        await recipient.socket.close()
+        await until(lambda: local.lines.count("disconnected  player=r ") == 1)
+        return str(ack["messageId"])
+
+    message_id = asyncio.run(talk())
+
+    for step in STEPS:
+        assert f"  {step} " in local.lines, local.lines
+    about_the_message = [line for line in local.lines.splitlines() if message_id in line]
+    assert [line.split()[1] for line in about_the_message] == ["stored", "triggered", "delivered"]
+    assert "canary-text" not in local.lines
+
+
+def test_a_message_to_a_player_who_is_offline_is_acknowledged(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        sender = await Player.connect(local.url, "alone")
+
+        assert (await sender.send_message("offline", "hi"))["type"] == "ack"
+        assert await sender.ask(action="ping") == {"type": "pong"}
+
+    asyncio.run(talk())
+
+
+def test_a_players_connections_all_receive_and_closing_one_leaves_the_others(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        phone, laptop = await Player.connect(local.url, "both"), await Player.connect(local.url, "both")
+        sender = await Player.connect(local.url, "sender")
+        await sender.send_message("both", "first")
+        assert [(await phone.message())["message"], (await laptop.message())["message"]] == ["first"] * 2
+
+        await phone.socket.close()
+        await until(lambda: len(players_item(local, "both")["connections"]["SS"]) == 1)
+        await sender.send_message("both", "second")
+        assert (await laptop.message())["message"] == "second"
+
+    asyncio.run(talk())
+
+
+def test_a_connection_is_saved_with_its_clients_query_parameters(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        async with connect(f"{local.url}?playerId=saver&level=9&token=secret"):
+            await until(lambda: "player=saver" in local.lines)
+            connection_id = players_item(local, "saver")["connections"]["SS"][0]
+            item = look_in(local).get_item(
+                TableName="serverless-websockets-dev-websockets",
+                Key={"id": {"S": f"connection#{connection_id}"}},
+            )["Item"]
+
+        assert item["playerId"] == {"S": "saver"}
+        assert item["clientData"] == {"M": {"level": {"S": "9"}}}
+
+    asyncio.run(talk())
+
+
+def test_fifty_pairs_exchange_twenty_messages_each_at_once_all_in_order(local: ChaliceLocal) -> None:
+    texts = [f"message {number}" for number in range(20)]
+
+    async def send_all(player: Player, to: str) -> list[str]:
+        """Send, each after the ack of the one before; return what arrived meanwhile and after."""
+        arrived: list[str] = []
+        for text in texts:
+            frame = {"action": "sendmessage", "destinationPlayerId": to, "message": text}
+            await player.socket.send(json.dumps(frame))
+            while (reply := await player.frame())["type"] == "message":
+                arrived.append(reply["message"])
+            assert reply["type"] == "ack", reply
+        rest = await player.messages(len(texts) - len(arrived))
+        return arrived + [frame["message"] for frame in rest]
+
+    async def pair(number: int) -> None:
+        a, b = f"pair-{number}-a", f"pair-{number}-b"
+        first, second = await asyncio.gather(Player.connect(local.url, a), Player.connect(local.url, b))
+        arrived = await asyncio.gather(send_all(first, b), send_all(second, a))
+        assert list(arrived) == [texts, texts]
+        await first.socket.close()
+        await second.socket.close()
+
+    async def talk() -> None:
+        await asyncio.gather(*(pair(number) for number in range(50)))
+
+    asyncio.run(talk())
+
+
+def test_a_socket_killed_without_a_close_ends_with_its_connection_removed(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        victim, sender = await Player.connect(local.url, "killed"), await Player.connect(local.url, "killer")
+        victim.socket.transport.abort()
+        assert (await sender.send_message("killed", "hi"))["type"] == "ack"
+        await until(lambda: "connections" not in players_item(local, "killed"))
+
+    asyncio.run(talk())
+
+
+def test_a_connection_that_went_without_a_word_is_removed_at_the_first_410(local: ChaliceLocal) -> None:
+    """Its `$disconnect` never came: here, because the connection was never there but in the table."""
+
+    async def talk() -> None:
+        here, sender = await Player.connect(local.url, "haunted"), await Player.connect(local.url, "medium")
+        look_in(local).update_item(
+            TableName="serverless-websockets-dev-websockets",
+            Key={"id": {"S": "player#haunted"}},
+            UpdateExpression="ADD connections :ghost, live :ghost",
+            ExpressionAttributeValues={":ghost": {"SS": ["AAAAAAAAAAAAAAA="]}},
+        )
+        await sender.send_message("haunted", "hi")
+        assert (await here.message())["message"] == "hi"
+        await until(lambda: len(players_item(local, "haunted")["connections"]["SS"]) == 1)
+        assert len(players_item(local, "haunted")["live"]["SS"]) == 1
+
+    asyncio.run(talk())
+
+
+def test_a_connection_whose_record_is_gone_is_told_so_and_closed(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        player = await Player.connect(local.url, "forgotten")
+        look_in(local).delete_item(
+            TableName="serverless-websockets-dev-websockets", Key={"id": {"S": "player#forgotten"}}
+        )
+
+        assert (await player.ask(action="ping"))["code"] == "unknown_connection"
+        assert await player.close_code() == 1000
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/dev/", 400), ("/dev/?playerId=a%20b", 400), ("/prod/?playerId=1", 403)]
+)
+def test_a_handshake_that_is_malformed_or_to_another_stage_is_refused(
+    local: ChaliceLocal, path: str, status: int
+) -> None:
+    async def refused() -> int:
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(f"ws://127.0.0.1:{local.websocket_port}{path}")
+        return caught.value.response.status_code
+
+    assert asyncio.run(refused()) == status
+
+
+# The command
+
+
+def test_it_prints_a_url_to_paste_and_where_the_tables_are(local: ChaliceLocal) -> None:
+    assert f"ws://127.0.0.1:{local.websocket_port}/dev/?playerId=1" in local.lines
+    assert f"http://127.0.0.1:{local.dynamodb_port}" in local.lines
+    assert "Traceback" not in local.lines
+
+
+def test_another_stage_is_served_under_its_name_without_the_reloader(
+    start: Callable[..., ChaliceLocal],
+) -> None:
+    local = start("--stage", "blue", "--no-autoreload").started()
+
+    async def talk() -> dict[str, Any]:
+        return await (await Player.connect(local.url, "1")).send_message("2", "hi")
+
+    assert local.url.endswith("/blue/")
+    assert asyncio.run(talk())["type"] == "ack"
+
+
+@pytest.mark.parametrize("options", [[], ["--no-autoreload"]])
+def test_ctrl_c_ends_everything_without_a_traceback(
+    start: Callable[..., ChaliceLocal], options: list[str]
+) -> None:
+    local = start(*options).started()
+
+    async def connect_and_interrupt() -> None:
+        player = await Player.connect(local.url, "1")
+        local.interrupt()
+        with pytest.raises(ConnectionClosed):
+            await player.frame()
+
+    asyncio.run(connect_and_interrupt())
+    local.process.wait(timeout=20)
+    local.wait_for(local.ports_are_free)
+    assert "Traceback" not in local.lines, local.lines
+    assert "Exception" not in local.lines, local.lines
+
+
+def test_ending_the_reloader_ends_its_worker_too(start: Callable[..., ChaliceLocal]) -> None:
+    local = start().started()
+
+    local.process.terminate()
+    local.process.wait(timeout=20)
+
+    local.wait_for(local.ports_are_free)
+
+
+def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(
+    start: Callable[..., ChaliceLocal], tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    left_out = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache")
+    shutil.copytree(PROJECT, project, ignore=left_out)
+    local = start(project=project).started()
+
+    async def talk() -> dict[str, Any]:
+        return await (await Player.connect(local.url, "1")).send_message("2", "hi")
+
+    assert asyncio.run(talk())["status"] == "Message sent!"
+    protocol = project / "chalicelib" / "protocol.py"
+    protocol.write_text(protocol.read_text().replace("Message sent!", "Edited!"))
+    local.started(times=2)
+    assert asyncio.run(talk())["status"] == "Edited!"
+
+    (project / "notes.txt").write_text("no source")
+    (project / "chalicelib" / "push.py").touch()
+    local.started(times=3)
+    assert local.lines.count("Serving on http") == 3
+
+
+@pytest.mark.parametrize("variable", ["WEBSOCKET_PORT", "DYNAMODB_PORT"])
+def test_a_taken_port_is_one_line_that_names_the_port_and_its_variable(
+    start: Callable[..., ChaliceLocal], variable: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        local = start(**{variable: str(port)})
+        local.process.wait(timeout=30)
+
+    assert local.lines == f"chalice local: port {port} is taken: set {variable} to another\n"
+    assert local.ports_are_free()
+
+
+def test_chalices_own_port_taken_is_one_line_too_and_does_not_hang(
+    start: Callable[..., ChaliceLocal],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        local = start("--port", str(port))
+        local.process.wait(timeout=30)
+
+    assert local.lines == (f"chalice local: port {port} is taken: give chalice local another with --port\n")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("WEBSOCKET_PORT", "http", "WEBSOCKET_PORT must be a port number, not 'http'"),
+        ("WEBSOCKET_IDLE_SECONDS", "0", "WEBSOCKET_IDLE_SECONDS must be a positive number, not '0'"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_one_line(
+    start: Callable[..., ChaliceLocal], variable: str, value: str, said: str
+) -> None:
+    local = start(**{variable: value})
+    local.process.wait(timeout=30)
+
+    assert local.lines == f"chalice local: {said}\n"
+
+
+def test_a_dynamodb_that_is_named_is_used_and_keeps_its_messages(
+    start: Callable[..., ChaliceLocal],
+) -> None:
+    port = EmbeddedDynamoDB(on_write=lambda: None).serve("127.0.0.1", 0)
+    endpoint = f"http://127.0.0.1:{port}"
+
+    async def talk(local: ChaliceLocal) -> str:
+        one, two = await Player.connect(local.url, "1"), await Player.connect(local.url, "2")
+        await one.send_message("2", "hi")
+        return str((await two.message())["message"])
+
+    for _ in range(2):
+        local = start("--stage", "named", AWS_ENDPOINT_URL_DYNAMODB=endpoint).started()
+        assert asyncio.run(talk(local)) == "hi"
+        assert endpoint in local.lines
+        assert is_free(local.dynamodb_port)
+        local.kill()
+
+    client = boto3.Session("local", "local", region_name="us-east-1").client(
+        "dynamodb", endpoint_url=endpoint
+    )
+    items = client.scan(TableName="serverless-websockets-named-messages")["Items"]
+    assert [item["message"]["S"] for item in items if "message" in item] == ["hi", "hi"]
+
+
+def test_packaging_starts_nothing_and_ships_nothing_that_is_local(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = bare_environment(tmp_path, WEBSOCKET_PORT=str(taken.getsockname()[1]))
+        ran = subprocess.run(
+            [str(CHALICE), "package", str(tmp_path / "out")],
+            cwd=PROJECT,
+            env=environment | {"AWS_DEFAULT_REGION": "us-east-1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    assert ran.returncode == 0, ran.stderr
+    archive = tmp_path / "out" / "deployment.zip"
+    shipped = set(
+        subprocess.run(["python3", "-m", "zipfile", "-l", str(archive)], capture_output=True, text=True)
+        .stdout.replace("/", " ")
+        .split()
+    )
+    assert {"app.py", "chalicelib", "pydantic", "chalice"} <= shipped
+    assert not shipped & {"localdev", "moto", "websockets", "tests", "boto3", "h11", "docs"}

@@ -1,0 +1,220 @@
+"""What happens when a client connects, sends a frame, or disconnects."""
+
+import json
+from itertools import count
+from typing import Any
+
+import pytest
+
+from chalicelib.messenger import Messenger, Refused
+from chalicelib.ports import Delivery, Endpoint, Message, ReplayMarker
+from chalicelib.protocol import FRAME_BYTES
+from tests.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, Notes
+
+HERE = Endpoint("api", "dev")
+
+
+class World:
+    def __init__(self) -> None:
+        self.connections = InMemoryConnections()
+        self.messages = InMemoryMessages()
+        self.gateway = FakeGateway()
+        self.notes = Notes()
+        ids = count(1)
+        self.messenger = Messenger(
+            self.connections, self.messages, self.gateway, lambda: f"id-{next(ids)}", lambda: 1000, self.notes
+        )
+
+    def connect(self, player_id: str, connection_id: str, **query: str) -> None:
+        self.messenger.connect(connection_id, HERE, {"playerId": player_id} | query)
+
+    def send(self, connection_id: str, **frame: Any) -> dict[str, Any]:
+        return self.send_text(connection_id, json.dumps(frame))
+
+    def send_text(self, connection_id: str, body: str) -> dict[str, Any]:
+        self.messenger.receive(connection_id, HERE, body)
+        reply: dict[str, Any] = json.loads(self.gateway.frames_to(connection_id)[-1])
+        return reply
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_connecting_registers_the_connection_and_asks_for_it_to_go_live(world: World) -> None:
+    world.connect("1", "c", level="9")
+
+    connection = world.connections.registered["c"]
+    assert (connection.player_id, connection.endpoint, connection.client_data) == ("1", HERE, {"level": "9"})
+    assert world.connections.player("1").connections == {"c"}
+    assert world.messages.stored == [ReplayMarker("id-1", "1", "c")]
+
+
+def test_a_connection_receives_nothing_before_its_marker_and_nothing_is_posted_while_connecting(
+    world: World,
+) -> None:
+    world.connect("1", "c")
+
+    assert world.connections.player("1").live == set()
+    assert world.gateway.posted == []
+
+
+def test_a_player_may_have_several_connections_and_disconnecting_ends_exactly_one(world: World) -> None:
+    world.connect("1", "phone")
+    world.connect("1", "laptop")
+
+    world.messenger.disconnect("phone")
+    world.messenger.disconnect("phone")
+
+    assert world.connections.player("1").connections == {"laptop"}
+    assert list(world.connections.registered) == ["laptop"]
+
+
+def test_a_query_without_a_player_is_refused_with_400(world: World) -> None:
+    with pytest.raises(Refused) as caught:
+        world.messenger.connect("c", HERE, {})
+
+    assert caught.value.status == 400
+    assert world.connections.registered == {}
+
+
+@pytest.mark.parametrize("broken", ["connections", "messages"])
+def test_a_connect_that_could_not_be_stored_is_refused_and_leaves_nothing(world: World, broken: str) -> None:
+    if broken == "connections":
+        world.connections.failing = {"register"}
+    else:
+        world.messages.failing = True
+
+    with pytest.raises(Refused) as caught:
+        world.connect("1", "c")
+
+    assert caught.value.status == 503
+    assert world.connections.registered == {}
+    assert world.connections.player("1").connections == set()
+
+
+def test_a_message_is_stored_and_then_acknowledged(world: World) -> None:
+    world.connect("1", "c")
+
+    ack = world.send("c", action="sendmessage", message="hi", destinationPlayerId="2", ackId="a")
+
+    assert world.messages.stored[1:] == [Message("id-2", "2", "1", "hi", 1000)]
+    assert ack == {
+        "type": "ack",
+        "status": "Message sent!",
+        "messageId": "id-2",
+        "message": "hi",
+        "srcPlayerId": "1",
+        "destinationPlayerId": "2",
+        "sentAt": 1000,
+        "ackId": "a",
+    }
+
+
+def test_a_message_that_could_not_be_stored_is_not_acknowledged(world: World) -> None:
+    world.connect("1", "c")
+    world.messages.failing = True
+
+    reply = world.send("c", action="sendmessage", message="hi", destinationPlayerId="2", ackId=7)
+
+    assert (reply["type"], reply["code"], reply["retryable"]) == ("error", "unavailable", True)
+    assert reply["ackId"] == 7
+
+
+def test_a_message_is_from_whoever_the_connection_belongs_to(world: World) -> None:
+    world.connect("1", "c")
+
+    reply = world.send("c", action="sendmessage", message="hi", destinationPlayerId="2", playerId="3")
+
+    assert reply["code"] == "forbidden"
+    assert len(world.messages.stored) == 1
+
+
+def test_a_message_to_a_player_who_never_connected_is_stored_and_acknowledged(world: World) -> None:
+    world.connect("1", "c")
+
+    assert world.send("c", action="sendmessage", message="hi", destinationPlayerId="nobody")["type"] == "ack"
+
+
+def test_a_ping_is_answered_with_a_pong(world: World) -> None:
+    world.connect("1", "c")
+
+    assert world.send("c", action="ping", ackId="p") == {"type": "pong", "ackId": "p"}
+
+
+def test_a_frame_that_cannot_be_carried_out_echoes_its_ack_id(world: World) -> None:
+    world.connect("1", "c")
+
+    reply = world.send("c", action="sendmessage", ackId="a")
+
+    assert (reply["code"], reply["ackId"]) == ("invalid_frame", "a")
+
+
+@pytest.mark.parametrize("action", ["ping", "sendmessage"])
+def test_a_connection_without_a_record_is_told_so_and_closed(world: World, action: str) -> None:
+    message = {"message": "hi", "destinationPlayerId": "2"} if action == "sendmessage" else {}
+
+    reply = world.send("stranger", action=action, **message)
+
+    assert (reply["code"], reply["retryable"]) == ("unknown_connection", True)
+    assert world.gateway.closed == ["stranger"]
+    assert world.messages.stored == []
+
+
+def test_a_connection_that_was_removed_is_unknown_even_where_its_record_is_still_remembered(
+    world: World,
+) -> None:
+    world.connect("1", "c")
+    remembered = world.connections.registered["c"]
+    world.messenger.disconnect("c")
+    world.connections.registered["c"] = remembered
+
+    assert world.send("c", action="ping")["code"] == "unknown_connection"
+
+
+def test_a_message_is_too_large_by_the_bytes_of_the_frame_it_would_travel_in(world: World) -> None:
+    world.connect("1", "c")
+    envelope = len(json.dumps(world.send("c", **to_two("x")), separators=(",", ":"))) - 1
+    room = FRAME_BYTES - envelope
+
+    fits = world.send_text("c", json.dumps(to_two("x" * room)))
+    over = world.send_text("c", json.dumps(to_two("\U0001f600" * (room // 4 + 1))))
+
+    assert fits["type"] == "ack"
+    assert (over["code"], str(FRAME_BYTES) in over["detail"]) == ("too_large", True)
+    assert len(world.messages.stored) == 3
+
+
+def to_two(message: str) -> dict[str, str]:
+    return {"action": "sendmessage", "message": message, "destinationPlayerId": "2"}
+
+
+def test_a_sender_that_is_gone_before_its_ack_changes_nothing(world: World) -> None:
+    world.connect("1", "c")
+    world.gateway.answers["c"] = [Delivery.GONE]
+
+    world.messenger.receive("c", HERE, json.dumps(to_two("hi")))
+
+    assert len(world.messages.stored) == 2
+
+
+def test_a_disconnect_that_could_not_be_stored_is_noted_and_not_raised(world: World) -> None:
+    world.connect("1", "c")
+    world.connections.failing = {"remove_by_id"}
+
+    world.messenger.disconnect("c")
+
+    assert world.notes.names()[-1] == "disconnect_failed"
+
+
+def test_every_frame_is_one_line_that_holds_ids_and_no_text(world: World) -> None:
+    world.connect("1", "c")
+    world.notes.steps.clear()
+
+    world.send("c", **to_two("canary"))
+    world.send_text("c", "canary")
+    world.send("c", action="ping")
+
+    assert world.notes.names() == ["stored", "refused", "pinged"]
+    assert "canary" not in repr(world.notes.steps)

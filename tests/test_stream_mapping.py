@@ -1,0 +1,254 @@
+"""The stream mapping gives a function every record of a stream, in order, until it takes it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from chalicelib.messages_table import MessagesTable
+from chalicelib.ports import ReplayMarker
+from localdev.dynamodb import stream_arn
+from localdev.stream_mapping import StreamMapping
+from tests.clients import PATIENCE_SECONDS
+from tests.dynamodb_tables import Tables, make_tables
+
+Batch = list[str]
+
+
+@dataclass
+class Function:
+    """Remembers the sort keys of each batch it was given; `failures`: how many calls are still to fail."""
+
+    failures: int = 0
+    batches: list[Batch] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+        self.batches.append([r["dynamodb"]["Keys"]["messageId"]["S"] for r in event["Records"]])
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("told to fail")
+
+
+@pytest.fixture
+def tables() -> Tables:
+    return make_tables()
+
+
+@pytest.fixture
+def function() -> Function:
+    return Function()
+
+
+@pytest.fixture
+def mapping(tables: Tables, function: Function) -> Iterator[StreamMapping]:
+    mapping = StreamMapping(
+        tables.session.client("dynamodbstreams"),
+        stream_arn(tables.client, tables.messages),
+        "push",
+        function,
+        poll_seconds=0.01,
+    )
+    yield mapping
+    mapping.stop()
+
+
+def put(tables: Tables, *message_ids: str) -> None:
+    table = MessagesTable(tables.client, tables.messages, 60)
+    for message_id in message_ids:
+        table.put(ReplayMarker(message_id, "1", "c"))
+
+
+def wait_for(function: Function, batches: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(function.batches) < batches:
+        assert time.monotonic() < deadline, function.batches
+        time.sleep(0.01)
+
+
+def test_a_record_has_the_fields_that_lambda_gives(
+    tables: Tables, mapping: StreamMapping, function: Function
+) -> None:
+    mapping.start()
+    put(tables, "m1")
+    wait_for(function, 1)
+
+    (record,) = function.events[0]["Records"]
+    assert set(record) == {
+        "eventID",
+        "eventName",
+        "eventVersion",
+        "eventSource",
+        "awsRegion",
+        "dynamodb",
+        "eventSourceARN",
+    }
+    assert (record["eventName"], record["eventVersion"]) == ("INSERT", "1.1")
+    assert record["eventSourceARN"] == mapping.stream_arn
+    assert set(record["dynamodb"]) == {
+        "ApproximateCreationDateTime",
+        "Keys",
+        "NewImage",
+        "SequenceNumber",
+        "SizeBytes",
+        "StreamViewType",
+    }
+    assert abs(record["dynamodb"]["ApproximateCreationDateTime"] - time.time()) < 60
+    assert record["dynamodb"]["NewImage"]["replayTo"] == {"S": "c"}
+
+
+def test_records_come_in_order_in_batches_of_at_most_the_batch_size(
+    tables: Tables, mapping: StreamMapping, function: Function
+) -> None:
+    put(tables, "m1", "m2", "m3", "m4", "m5")
+    replace(mapping, batch_size=2).start()
+    wait_for(function, 3)
+
+    assert function.batches == [["m1", "m2"], ["m3", "m4"], ["m5"]]
+
+
+def test_a_failed_batch_comes_again_whole_and_nothing_after_it_before_that(
+    tables: Tables, mapping: StreamMapping, function: Function
+) -> None:
+    function.failures = 2
+    put(tables, "m1", "m2", "m3")
+    replace(mapping, batch_size=2).start()
+    wait_for(function, 4)
+
+    assert function.batches == [["m1", "m2"], ["m1", "m2"], ["m1", "m2"], ["m3"]]
+
+
+def test_a_window_gathers_records_until_the_batch_is_full(
+    tables: Tables, mapping: StreamMapping, function: Function
+) -> None:
+    mapping = replace(mapping, batch_size=3, window_seconds=PATIENCE_SECONDS)
+    mapping.start()
+    for message_id in ("m1", "m2", "m3"):
+        put(tables, message_id)
+    wait_for(function, 1)
+
+    assert function.batches == [["m1", "m2", "m3"]]
+
+
+def test_a_window_ends_though_the_batch_is_not_full(
+    tables: Tables, mapping: StreamMapping, function: Function
+) -> None:
+    replace(mapping, window_seconds=0.05).start()
+    put(tables, "m1")
+    wait_for(function, 1)
+
+    assert function.batches[0][0] == "m1"
+
+
+def test_latest_gives_only_what_was_written_since_the_start(
+    tables: Tables, mapping: StreamMapping, function: Function
+) -> None:
+    put(tables, "before")
+    replace(mapping, starting_position="LATEST").start()
+    put(tables, "after")
+    wait_for(function, 1)
+
+    assert function.batches == [["after"]]
+
+
+class Stream:
+    """A stream of several shards as DynamoDB splits them: `records` by shard id, closed ones have an end."""
+
+    class exceptions:  # noqa: N801  # As boto3 names it.
+        class ExpiredIteratorException(Exception):
+            pass
+
+    def __init__(self, shards: list[dict[str, str]], records: dict[str, list[str]]) -> None:
+        self.shards = shards
+        self.records = records
+        self.expired_once: set[str] = set()
+        self.failures = 0
+
+    def describe_stream(self, StreamArn: str, ExclusiveStartShardId: str = "") -> Any:  # noqa: N803
+        ids = [shard["ShardId"] for shard in self.shards]
+        start = ids.index(ExclusiveStartShardId) + 1 if ExclusiveStartShardId else 0
+        page = {"Shards": self.shards[start : start + 1]}
+        if start + 1 < len(ids):
+            page |= {"LastEvaluatedShardId": ids[start]}  # type: ignore[dict-item]
+        return {"StreamDescription": page}
+
+    def get_shard_iterator(
+        self,
+        StreamArn: str,  # noqa: N803
+        ShardId: str,  # noqa: N803
+        ShardIteratorType: str,  # noqa: N803
+        SequenceNumber: str = "-1",  # noqa: N803
+    ) -> Any:
+        return {"ShardIterator": f"{ShardId}/{int(SequenceNumber) + 1}"}
+
+    def get_records(self, ShardIterator: str, Limit: int) -> Any:  # noqa: N803
+        if self.failures:
+            self.failures -= 1
+            from botocore.exceptions import ReadTimeoutError
+
+            raise ReadTimeoutError(endpoint_url="streams")
+        shard_id, _, position = ShardIterator.partition("/")
+        if position == "1" and shard_id not in self.expired_once:
+            self.expired_once.add(shard_id)
+            raise self.exceptions.ExpiredIteratorException
+        start = int(position)
+        keys = self.records[shard_id][start : start + Limit]
+        answer = {"Records": [stream_record(key, start + n) for n, key in enumerate(keys)]}
+        if start + len(keys) < len(self.records[shard_id]) or shard_id.endswith("open"):
+            answer["NextShardIterator"] = f"{shard_id}/{start + len(keys)}"  # type: ignore[assignment]
+        return answer
+
+
+def stream_record(message_id: str, sequence_number: int) -> dict[str, Any]:
+    return {
+        "eventID": message_id,
+        "eventName": "INSERT",
+        "dynamodb": {
+            "ApproximateCreationDateTime": datetime.now(timezone.utc),
+            "Keys": {"messageId": {"S": message_id}},
+            "SequenceNumber": str(sequence_number),
+            "NewImage": {"raw": {"B": b"\x00"}},
+        },
+    }
+
+
+def split_stream() -> Stream:
+    return Stream(
+        [
+            {"ShardId": "child-open", "ParentShardId": "parent"},
+            {"ShardId": "parent"},
+            {"ShardId": "other-open"},
+        ],
+        {"parent": ["p1", "p2", "p3"], "child-open": ["c1", "c2"], "other-open": ["o1"]},
+    )
+
+
+def test_a_shard_is_read_only_after_its_parent_and_every_shard_is_read(function: Function) -> None:
+    mapping = StreamMapping(
+        split_stream(), "arn:aws:dynamodb:r", "push", function, batch_size=1, poll_seconds=0.01
+    )
+    mapping.start()
+    wait_for(function, 6)
+    mapping.stop()
+
+    seen = [key for batch in function.batches for key in batch]
+    assert [key for key in seen if key != "o1"] == ["p1", "p2", "p3", "c1", "c2"]
+    assert seen.count("o1") == 1
+    assert function.events[0]["Records"][0]["dynamodb"]["NewImage"] == {"raw": {"B": "AA=="}}
+
+
+def test_a_stream_that_cannot_be_read_for_a_while_loses_nothing(function: Function) -> None:
+    stream = split_stream()
+    mapping = StreamMapping(
+        stream, "arn:aws:dynamodb:r", "push", function, window_seconds=0.05, poll_seconds=0.01
+    )
+    stream.failures = 3
+    mapping.start()
+    wait_for(function, 3)
+    mapping.stop()
+
+    assert sorted(key for batch in function.batches for key in batch) == ["c1", "c2", "o1", "p1", "p2", "p3"]
