@@ -120,7 +120,8 @@ class Management(asyncio.Protocol):
             elif isinstance(event, h11.EndOfMessage):
                 self._responding = asyncio.ensure_future(self._respond())
             elif isinstance(event, h11.ConnectionClosed):
-                self._transport.close()
+                if self._http.our_state is not h11.SEND_RESPONSE:
+                    self._transport.close()
                 return
             else:
                 return
@@ -148,7 +149,9 @@ class Management(asyncio.Protocol):
             headers.append(("Content-Length", str(len(body))))
         if answer.error is not None:
             headers.append(("x-amzn-ErrorType", answer.error))
-        self._write(h11.Response(status_code=answer.status, headers=headers))
+        self._write(
+            h11.Response(status_code=answer.status, headers=headers, reason=HTTPStatus(answer.status).phrase)
+        )
         self._write(h11.Data(data=body))
         self._write(h11.EndOfMessage())
 

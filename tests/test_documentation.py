@@ -1,0 +1,131 @@
+"""What the documents say is so."""
+
+import json
+import re
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from chalicelib.protocol import ACTIONS, CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS, FRAME_BYTES, RETRYABLE
+from chalicelib.settings import Settings, SettingsError
+from localdev.limits import Limits
+from localdev.local_aws import DYNAMODB_PORT, WEBSOCKET_PORT
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text()
+PROTOCOL = (PROJECT / "docs" / "protocol.md").read_text()
+
+
+def table(text: str, heading: str) -> dict[str, list[str]]:
+    """The rows of the first table after a heading, by their first cell."""
+    lines = text[text.index(heading) :].splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("| ---"))
+    rows = {}
+    for line in lines[start + 1 :]:
+        if not line.startswith("|"):
+            break
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        rows[cells[0].strip(" `")] = cells[1:]
+    return rows
+
+
+def test_the_error_codes_are_those_that_can_happen() -> None:
+    assert set(table(README, "| `code`")) == set(RETRYABLE)
+    documented = table(PROTOCOL, "| error code")
+    assert {code: cells[-1].startswith("true") for code, cells in documented.items()} == RETRYABLE
+
+
+def test_the_actions_are_those_there_are() -> None:
+    assert set(table(README, "| you send")) == set(ACTIONS)
+
+
+def test_the_limits_of_the_protocol_are_those_enforced() -> None:
+    assert f"at most {CLIENT_DATA_PAIRS} pairs, {CLIENT_DATA_BYTES:,} bytes" in PROTOCOL
+    assert f"over {FRAME_BYTES:,} bytes" in PROTOCOL
+
+
+def test_the_settings_of_the_local_aws_are_those_there_are() -> None:
+    documented = {name: cells[0] for name, cells in table(README, "Of the local AWS").items()}
+    limits = {f"WEBSOCKET_{f.name.upper()}": str(int(getattr(Limits(), f.name))) for f in fields(Limits)}
+    ports = {"WEBSOCKET_PORT": str(WEBSOCKET_PORT), "DYNAMODB_PORT": str(DYNAMODB_PORT)}
+
+    assert documented == limits | ports | {"AWS_ENDPOINT_URL_DYNAMODB": "the embedded one"}
+
+
+def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -> None:
+    documented = table(README, "Of a stage")
+    read: set[str] = set()
+
+    class Environment(dict[str, str]):
+        def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+            read.add(name)
+            return super().get(name, default)  # type: ignore[arg-type]
+
+    settings = Settings.from_environment(Environment(WEBSOCKETS_TABLE="w", MESSAGES_TABLE="m"))
+
+    assert set(documented) == read | {"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"}
+    assert documented["MESSAGE_RETENTION_DAYS"][0] == str(settings.message_retention_days)
+
+
+@pytest.mark.parametrize("missing", ["WEBSOCKETS_TABLE", "MESSAGES_TABLE"])
+def test_a_required_setting_that_is_missing_is_named_with_the_place_to_set_it(missing: str) -> None:
+    environ = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"}
+    del environ[missing]
+
+    with pytest.raises(SettingsError, match=rf"{missing} is not set: .*\.chalice/config\.json"):
+        Settings.from_environment(environ)
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "3651", "a week", "7.5", "\u0667"])
+def test_a_retention_that_is_no_number_of_days_is_refused(days: str) -> None:
+    environ = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m", "MESSAGE_RETENTION_DAYS": days}
+
+    with pytest.raises(SettingsError, match="MESSAGE_RETENTION_DAYS must be"):
+        Settings.from_environment(environ)
+
+
+def test_the_layout_names_every_module_that_is_shipped_and_nothing_that_is_not_there() -> None:
+    places = set(table(README, "## Layout"))
+
+    assert {f"chalicelib/{path.name}" for path in (PROJECT / "chalicelib").glob("[!_]*.py")} <= places
+    assert [place for place in places if not (PROJECT / place).exists()] == []
+
+
+def test_the_plain_commands_of_the_tests_are_those_of_make() -> None:
+    making = subprocess.run(
+        ["make", "--dry-run", "test"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    documented = [line.strip() for line in README.splitlines() if line.startswith("    .venv/bin/")]
+
+    checks = [
+        line for line in making if line.startswith((".venv/bin/ruff", ".venv/bin/mypy", ".venv/bin/pytest"))
+    ]
+    assert checks
+    assert set(checks) <= set(documented)
+
+
+def test_the_frames_of_the_readme_can_be_sent() -> None:
+    from chalicelib.protocol import parse_frame, parse_object
+
+    frames = re.findall(r'^    (\{"action".*\})$', README + PROTOCOL, re.MULTILINE)
+
+    assert len(frames) == 3
+    assert [parse_frame(parse_object(frame)).action for frame in frames] == [
+        "sendmessage",
+        "sendmessage",
+        "ping",
+    ]
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+            assert target.startswith("https://") or (document.parent / target).exists(), (document, target)
+
+
+def test_stage_dev_is_deployed_under_the_api_stage_dev() -> None:
+    config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
+
+    assert config["stages"]["dev"]["api_gateway_stage"] == "dev"
