@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.protocol import ACTIONS, CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS, FRAME_BYTES, RETRYABLE
+from chalicelib.protocol import (
+    ACTIONS,
+    CLIENT_DATA_BYTES,
+    CLIENT_DATA_PAIRS,
+    FRAME_BYTES,
+    RETRYABLE,
+    parse_frame,
+    parse_object,
+)
 from chalicelib.settings import Settings, SettingsError
 from localdev.limits import Limits
 from localdev.local_aws import DYNAMODB_PORT, WEBSOCKET_PORT
@@ -59,7 +67,7 @@ def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -
     read: set[str] = set()
 
     class Environment(dict[str, str]):
-        def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        def get(self, name: str, default: str | None = None) -> str | None:
             read.add(name)
             return super().get(name, default)  # type: ignore[arg-type]
 
@@ -99,24 +107,17 @@ def test_the_plain_commands_of_the_tests_are_those_of_make() -> None:
     ).stdout.splitlines()
     documented = [line.strip() for line in README.splitlines() if line.startswith("    .venv/bin/")]
 
-    checks = [
-        line for line in making if line.startswith((".venv/bin/ruff", ".venv/bin/mypy", ".venv/bin/pytest"))
-    ]
+    tools = tuple(f".venv/bin/{tool}" for tool in ("ruff", "mypy", "pytest"))
+    checks = [line for line in making if line.startswith(tools)]
     assert checks
     assert set(checks) <= set(documented)
 
 
 def test_the_frames_of_the_readme_can_be_sent() -> None:
-    from chalicelib.protocol import parse_frame, parse_object
-
     frames = re.findall(r'^    (\{"action".*\})$', README + PROTOCOL, re.MULTILINE)
 
-    assert len(frames) == 3
-    assert [parse_frame(parse_object(frame)).action for frame in frames] == [
-        "sendmessage",
-        "sendmessage",
-        "ping",
-    ]
+    actions = [parse_frame(parse_object(frame)).action for frame in frames]
+    assert actions == ["sendmessage", "sendmessage", "ping"]
 
 
 def test_links_between_documents_lead_somewhere() -> None:
