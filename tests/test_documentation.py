@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from collections import UserDict
 from dataclasses import fields
 from pathlib import Path
 
@@ -66,10 +67,13 @@ def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -
     documented = table(README, "Of a stage")
     read: set[str] = set()
 
-    class Environment(dict[str, str]):
-        def get(self, name: str, default: str | None = None) -> str | None:
+    class Environment(UserDict[str, str]):
+        def __getitem__(self, name: str) -> str:
             read.add(name)
-            return super().get(name, default)  # type: ignore[arg-type]
+            return super().__getitem__(name)
+
+        def __contains__(self, name: object) -> bool:
+            return True  # So that UserDict asks for every name.
 
     settings = Settings.from_environment(Environment(WEBSOCKETS_TABLE="w", MESSAGES_TABLE="m"))
 
