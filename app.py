@@ -66,7 +66,8 @@ def push_messages(event: DynamoDBEvent) -> None:
             continue
         if entry is not None:
             entries.append(entry)
-    service().push.batch(entries)
+    context: Any = event.context
+    service().push.batch(entries, lambda: context.get_remaining_time_in_millis() / 1000)
 
 
 def endpoint_of(event: WebsocketEvent) -> Endpoint:

@@ -1,18 +1,18 @@
 """The Websockets table: who is connected, by connection and by player. Its attribute names live here.
 
 `connection#<id>` holds whose a connection is and what its client said about itself; it never changes.
-`player#<id>` holds a player's connections in two string sets: those registered, and those of them that
-receive. Sets take ADD and DELETE without being read first, so connects and disconnects commute.
+`player#<id>` holds a player's registered connections in a string set, and for each of them that receives
+an attribute `live:<connection id>`: the place in the stream from which it does. Sets and attributes take
+changes without being read first, so connects and disconnects commute.
 """
 
-import time
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from chalicelib.dynamodb import Item, unavailable_on_failure
+from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.ports import Connection, Endpoint, Player, Unavailable
 
 CONNECTION_SECONDS = 3 * 60 * 60
@@ -21,6 +21,7 @@ CONNECTION_SECONDS = 3 * 60 * 60
 KEYS_PER_BATCH_GET = 100
 BATCH_GET_ATTEMPTS = 4
 CONNECTIONS_KEPT = 10_000
+_LIVE = "live:"
 
 
 class ConnectionsTable:
@@ -40,7 +41,7 @@ class ConnectionsTable:
             "stage": {"S": connection.endpoint.stage},
             "connectedAt": {"N": str(connection.connected_at)},
             "clientData": {"M": {k: {"S": v} for k, v in connection.client_data.items()}},
-            "expiresAt": _in_seconds(CONNECTION_SECONDS),
+            "expiresAt": in_seconds(CONNECTION_SECONDS),
         }
         with unavailable_on_failure():
             self._client.put_item(TableName=self._table, Item=item)
@@ -53,7 +54,7 @@ class ConnectionsTable:
                     ":connection": {"SS": [connection.id]},
                     ":api": item["apiId"],
                     ":stage": item["stage"],
-                    ":expires": _in_seconds(self._player_seconds),
+                    ":expires": in_seconds(self._player_seconds),
                 },
             )
 
@@ -68,17 +69,42 @@ class ConnectionsTable:
         item = self._update_own(player_id, connection_id, "SET expiresAt = :expires", {})
         return None if item is None else _player(player_id, item)
 
-    def make_live(self, player_id: str, connection_id: str) -> bool:
-        live = {":live": {"SS": [connection_id]}}
-        update = "ADD live :live SET expiresAt = :expires"
-        return self._update_own(player_id, connection_id, update, live) is not None
+    def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
+        update = "SET #live = :place, expiresAt = :expires"
+        values: Item = {":place": {"S": str(place)}}
+        names = {"#live": _LIVE + connection_id}
+        if caught_up is not None:
+            cleared = self._update_own(
+                player_id,
+                connection_id,
+                f"{update} REMOVE missedFrom",
+                {**values, ":missed": {"S": caught_up}},
+                names,
+                " AND missedFrom = :missed",
+            )
+            if cleared is not None:
+                return True
+        return self._update_own(player_id, connection_id, update, values, names) is not None
+
+    def note_missed(self, player_id: str, message_id: str) -> None:
+        with unavailable_on_failure():
+            self._client.update_item(
+                TableName=self._table,
+                Key=_player_key(player_id),
+                UpdateExpression="SET missedFrom = if_not_exists(missedFrom, :missed), expiresAt = :expires",
+                ExpressionAttributeValues={
+                    ":missed": {"S": message_id},
+                    ":expires": in_seconds(self._player_seconds),
+                },
+            )
 
     def remove(self, player_id: str, connection_id: str) -> None:
         with unavailable_on_failure():
             self._client.update_item(
                 TableName=self._table,
                 Key=_player_key(player_id),
-                UpdateExpression="DELETE connections :connection, live :connection",
+                UpdateExpression="DELETE connections :connection REMOVE #live",
+                ExpressionAttributeNames={"#live": _LIVE + connection_id},
                 ExpressionAttributeValues={":connection": {"SS": [connection_id]}},
             )
             self._client.delete_item(TableName=self._table, Key=_connection_key(connection_id))
@@ -118,7 +144,15 @@ class ConnectionsTable:
             {k: v["S"] for k, v in item["clientData"]["M"].items()},
         )
 
-    def _update_own(self, player_id: str, connection_id: str, update: str, values: Item) -> Item | None:
+    def _update_own(
+        self,
+        player_id: str,
+        connection_id: str,
+        update: str,
+        values: Item,
+        names: dict[str, str] | None = None,
+        further_condition: str = "",
+    ) -> Item | None:
         """Update the player's item if the connection is one of the player's; the item after it, or None."""
         try:
             with unavailable_on_failure():
@@ -126,13 +160,14 @@ class ConnectionsTable:
                     TableName=self._table,
                     Key=_player_key(player_id),
                     UpdateExpression=update,
-                    ConditionExpression="contains(connections, :connection)",
+                    ConditionExpression=f"contains(connections, :connection){further_condition}",
                     ExpressionAttributeValues={
                         ":connection": {"S": connection_id},
-                        ":expires": _in_seconds(self._player_seconds),
+                        ":expires": in_seconds(self._player_seconds),
                         **values,
                     },
                     ReturnValues="ALL_NEW",
+                    **({"ExpressionAttributeNames": names} if names else {}),
                 )
         except ClientError:
             return None
@@ -166,10 +201,6 @@ def _player(player_id: str, item: Item) -> Player:
         player_id,
         endpoint,
         frozenset(item.get("connections", {}).get("SS", ())),
-        frozenset(item.get("live", {}).get("SS", ())),
+        {name.removeprefix(_LIVE): int(value["S"]) for name, value in item.items() if name.startswith(_LIVE)},
+        item.get("missedFrom", {}).get("S"),
     )
-
-
-def _in_seconds(seconds: int) -> dict[str, str]:
-    """DynamoDB's time to live is a number of seconds since the epoch."""
-    return {"N": str(int(time.time()) + seconds)}

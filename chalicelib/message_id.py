@@ -7,6 +7,14 @@ from collections.abc import Callable
 from uuid import UUID
 
 
+def moved_back(position: str, milliseconds: int) -> str:
+    """The position so much earlier: every id made since then is greater. `position` may be 0."""
+    if position == "0":
+        return position
+    earlier = max(0, (UUID(position).int >> 80) - milliseconds)
+    return str(UUID(int=earlier << 80))
+
+
 class MessageIds:
     """Makes UUIDv7s (RFC 9562) that rise within a process, even when its clock stands still or steps back.
 

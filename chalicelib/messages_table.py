@@ -1,15 +1,18 @@
 """The Messages table: what was said, to whom, in order, and the markers among it; by its attribute names.
 
 A player's messages are one partition, sorted by message id. A marker lies in the same partition, so that
-the table's stream hands it over in order with the messages.
+the table's stream hands it over in order with the messages. An item that is `withdrawn` keeps the place of
+a message that is never to be stored.
 """
 
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.dynamodb import Item, unavailable_on_failure
-from chalicelib.ports import Entry, Message, ReplayMarker
+from botocore.exceptions import ClientError
+
+from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
+from chalicelib.ports import Entry, Message, Page, ReplayMarker, Send
 
 
 class UnreadableRecord(Exception):
@@ -25,47 +28,118 @@ class MessagesTable:
         self._retention_seconds = retention_seconds
 
     def put(self, entry: Entry) -> None:
-        item = _item(entry)
-        item["expiresAt"] = {"N": str(int(time.time()) + self._retention_seconds)}
         with unavailable_on_failure():
-            self._client.put_item(TableName=self._table, Item=item)
+            self._client.put_item(TableName=self._table, Item=self._expiring(_item(entry)))
+
+    def put_unless_withdrawn(self, message: Message) -> bool:
+        there = self._put_if_free(_item(message))
+        return there is None or "withdrawn" not in there
+
+    def withdraw(self, send: Send) -> Message | None:
+        key = _key(send.destination_player_id, send.message_id)
+        there = self._put_if_free({**key, "withdrawn": {"BOOL": True}})
+        return None if there is None or "withdrawn" in there else _message(there)
+
+    def page(self, player_id: str, since: str, after: str, limit: int) -> Page:
+        """DynamoDB deletes expired items late, so their expiry is compared here."""
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "KeyConditionExpression": "destinationPlayerId = :player AND messageId > :since",
+            "FilterExpression": "attribute_exists(#message) AND expiresAt > :now",
+            "ExpressionAttributeNames": {"#message": "message"},
+            "ExpressionAttributeValues": {
+                ":player": {"S": player_id},
+                ":since": {"S": since},
+                ":now": {"N": str(int(time.time()))},
+            },
+            "ConsistentRead": True,
+            "Limit": limit,
+        }
+        messages: list[Message] = []
+        while True:
+            with unavailable_on_failure():
+                answer = self._client.query(**query)
+            messages += [_message(item) for item in answer["Items"]]
+            if "LastEvaluatedKey" not in answer:
+                return Page(tuple(messages), more=False)
+            if sum(message.id > after for message in messages) >= limit:
+                return Page(tuple(messages), more=True)
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    def _put_if_free(self, item: Item) -> Item | None:
+        """Put it, or return what is in its place."""
+        try:
+            with unavailable_on_failure():
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=self._expiring(item),
+                    ConditionExpression="attribute_not_exists(messageId)",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except ClientError as failure:
+            there: Item = failure.response["Item"]
+            return there
+        return None
+
+    def _expiring(self, item: Item) -> Item:
+        return {**item, "expiresAt": in_seconds(self._retention_seconds)}
 
 
 def entry_of(record: Mapping[str, Any]) -> Entry | None:
-    """What a record of the table's stream brought: None for anything but a new item.
+    """What a record of the table's stream brought: None for anything but a new message or marker.
 
     Raises UnreadableRecord for a new item that is none of ours.
     """
     if record.get("eventName") != "INSERT":
         return None
     try:
-        return _entry(record["dynamodb"]["NewImage"])
-    except (KeyError, TypeError, ValueError) as broken:
+        item, place = record["dynamodb"]["NewImage"], int(record["dynamodb"]["SequenceNumber"])
+        return None if "withdrawn" in item else _entry(item, place)
+    except (KeyError, TypeError, ValueError, AttributeError) as broken:
         raise UnreadableRecord(f"{type(broken).__name__} in a stream record") from None
 
 
+def _key(player_id: str, message_id: str) -> Item:
+    return {"destinationPlayerId": {"S": player_id}, "messageId": {"S": message_id}}
+
+
 def _item(entry: Entry) -> Item:
-    item: Item = {
-        "destinationPlayerId": {"S": entry.destination_player_id},
-        "messageId": {"S": entry.id},
-    }
-    if isinstance(entry, ReplayMarker):
-        item["replayTo"] = {"S": entry.connection_id}
-    else:
+    item = _key(entry.destination_player_id, entry.id)
+    if isinstance(entry, Message):
         item["srcPlayerId"] = {"S": entry.src_player_id}
         item["message"] = {"S": entry.text}
         item["sentAt"] = {"N": str(entry.sent_at)}
+        return item
+    item["replayTo"] = {"S": entry.connection_id}
+    item["replayed"] = {"N": str(entry.replayed)}
+    item["sync"] = {"BOOL": entry.sync}
+    for name, position in (("after", entry.after), ("began", entry.began)):
+        if position is not None:
+            item[name] = {"S": position}
     return item
 
 
-def _entry(item: Mapping[str, Any]) -> Entry:
-    message_id, player_id = item["messageId"]["S"], item["destinationPlayerId"]["S"]
-    if "replayTo" in item:
-        return ReplayMarker(message_id, player_id, item["replayTo"]["S"])
+def _entry(item: Mapping[str, Any], place: int) -> Entry:
+    if "replayTo" not in item:
+        return _message(item, place)
+    return ReplayMarker(
+        item["messageId"]["S"],
+        item["destinationPlayerId"]["S"],
+        item["replayTo"]["S"],
+        item.get("after", {}).get("S"),
+        item.get("began", {}).get("S"),
+        int(item["replayed"]["N"]),
+        item["sync"]["BOOL"],
+        place,
+    )
+
+
+def _message(item: Mapping[str, Any], place: int = 0) -> Message:
     return Message(
-        message_id,
-        player_id,
+        item["messageId"]["S"],
+        item["destinationPlayerId"]["S"],
         item["srcPlayerId"]["S"],
         item["message"]["S"],
         int(item["sentAt"]["N"]),
+        place,
     )

@@ -12,24 +12,30 @@ from chalicelib.ports import (
     Message,
     MessageStore,
     ReplayMarker,
+    Send,
+    SendStore,
     Telemetry,
     Unavailable,
 )
 from chalicelib.protocol import (
     FRAME_BYTES,
     Ack,
+    Action,
     Error,
     FrameError,
     InvalidQuery,
-    Ping,
     Pong,
     SendMessage,
     ServiceFrame,
+    Sync,
     ack_id_of,
     parse_frame,
     parse_object,
     parse_query,
 )
+
+LIVE_WITHIN_MS = 60_000
+"""A connection that is not live so long after it was made never will be: its client has to connect anew."""
 
 
 class Refused(Exception):
@@ -47,6 +53,7 @@ class Messenger:
 
     connections: ConnectionStore
     messages: MessageStore
+    sends: SendStore
     gateway: Gateway
     new_message_id: Callable[[], str]
     clock: Callable[[], int]
@@ -67,7 +74,7 @@ class Messenger:
         connection = Connection(connection_id, player_id, endpoint, self.clock(), wanted.client_data)
         try:
             self.connections.register(connection)
-            self.messages.put(ReplayMarker(self.new_message_id(), player_id, connection_id))
+            self.messages.put(ReplayMarker(self.new_message_id(), player_id, connection_id, wanted.after))
         except Unavailable:
             with suppress(Unavailable):
                 self.connections.remove(player_id, connection_id)
@@ -78,6 +85,7 @@ class Messenger:
     def receive(self, connection_id: str, endpoint: Endpoint, body: str) -> None:
         """Carry out one frame and answer it with one frame, whatever it holds."""
         ack_id = None
+        reply: ServiceFrame | None
         try:
             keys = parse_object(body)
             ack_id = ack_id_of(keys)
@@ -88,7 +96,8 @@ class Messenger:
         except Unavailable:
             self.note("refused", connection=connection_id, code="unavailable")
             reply = Error.of(FrameError("unavailable", "not confirmed; send it again"), ack_id)
-        self.gateway.post(endpoint, connection_id, reply.to_json())
+        if reply is not None:
+            self.gateway.post(endpoint, connection_id, reply.to_json())
         if isinstance(reply, Error) and reply.code == "unknown_connection":
             self.gateway.close(endpoint, connection_id)
 
@@ -102,14 +111,34 @@ class Messenger:
         if player_id is not None:
             self.note("disconnected", player=player_id, connection=connection_id)
 
-    def _carry_out(self, connection_id: str, frame: SendMessage | Ping) -> ServiceFrame:
+    def _carry_out(self, connection_id: str, frame: Action) -> ServiceFrame | None:
+        """The reply; None where the stream will bring it."""
+        connection = self._admit(connection_id)
+        if isinstance(frame, SendMessage):
+            return self._send(connection, frame)
+        if isinstance(frame, Sync):
+            self._sync(connection, frame)
+            return None
+        self.note("pinged", player=connection.player_id, connection=connection_id)
+        return Pong(ack_id=frame.ack_id)
+
+    def _admit(self, connection_id: str) -> Connection:
+        """Whose frame this is, if it is to be carried out."""
         connection = self.connections.find(connection_id)
-        if connection is None or not self.connections.admit(connection.player_id, connection_id):
-            raise FrameError("unknown_connection", "this connection is not known; connect again")
-        if isinstance(frame, Ping):
-            self.note("pinged", player=connection.player_id, connection=connection_id)
-            return Pong(ack_id=frame.ack_id)
-        return self._send(connection, frame)
+        if connection is not None:
+            player = self.connections.admit(connection.player_id, connection_id)
+            age = self.clock() - connection.connected_at
+            if player is not None and (connection_id in player.live or age < LIVE_WITHIN_MS):
+                return connection
+        raise FrameError("unknown_connection", "this connection is not known; connect again")
+
+    def _sync(self, connection: Connection, frame: Sync) -> None:
+        """Ask for what was missed, by a marker: so it comes in order with what is pushed."""
+        player_id = connection.player_id
+        self.messages.put(
+            ReplayMarker(self.new_message_id(), player_id, connection.id, frame.after, sync=True)
+        )
+        self.note("syncing", player=player_id, connection=connection.id)
 
     def _send(self, sender: Connection, frame: SendMessage) -> Ack:
         if frame.player_id not in (None, sender.player_id):
@@ -121,28 +150,56 @@ class Messenger:
             frame.message,
             self.clock(),
         )
-        ack = _acknowledge(message, frame.ack_id)
-        self.messages.put(message)
+        _check_size(_acknowledge(message, frame.ack_id, duplicate=True))
+        duplicate = None
+        if frame.client_message_id is None:
+            self.messages.put(message)
+        else:
+            duplicate = self._store_once(message, frame.client_message_id)
+        stands = message if duplicate is None else duplicate
         self.note(
-            "stored",
+            "stored" if duplicate is None else "duplicate",
             player=sender.player_id,
             connection=sender.id,
-            to=message.destination_player_id,
-            message=message.id,
+            to=stands.destination_player_id,
+            message=stands.id,
         )
-        return ack
+        return _acknowledge(stands, frame.ack_id, duplicate is not None)
+
+    def _store_once(self, message: Message, client_message_id: str) -> Message | None:
+        """Store it unless the player's `clientMessageId` has been stored: then the message that was.
+
+        The id is claimed before the message is stored, so after a crash in between it is not known
+        whether the first send ever will be. It is withdrawn, then: from there on it cannot be stored,
+        however late its call arrives, and this one takes its place.
+        """
+        sender = message.src_player_id
+        send = Send(message.destination_player_id, message.id)
+        first = self.sends.claim(sender, client_message_id, send)
+        if first != send:
+            stored = self.messages.withdraw(first)
+            if stored is not None:
+                return stored
+            if not self.sends.replace(sender, client_message_id, first, send):
+                raise Unavailable("another send of the same clientMessageId")
+        if not self.messages.put_unless_withdrawn(message):
+            raise Unavailable("withdrawn by another send of the same clientMessageId")
+        return None
 
 
-def _acknowledge(message: Message, ack_id: str | int | None) -> Ack:
-    """The ack, if it can be posted: it is the longest frame that the message will ever travel in."""
-    ack = Ack(
+def _acknowledge(message: Message, ack_id: str | int | None, duplicate: bool) -> Ack:
+    return Ack(
         message_id=message.id,
         message=message.text,
         src_player_id=message.src_player_id,
         destination_player_id=message.destination_player_id,
         sent_at=message.sent_at,
+        duplicate=True if duplicate else None,
         ack_id=ack_id,
     )
+
+
+def _check_size(ack: Ack) -> None:
+    """The ack of a duplicate is the longest frame that a message will ever travel in."""
     if len(ack.to_json().encode()) > FRAME_BYTES:
         raise FrameError("too_large", f"a message and its envelope may take {FRAME_BYTES} bytes")
-    return ack

@@ -4,7 +4,7 @@ The tables, the gateway and the telemetry are known to the use cases by these sh
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -37,35 +37,67 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """A player's connections: all that are registered, and those of them that receive."""
+    """A player's connections: all that are registered, and those of them that receive.
+
+    `live` has the place in the stream from which each of them receives. `missed_from` is the first message
+    that reached none of them, if there is one.
+    """
 
     id: str
     endpoint: Endpoint | None = None
     connections: frozenset[str] = frozenset()
-    live: frozenset[str] = frozenset()
+    live: Mapping[str, int] = field(default_factory=dict)
+    missed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`sent_at` is in milliseconds since the epoch."""
+    """`sent_at` is in milliseconds since the epoch; `place` where it was in the stream, if read there."""
 
     id: str
     destination_player_id: str
     src_player_id: str
     text: str
     sent_at: int
+    place: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayMarker:
-    """Stands among a player's messages where a connection asked to receive: it goes live there."""
+    """Stands among a player's messages where a connection asked for what it missed.
+
+    A connection that is not live yet goes live at the marker at which nothing is left to replay. After a
+    full page there is a next marker, with `after` the last message replayed, `began` where the first of
+    these markers began, and `replayed` how many there were. `sync`: one page, for a live connection.
+    """
 
     id: str
     destination_player_id: str
     connection_id: str
+    after: str | None = None
+    began: str | None = None
+    replayed: int = 0
+    sync: bool = False
+    place: int = field(default=0, compare=False)
 
 
 Entry = Message | ReplayMarker
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a player's messages in the order of their ids; `more`: whether there may be further ones."""
+
+    messages: tuple[Message, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Where the message of a `clientMessageId` is stored, if it is."""
+
+    destination_player_id: str
+    message_id: str
 
 
 class Delivery(Enum):
@@ -75,7 +107,9 @@ class Delivery(Enum):
     GONE = "gone"
     """The connection is no more, or not yet: the gateway answers both alike."""
     FAILED = "failed"
-    """Throttled, refused or not answered: the client may or may not have it."""
+    """Throttled, broken or not answered: the client may or may not have it; again may help."""
+    REFUSED = "refused"
+    """Not taken, and it would not be taken again."""
 
 
 class ConnectionStore(Protocol):
@@ -89,8 +123,15 @@ class ConnectionStore(Protocol):
     def admit(self, player_id: str, connection_id: str) -> Player | None:
         """Ask for one frame's way in. None when the connection is not one of the player's."""
 
-    def make_live(self, player_id: str, connection_id: str) -> bool:
-        """Let it receive from now on. False when it is not one of the player's connections."""
+    def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
+        """Let it receive what comes after that place. False when it is not one of the player's connections.
+
+        `caught_up`: the `missed_from` that the connection has been sent everything from; it is cleared
+        if it is still the same.
+        """
+
+    def note_missed(self, player_id: str, message_id: str) -> None:
+        """Remember the first message that reached none of the player's connections."""
 
     def remove(self, player_id: str, connection_id: str) -> None:
         """Forget exactly this connection."""
@@ -103,8 +144,32 @@ class ConnectionStore(Protocol):
 
 
 class MessageStore(Protocol):
+    """Every method raises Unavailable; every one may be repeated without harm."""
+
     def put(self, entry: Entry) -> None:
-        """Store it for good. Repeating it changes nothing. Raises Unavailable."""
+        """Store it for good."""
+
+    def put_unless_withdrawn(self, message: Message) -> bool:
+        """Store it for good; False when it was withdrawn before that, and then it never is."""
+
+    def withdraw(self, send: Send) -> Message | None:
+        """See to it that a message that is not stored by now never is; the message if it is stored."""
+
+    def page(self, player_id: str, since: str, after: str, limit: int) -> Page:
+        """The player's messages that have not expired, from the first after `since`.
+
+        At least `limit` of them are after `after`, or there are no more.
+        """
+
+
+class SendStore(Protocol):
+    """Which message a player's `clientMessageId` became. Every method raises Unavailable."""
+
+    def claim(self, player_id: str, client_message_id: str, send: Send) -> Send:
+        """The first send that claimed the id: this one, or one before it."""
+
+    def replace(self, player_id: str, client_message_id: str, old: Send, new: Send) -> bool:
+        """Let the new send stand in place of the old one; False when that does not stand any more."""
 
 
 class Gateway(Protocol):

@@ -14,8 +14,8 @@ POSTS_AT_ONCE = 32
 """As many posts as run side by side; each has a connection of its own in the client's pool."""
 
 CONFIG = Config(
-    connect_timeout=1,
-    read_timeout=2,
+    connect_timeout=0.5,
+    read_timeout=1,
     retries={"total_max_attempts": 1},
     max_pool_connections=POSTS_AT_ONCE,
 )
@@ -54,9 +54,7 @@ class ManagementApi:
         except WebsocketDisconnectedError:
             return Delivery.GONE
         except ClientError as refusal:
-            # Not every 410 comes with the code by which boto3 knows that it means gone.
-            gone = refusal.response["ResponseMetadata"]["HTTPStatusCode"] == 410
-            return Delivery.GONE if gone else Delivery.FAILED
+            return _meaning_of(refusal.response["ResponseMetadata"]["HTTPStatusCode"])
         except BotoCoreError:
             return Delivery.FAILED
         return Delivery.DELIVERED
@@ -75,3 +73,10 @@ class ManagementApi:
             websocket_api.configure_from_api_id(endpoint.api_id, endpoint.stage)
             self._apis[endpoint] = websocket_api
         return websocket_api
+
+
+def _meaning_of(status: int) -> Delivery:
+    """Not every 410 comes with the code by which boto3 knows that it means gone."""
+    if status == 410:
+        return Delivery.GONE
+    return Delivery.FAILED if status == 429 or status >= 500 else Delivery.REFUSED

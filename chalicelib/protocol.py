@@ -26,6 +26,9 @@ FRAME_BYTES = 128 * 1024
 CLIENT_DATA_PAIRS = 16
 CLIENT_DATA_BYTES = 1024
 
+POSITION = r"^(0|[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})$"
+"""A `messageId`, or 0 for the beginning."""
+
 RETRYABLE = {
     "invalid_json": False,
     "unknown_action": False,
@@ -64,6 +67,13 @@ def _player_id(value: object, validate: ValidatorFunctionWrapHandler) -> str:
         ) from None
 
 
+def _position(value: object, validate: ValidatorFunctionWrapHandler) -> str:
+    try:
+        return str(validate(value))
+    except ValidationError:
+        raise PydanticCustomError("position", "must be a messageId, or 0 for the beginning") from None
+
+
 def _ack_id(value: object, validate: ValidatorFunctionWrapHandler) -> str | int:
     try:
         ack_id: str | int = validate(value)
@@ -76,6 +86,8 @@ PlayerId = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._@|:+-]{1,128}$"), WrapValidator(_player_id)
 ]
 """ASCII only, so that no two ids look alike by accident; without `#`, which separates keys in the tables."""
+
+Position = Annotated[str, StringConstraints(pattern=POSITION), WrapValidator(_position)]
 
 AckId = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=64)] | int, WrapValidator(_ack_id)
@@ -96,13 +108,24 @@ class SendMessage(ClientFrame):
     destination_player_id: PlayerId
     message: Annotated[str, StringConstraints(min_length=1)]
     player_id: PlayerId | None = None
+    client_message_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+
+
+class Sync(ClientFrame):
+    action: Literal["sync"]
+    after: Position | None = None
 
 
 class Ping(ClientFrame):
     action: Literal["ping"]
 
 
-ACTIONS: dict[str, type[SendMessage] | type[Ping]] = {"sendmessage": SendMessage, "ping": Ping}
+Action = SendMessage | Sync | Ping
+ACTIONS: dict[str, type[SendMessage] | type[Sync] | type[Ping]] = {
+    "sendmessage": SendMessage,
+    "sync": Sync,
+    "ping": Ping,
+}
 
 
 class ServiceFrame(BaseModel):
@@ -132,6 +155,7 @@ class Ack(ServiceFrame):
     src_player_id: str
     destination_player_id: str
     sent_at: int
+    duplicate: Literal[True] | None = None
     ack_id: str | int | None = None
 
 
@@ -142,6 +166,14 @@ class Connected(ServiceFrame):
     player_id: str
     message_id: str
     replayed: int
+
+
+class Synced(ServiceFrame):
+    type: Literal["system"] = "system"
+    event: Literal["synced"] = "synced"
+    message_id: str
+    replayed: int
+    more: bool
 
 
 class Pong(ServiceFrame):
@@ -172,6 +204,7 @@ class ConnectQuery(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     player_id: Annotated[PlayerId, Field(alias="playerId")]
+    after: Position | None = None
     client_data: Mapping[str, str] = {}
 
 
@@ -190,9 +223,9 @@ def parse_query(query: Mapping[str, str]) -> ConnectQuery:
         raise InvalidQuery(
             f"at most {CLIENT_DATA_PAIRS} further query parameters, {CLIENT_DATA_BYTES} bytes in all"
         )
-    player = {"playerId": query["playerId"]} if "playerId" in query else {}
+    asked = {name: query[name] for name in ("playerId", "after") if name in query}
     try:
-        return ConnectQuery.model_validate({**player, "client_data": own})
+        return ConnectQuery.model_validate({**asked, "client_data": own})
     except ValidationError as invalid:
         raise InvalidQuery(_describe(invalid)) from None
 
@@ -208,7 +241,7 @@ def parse_object(body: str) -> dict[str, Any]:
     return value
 
 
-def parse_frame(frame: dict[str, Any]) -> SendMessage | Ping:
+def parse_frame(frame: dict[str, Any]) -> Action:
     """Raises FrameError `unknown_action` or `invalid_frame`."""
     action = frame.get("action")
     model = ACTIONS.get(action) if isinstance(action, str) else None

@@ -1,13 +1,15 @@
 """What happens when messages come down the stream: each is posted to the recipient's live connections.
 
-The Messages table is the truth and a push only saves the client from asking, so nothing that happens to
-one recipient ever fails the batch. Only when the players cannot be read at all does the batch come again.
+The Messages table is the truth and a push only saves the client from asking, so nothing that a gateway or
+a client does ever fails the batch. It comes again only when DynamoDB would not say who is there, or would
+not take down who missed something.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from chalicelib.message_id import moved_back
 from chalicelib.ports import (
     ConnectionStore,
     Delivery,
@@ -15,44 +17,70 @@ from chalicelib.ports import (
     Entry,
     Gateway,
     Message,
+    MessageStore,
+    Page,
     Player,
     ReplayMarker,
     Telemetry,
     Unavailable,
 )
-from chalicelib.protocol import Connected, MessageFrame
+from chalicelib.protocol import Connected, MessageFrame, Synced
 
-NOT_YET_CONNECTED_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between attempts to greet a connection whose `$connect` may not have returned yet.
+REPLAY_PAGE = 50
+"""Messages replayed before other players of the shard have their turn: about a second's posts."""
 
-They add up to less than the two seconds by which one recipient may delay the others.
+OVERLAP_MS = 15_000
+"""How long after its id was made a message's put may take effect: its function's ten seconds, and skew.
+
+Replays begin so much before their cursor, every page of them: a message of before may have come since.
 """
 
+TROUBLE_SECONDS = 1.8
+"""How long one connection may hold up the others by failing."""
 
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """What one connection is to get of a batch, in order."""
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds between tries of a post, before jitter."""
 
-    player_id: str
-    connection_id: str
+RESERVE_SECONDS = 3.0
+"""What is kept of the invocation to remove and close the connections that it had no time for."""
+
+Calls = Iterable[Callable[[], None]]
+
+
+@dataclass(slots=True)
+class Recipient:
+    """A player as the work on a batch goes on. `time_left`: seconds of the invocation."""
+
+    id: str
     endpoint: Endpoint
-    entries: tuple[Entry, ...]
+    connections: frozenset[str]
+    live: dict[str, int]
+    missed_from: str | None
+    time_left: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """`side_by_side` runs the calls at the same time and returns when all of them have."""
+    """`players_at_once` and `connections_at_once` run calls side by side and return when all have ended.
+
+    The clock is in seconds; `jitter` gives a number from 0 to 1.
+    """
 
     connections: ConnectionStore
+    messages: MessageStore
     gateway: Gateway
-    side_by_side: Callable[[Iterable[Callable[[], None]]], None]
+    new_message_id: Callable[[], str]
+    players_at_once: Callable[[Calls], None]
+    connections_at_once: Callable[[Calls], None]
+    monotonic: Callable[[], float]
     sleep: Callable[[float], None]
+    jitter: Callable[[], float]
     note: Telemetry
 
-    def batch(self, entries: Iterable[Entry]) -> None:
+    def batch(self, entries: Iterable[Entry], time_left: Callable[[], float]) -> None:
         """Push one batch of the stream. Raises Unavailable when it has to come again.
 
-        May be repeated: clients drop messages that they have seen.
+        May be repeated, whole or in parts: clients drop messages that they have seen.
         """
         by_player: dict[str, list[Entry]] = {}
         for entry in entries:
@@ -60,95 +88,207 @@ class Push:
         if not by_player:
             return
         players = self.connections.players(by_player.keys())
-        lanes = [
-            lane for player_id, theirs in by_player.items() for lane in lanes_of(players[player_id], theirs)
-        ]
-        self.side_by_side([partial(self._run, lane) for lane in lanes])
+        self.players_at_once(
+            [
+                partial(self._push_to, _recipient(players[player_id], time_left), theirs)
+                for player_id, theirs in by_player.items()
+            ]
+        )
 
-    def _run(self, lane: Lane) -> None:
-        for entry in lane.entries:
-            if isinstance(entry, ReplayMarker):
-                carry_on = self._go_live(lane, entry)
+    def _push_to(self, recipient: Recipient, entries: list[Entry]) -> None:
+        """Everything of a batch for one player, in order."""
+        messages: list[Message] = []
+        for entry in entries:
+            if isinstance(entry, Message):
+                messages.append(entry)
             else:
-                carry_on = self._deliver(lane, entry)
-            if not carry_on:
-                return
+                self._deliver(recipient, messages)
+                messages = []
+                self._replay(recipient, entry)
+        self._deliver(recipient, messages)
 
-    def _go_live(self, lane: Lane, marker: ReplayMarker) -> bool:
-        """Let the connection receive, and greet it. What the player missed will be replayed before that."""
+    # Messages
+
+    def _deliver(self, recipient: Recipient, messages: list[Message]) -> None:
+        """Post to all live connections side by side, and remember the first message that reached none.
+
+        What lies before a connection's place has reached it by replay, or another connection: in a batch
+        that comes again it would come out of order.
+        """
+        covered = {m.id for m in messages if any(m.place <= place for place in recipient.live.values())}
+        lanes = [
+            partial(
+                self._run_lane, recipient, connection_id, [m for m in messages if m.place > place], covered
+            )
+            for connection_id, place in recipient.live.items()
+        ]
         try:
-            if not self.connections.make_live(lane.player_id, lane.connection_id):
-                return False
+            self.connections_at_once(lanes)
+        finally:
+            missed = next((message.id for message in messages if message.id not in covered), None)
+            if missed is not None and recipient.missed_from is None:
+                self.connections.note_missed(recipient.id, missed)
+                recipient.missed_from = missed
+
+    def _run_lane(
+        self, recipient: Recipient, connection_id: str, messages: list[Message], reached: set[str]
+    ) -> None:
+        """Post to one connection, in order, until one post fails; add to `reached` what came through."""
+        for message in messages:
+            delivery = self._post(recipient, connection_id, _frame(message))
+            self.note(delivery.value, player=recipient.id, connection=connection_id, message=message.id)
+            if delivery is not Delivery.DELIVERED:
+                self._drop(recipient, connection_id, delivery)
+                return
+            reached.add(message.id)
+
+    # Replay
+
+    def _replay(self, recipient: Recipient, marker: ReplayMarker) -> None:
+        """Post a page of what the connection missed; when nothing is left, let it receive and say so."""
+        connection_id = marker.connection_id
+        live_from = recipient.live.get(connection_id)
+        if connection_id not in recipient.connections:
+            return
+        if live_from is not None and not marker.sync and live_from != marker.place:
+            return  # One of two runs of markers, which a repeated batch makes, is enough.
+        began = marker.began or _earliest(marker.after, recipient.missed_from)
+        try:
+            replayed = self._replay_page(recipient, marker, began)
         except Unavailable:
-            self._drop(lane, Delivery.FAILED)
+            self._drop(recipient, connection_id, Delivery.FAILED)
+            return
+        except _NotDelivered as failed:
+            self._drop(recipient, connection_id, failed.delivery)
+            return
+        self.note("replayed", player=recipient.id, connection=connection_id, count=replayed)
+
+    def _replay_page(self, recipient: Recipient, marker: ReplayMarker, began: str | None) -> int:
+        """How many were replayed. First the page, then what follows: a crash in between repeats it."""
+        page = self._page(recipient.id, marker.after if marker.began is not None else began)
+        replayed = marker.replayed + len(page.messages)
+        not_yet_connected = marker.began is None and not marker.sync
+        for message in page.messages:
+            self._must_post(recipient, marker, _frame(message, replayed=True), not_yet_connected)
+            not_yet_connected = False
+        if marker.sync:
+            self._must_post(recipient, marker, _synced(marker, page, replayed))
+        elif page.more:
+            self._put_next(marker, page, began, replayed)
+        elif self._make_live(recipient, marker, began):
+            self._must_post(recipient, marker, _connected(marker, replayed), not_yet_connected)
+            self.note("live", player=recipient.id, connection=marker.connection_id)
+        return replayed
+
+    def _page(self, player_id: str, cursor: str | None) -> Page:
+        if cursor is None:
+            return Page((), more=False)
+        return self.messages.page(player_id, moved_back(cursor, OVERLAP_MS), cursor, REPLAY_PAGE)
+
+    def _put_next(self, marker: ReplayMarker, page: Page, began: str | None, replayed: int) -> None:
+        self.messages.put(
+            ReplayMarker(
+                self.new_message_id(),
+                marker.destination_player_id,
+                marker.connection_id,
+                after=page.messages[-1].id,
+                began=began,
+                replayed=replayed,
+            )
+        )
+
+    def _make_live(self, recipient: Recipient, marker: ReplayMarker, began: str | None) -> bool:
+        missed = recipient.missed_from
+        caught_up = missed if missed is not None and began is not None and began <= missed else None
+        if not self.connections.make_live(recipient.id, marker.connection_id, marker.place, caught_up):
             return False
-        greeting = Connected(
-            connection_id=lane.connection_id,
-            player_id=lane.player_id,
-            message_id=marker.id,
-            replayed=0,
-        ).to_json()
-        delivery = self._post(lane, greeting)
-        for pause in NOT_YET_CONNECTED_PAUSES:
-            if delivery is not Delivery.GONE:
-                break
-            self.sleep(pause)
-            delivery = self._post(lane, greeting)
-        if delivery is not Delivery.DELIVERED:
-            self._drop(lane, delivery)
-            return False
-        self.note("live", player=lane.player_id, connection=lane.connection_id)
+        recipient.live[marker.connection_id] = marker.place
+        if caught_up is not None:
+            recipient.missed_from = None
         return True
 
-    def _deliver(self, lane: Lane, message: Message) -> bool:
-        frame = MessageFrame(
-            message=message.text,
-            message_id=message.id,
-            src_player_id=message.src_player_id,
-            destination_player_id=message.destination_player_id,
-            sent_at=message.sent_at,
-        ).to_json()
-        delivery = self._post(lane, frame)
-        self.note(
-            delivery.value,
-            player=lane.player_id,
-            connection=lane.connection_id,
-            message=message.id,
-        )
+    # Posts
+
+    def _must_post(
+        self, recipient: Recipient, marker: ReplayMarker, frame: str, not_yet_connected: bool = False
+    ) -> None:
+        delivery = self._post(recipient, marker.connection_id, frame, not_yet_connected)
         if delivery is not Delivery.DELIVERED:
-            self._drop(lane, delivery)
-        return delivery is Delivery.DELIVERED
+            raise _NotDelivered(delivery)
 
-    def _post(self, lane: Lane, frame: str) -> Delivery:
-        return self.gateway.post(lane.endpoint, lane.connection_id, frame)
+    def _post(
+        self, recipient: Recipient, connection_id: str, frame: str, not_yet_connected: bool = False
+    ) -> Delivery:
+        """Post, and again while that may help and holds nobody up for long.
 
-    def _drop(self, lane: Lane, delivery: Delivery) -> None:
+        `not_yet_connected`: gone may mean that its `$connect` has not returned.
+        """
+        started = self.monotonic()
+        for pause in (*PAUSES, None):
+            if recipient.time_left() < RESERVE_SECONDS:
+                return Delivery.FAILED
+            asked = self.monotonic()
+            delivery = self.gateway.post(recipient.endpoint, connection_id, frame)
+            again = delivery is Delivery.FAILED or (not_yet_connected and delivery is Delivery.GONE)
+            now = self.monotonic()
+            if not again or pause is None or now - started + pause + (now - asked) > TROUBLE_SECONDS:
+                break
+            self.sleep(pause * (0.5 + self.jitter() / 2))
+        return delivery
+
+    def _drop(self, recipient: Recipient, connection_id: str, delivery: Delivery) -> None:
         """Forget the connection, and end it unless it is gone: first the one, then the other.
 
         A message that came through to it after one that did not would hide the hole from its client.
+        So if it cannot be forgotten, the batch has to come again.
         """
+        recipient.live.pop(connection_id, None)
         try:
-            self.connections.remove(lane.player_id, lane.connection_id)
-        except Unavailable:
-            self.note("removal_failed", player=lane.player_id, connection=lane.connection_id)
-        if delivery is not Delivery.GONE:
-            self.gateway.close(lane.endpoint, lane.connection_id)
-        self.note("removed", player=lane.player_id, connection=lane.connection_id)
+            self.connections.remove(recipient.id, connection_id)
+        finally:
+            if delivery is not Delivery.GONE:
+                self.gateway.close(recipient.endpoint, connection_id)
+        self.note("removed", player=recipient.id, connection=connection_id)
 
 
-def lanes_of(player: Player, entries: Iterable[Entry]) -> list[Lane]:
-    """A lane for each connection that receives any of it: a live one all, another what follows its marker."""
-    if player.endpoint is None:
-        return []
-    wanted: dict[str, list[Entry]] = {connection_id: [] for connection_id in sorted(player.live)}
-    for entry in entries:
-        if isinstance(entry, Message):
-            for lane in wanted.values():
-                lane.append(entry)
-        else:
-            wanted.setdefault(entry.connection_id, []).append(entry)
-    return [
-        Lane(player.id, connection_id, player.endpoint, tuple(lane))
-        for connection_id, lane in wanted.items()
-        if lane
-    ]
+class _NotDelivered(Exception):
+    def __init__(self, delivery: Delivery) -> None:
+        super().__init__(delivery)
+        self.delivery = delivery
+
+
+def _recipient(player: Player, time_left: Callable[[], float]) -> Recipient:
+    endpoint = player.endpoint or Endpoint("", "")
+    return Recipient(
+        player.id, endpoint, player.connections, dict(player.live), player.missed_from, time_left
+    )
+
+
+def _earliest(*positions: str | None) -> str | None:
+    return min((position for position in positions if position is not None), default=None)
+
+
+def _frame(message: Message, replayed: bool = False) -> str:
+    return MessageFrame(
+        message=message.text,
+        message_id=message.id,
+        src_player_id=message.src_player_id,
+        destination_player_id=message.destination_player_id,
+        sent_at=message.sent_at,
+        replayed=True if replayed else None,
+    ).to_json()
+
+
+def _connected(marker: ReplayMarker, replayed: int) -> str:
+    return Connected(
+        connection_id=marker.connection_id,
+        player_id=marker.destination_player_id,
+        message_id=marker.id,
+        replayed=replayed,
+    ).to_json()
+
+
+def _synced(marker: ReplayMarker, page: Page, replayed: int) -> str:
+    """The position to ask on with: where the page ended, or here when nothing is left."""
+    position = page.messages[-1].id if page.more else marker.id
+    return Synced(message_id=position, replayed=replayed, more=page.more).to_json()

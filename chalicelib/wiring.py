@@ -1,8 +1,9 @@
 """The one place that knows which table, gateway and clock the use cases get."""
 
+import random
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from chalicelib.connections_table import ConnectionsTable
@@ -11,7 +12,8 @@ from chalicelib.message_id import MessageIds
 from chalicelib.messages_table import MessagesTable
 from chalicelib.messenger import Messenger
 from chalicelib.posting import POSTS_AT_ONCE, ManagementApi
-from chalicelib.push import Push
+from chalicelib.push import Calls, Push
+from chalicelib.sends_table import SendsTable
 from chalicelib.settings import Settings
 from chalicelib.telemetry import log_steps, note
 
@@ -29,18 +31,38 @@ def wire(settings: Settings) -> Service:
     retention = settings.message_retention_seconds
     connections = ConnectionsTable(client, settings.websockets_table, player_seconds=retention)
     messages = MessagesTable(client, settings.messages_table, retention)
+    sends = SendsTable(client, settings.websockets_table, retention)
     gateway = ManagementApi()
+    new_message_id = MessageIds()
     return Service(
-        Messenger(connections, messages, gateway, MessageIds(), _milliseconds, note),
-        Push(connections, gateway, _threads(POSTS_AT_ONCE), time.sleep, note),
+        Messenger(connections, messages, sends, gateway, new_message_id, _milliseconds, note),
+        Push(
+            connections,
+            messages,
+            gateway,
+            new_message_id,
+            _threads("players"),
+            _threads("connections"),
+            time.monotonic,
+            time.sleep,
+            random.random,
+            note,
+        ),
     )
 
 
-def _threads(count: int) -> Callable[[Iterable[Callable[[], None]]], None]:
-    pool = ThreadPoolExecutor(count, thread_name_prefix="push")
+def _threads(name: str) -> Callable[[Calls], None]:
+    """Runs calls side by side; what the first of them raised is raised when all have ended."""
+    pool = ThreadPoolExecutor(POSTS_AT_ONCE, thread_name_prefix=name)
 
-    def side_by_side(calls: Iterable[Callable[[], None]]) -> None:
-        for done in [pool.submit(call) for call in calls]:
+    def side_by_side(calls: Calls) -> None:
+        several = list(calls)
+        if len(several) == 1:
+            several[0]()
+            return
+        running = [pool.submit(call) for call in several]
+        wait(running)
+        for done in running:
             done.result()
 
     return side_by_side

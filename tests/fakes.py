@@ -3,7 +3,17 @@
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-from chalicelib.ports import Connection, Delivery, Endpoint, Entry, Player, Unavailable
+from chalicelib.ports import (
+    Connection,
+    Delivery,
+    Endpoint,
+    Entry,
+    Message,
+    Page,
+    Player,
+    Send,
+    Unavailable,
+)
 
 
 @dataclass
@@ -31,19 +41,27 @@ class InMemoryConnections:
         player = self.player(player_id)
         return player if connection_id in player.connections else None
 
-    def make_live(self, player_id: str, connection_id: str) -> bool:
+    def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
         self._fail("make_live")
         player = self.player(player_id)
         if connection_id not in player.connections:
             return False
-        self.by_player[player_id] = replace(player, live=player.live | {connection_id})
+        missed = None if player.missed_from == caught_up else player.missed_from
+        live = {**player.live, connection_id: place}
+        self.by_player[player_id] = replace(player, live=live, missed_from=missed)
         return True
+
+    def note_missed(self, player_id: str, message_id: str) -> None:
+        self._fail("note_missed")
+        player = self.player(player_id)
+        self.by_player[player_id] = replace(player, missed_from=player.missed_from or message_id)
 
     def remove(self, player_id: str, connection_id: str) -> None:
         self._fail("remove")
-        player, gone = self.player(player_id), {connection_id}
+        player = self.player(player_id)
+        live = {other: place for other, place in player.live.items() if other != connection_id}
         self.by_player[player_id] = replace(
-            player, connections=player.connections - gone, live=player.live - gone
+            player, connections=player.connections - {connection_id}, live=live
         )
         self.registered.pop(connection_id, None)
 
@@ -69,13 +87,73 @@ class InMemoryConnections:
 
 @dataclass
 class InMemoryMessages:
-    failing: bool = False
+    """`stored` is in the order of the stream; `failing` as above."""
+
+    failing: set[str] = field(default_factory=set)
     stored: list[Entry] = field(default_factory=list)
+    withdrawn: set[Send] = field(default_factory=set)
 
     def put(self, entry: Entry) -> None:
-        if self.failing:
-            raise Unavailable("put")
-        self.stored.append(entry)
+        self._fail("put")
+        if entry not in self.stored:
+            self.stored.append(entry)
+
+    def put_unless_withdrawn(self, message: Message) -> bool:
+        self._fail("put_unless_withdrawn")
+        if Send(message.destination_player_id, message.id) in self.withdrawn:
+            return False
+        self.put(message)
+        return True
+
+    def withdraw(self, send: Send) -> Message | None:
+        self._fail("withdraw")
+        for message in self.stored:
+            if isinstance(message, Message) and send == Send(message.destination_player_id, message.id):
+                return message
+        self.withdrawn.add(send)
+        return None
+
+    def page(self, player_id: str, since: str, after: str, limit: int) -> Page:
+        self._fail("page")
+        theirs = sorted(
+            (
+                entry
+                for entry in self.stored
+                if isinstance(entry, Message)
+                and entry.destination_player_id == player_id
+                and entry.id > since
+            ),
+            key=lambda message: message.id,
+        )
+        later = [message for message in theirs if message.id > after]
+        if len(later) <= limit:
+            return Page(tuple(theirs), more=False)
+        return Page(tuple(m for m in theirs if m.id <= later[limit - 1].id), more=True)
+
+    def _fail(self, method: str) -> None:
+        if method in self.failing:
+            raise Unavailable(method)
+
+
+@dataclass
+class InMemorySends:
+    failing: set[str] = field(default_factory=set)
+    claims: dict[tuple[str, str], Send] = field(default_factory=dict)
+
+    def claim(self, player_id: str, client_message_id: str, send: Send) -> Send:
+        self._fail("claim")
+        return self.claims.setdefault((player_id, client_message_id), send)
+
+    def replace(self, player_id: str, client_message_id: str, old: Send, new: Send) -> bool:
+        self._fail("replace")
+        if self.claims[player_id, client_message_id] not in (old, new):
+            return False
+        self.claims[player_id, client_message_id] = new
+        return True
+
+    def _fail(self, method: str) -> None:
+        if method in self.failing:
+            raise Unavailable(method)
 
 
 @dataclass
@@ -86,9 +164,11 @@ class FakeGateway:
     posted: list[tuple[str, str]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     endpoints: set[Endpoint] = field(default_factory=set)
+    on_post: Callable[[], None] = lambda: None
 
     def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery:
         self.endpoints.add(endpoint)
+        self.on_post()
         answers = self.answers.get(connection_id, [Delivery.DELIVERED])
         delivery = answers.pop(0) if len(answers) > 1 else answers[0]
         if delivery is Delivery.DELIVERED:

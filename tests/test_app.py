@@ -17,6 +17,13 @@ from localdev.functions import function, websocket_routes
 from tests import test_messenger, test_push
 from tests.fakes import Notes
 
+MARKER = {
+    "destinationPlayerId": {"S": "1"},
+    "messageId": {"S": "m"},
+    "replayTo": {"S": "c"},
+    "replayed": {"N": "0"},
+    "sync": {"BOOL": False},
+}
 ORIGIN = Origin("api", "dev", "domain", "c", 0, "127.0.0.1", None)
 
 
@@ -45,7 +52,7 @@ def push(*records: Any) -> Any:
 
 
 def inserted(item: dict[str, Any]) -> dict[str, Any]:
-    return {"eventName": "INSERT", "dynamodb": {"NewImage": item}}
+    return {"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}}
 
 
 def test_a_handshake_with_a_player_is_let_through_and_registered(world: World) -> None:
@@ -96,14 +103,12 @@ def test_records_that_make_no_sense_are_noted_and_hold_up_nobody(
     notes = Notes()
     monkeypatch.setattr(app, "note", notes)
     world.connections.register(Connection("c", "1", Endpoint("api", "dev"), 0, {}))
-    marker = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m"}, "replayTo": {"S": "c"}}
-
     push(
         {},
         {"eventName": "INSERT"},
         inserted({"canary": {"S": "canary"}}),
         {"eventName": "REMOVE", "userIdentity": {"type": "Service"}, "dynamodb": {"Keys": {}}},
-        inserted(marker),
+        inserted(MARKER),
     )
 
     assert world.pushing.received("c") == ["connected"]
@@ -113,10 +118,8 @@ def test_records_that_make_no_sense_are_noted_and_hold_up_nobody(
 
 def test_a_batch_comes_again_when_the_players_cannot_be_read(world: World) -> None:
     world.connections.failing = {"players"}
-    marker = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m"}, "replayTo": {"S": "c"}}
-
     with pytest.raises(Unavailable):
-        push(inserted(marker))
+        push(inserted(MARKER))
 
 
 def test_connecting_stores_a_marker_for_the_stream(world: World) -> None:

@@ -112,6 +112,60 @@ def test_a_message_to_a_player_who_is_offline_is_acknowledged(local: ChaliceLoca
     asyncio.run(talk())
 
 
+def test_a_player_who_was_offline_is_sent_what_came_meanwhile_and_nothing_twice(
+    local: ChaliceLocal,
+) -> None:
+    async def talk() -> None:
+        sender = await Player.connect(local.url, "writer")
+        first = await Player.connect(local.url, "reader")
+        await sender.send_message("reader", "seen")
+        position = (await first.message())["messageId"]
+        await first.socket.close()
+        await until(lambda: "connections" not in players_item(local, "reader"))
+        for text in ("missed 1", "missed 2"):
+            await sender.send_message("reader", text)
+        await until(lambda: "missedFrom" in players_item(local, "reader"))
+
+        again = await connect(f"{local.url}?playerId=reader&after={position}")
+        frames = [json.loads(await asyncio.wait_for(again.recv(), 10)) for _ in range(4)]
+        texts = [frame["message"] for frame in frames[:-1] if frame["messageId"] > position]
+        assert texts == ["missed 1", "missed 2"]
+        assert (frames[-1]["event"], frames[-1]["replayed"]) == ("connected", 3)
+        assert "missedFrom" not in players_item(local, "reader")
+
+    asyncio.run(talk())
+
+
+def test_a_message_sent_again_with_its_client_message_id_arrives_once(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        sender, reader = await Player.connect(local.url, "again"), await Player.connect(local.url, "once")
+        frame = {"action": "sendmessage", "destinationPlayerId": "once", "message": "hi"}
+        first = await sender.ask(**frame, clientMessageId="an-id")
+        second = await sender.ask(**frame, clientMessageId="an-id")
+        last = await sender.ask(**frame)
+
+        assert second == {**first, "duplicate": True}
+        arrived = [frame["messageId"] for frame in await reader.messages(2)]
+        assert arrived == [first["messageId"], last["messageId"]]
+
+    asyncio.run(talk())
+
+
+def test_a_sync_is_answered_with_a_page_and_synced(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        player = await Player.connect(local.url, "syncing")
+        await player.send_message("syncing", "to myself")
+        await player.message()
+
+        await player.socket.send('{"action": "sync", "after": "0"}')
+        replayed, synced = await player.frame(), await player.frame()
+
+        assert (replayed["message"], replayed["replayed"]) == ("to myself", True)
+        assert (synced["event"], synced["replayed"], synced["more"]) == ("synced", 1, False)
+
+    asyncio.run(talk())
+
+
 def test_a_players_connections_all_receive_and_closing_one_leaves_the_others(local: ChaliceLocal) -> None:
     async def talk() -> None:
         phone, laptop = await Player.connect(local.url, "both"), await Player.connect(local.url, "both")
@@ -190,13 +244,14 @@ def test_a_connection_that_went_without_a_word_is_removed_at_the_first_410(local
         look_in(local).update_item(
             TableName="serverless-websockets-dev-websockets",
             Key={"id": {"S": "player#haunted"}},
-            UpdateExpression="ADD connections :ghost, live :ghost",
-            ExpressionAttributeValues={":ghost": {"SS": ["AAAAAAAAAAAAAAA="]}},
+            UpdateExpression="ADD connections :ghost SET #live = :place",
+            ExpressionAttributeNames={"#live": "live:AAAAAAAAAAAAAAA="},
+            ExpressionAttributeValues={":ghost": {"SS": ["AAAAAAAAAAAAAAA="]}, ":place": {"S": "0"}},
         )
         await sender.send_message("haunted", "hi")
         assert (await here.message())["message"] == "hi"
         await until(lambda: len(players_item(local, "haunted")["connections"]["SS"]) == 1)
-        assert len(players_item(local, "haunted")["live"]["SS"]) == 1
+        assert sum(name.startswith("live:") for name in players_item(local, "haunted")) == 1
 
     asyncio.run(talk())
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from chalicelib.messenger import Messenger, Refused
+from chalicelib.messenger import LIVE_WITHIN_MS, Messenger, Refused
 from chalicelib.ports import Delivery, Endpoint, Message, ReplayMarker
 from chalicelib.protocol import FRAME_BYTES
-from tests.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, Notes
+from tests.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, InMemorySends, Notes
 
 HERE = Endpoint("api", "dev")
 
@@ -18,11 +18,19 @@ class World:
     def __init__(self) -> None:
         self.connections = InMemoryConnections()
         self.messages = InMemoryMessages()
+        self.sends = InMemorySends()
+        self.now = 1000
         self.gateway = FakeGateway()
         self.notes = Notes()
         ids = count(1)
         self.messenger = Messenger(
-            self.connections, self.messages, self.gateway, lambda: f"id-{next(ids)}", lambda: 1000, self.notes
+            self.connections,
+            self.messages,
+            self.sends,
+            self.gateway,
+            lambda: f"id-{next(ids)}",
+            lambda: self.now,
+            self.notes,
         )
 
     def connect(self, player_id: str, connection_id: str, **query: str) -> None:
@@ -56,7 +64,7 @@ def test_a_connection_receives_nothing_before_its_marker_and_nothing_is_posted_w
 ) -> None:
     world.connect("1", "c")
 
-    assert world.connections.player("1").live == set()
+    assert world.connections.player("1").live == {}
     assert world.gateway.posted == []
 
 
@@ -84,7 +92,7 @@ def test_a_connect_that_could_not_be_stored_is_refused_and_leaves_nothing(world:
     if broken == "connections":
         world.connections.failing = {"register"}
     else:
-        world.messages.failing = True
+        world.messages.failing = {"put"}
 
     with pytest.raises(Refused) as caught:
         world.connect("1", "c")
@@ -114,7 +122,7 @@ def test_a_message_is_stored_and_then_acknowledged(world: World) -> None:
 
 def test_a_message_that_could_not_be_stored_is_not_acknowledged(world: World) -> None:
     world.connect("1", "c")
-    world.messages.failing = True
+    world.messages.failing = {"put"}
 
     reply = world.send("c", action="sendmessage", message="hi", destinationPlayerId="2", ackId=7)
 
@@ -176,7 +184,7 @@ def test_a_connection_that_was_removed_is_unknown_even_where_its_record_is_still
 def test_a_message_is_too_large_by_the_bytes_of_the_frame_it_would_travel_in(world: World) -> None:
     world.connect("1", "c")
     envelope = len(json.dumps(world.send("c", **to_two("x")), separators=(",", ":"))) - 1
-    room = FRAME_BYTES - envelope
+    room = FRAME_BYTES - envelope - len(',"duplicate":true')
 
     fits = world.send_text("c", json.dumps(to_two("x" * room)))
     over = world.send_text("c", json.dumps(to_two("\U0001f600" * (room // 4 + 1))))
@@ -218,3 +226,113 @@ def test_every_frame_is_one_line_that_holds_ids_and_no_text(world: World) -> Non
 
     assert world.notes.names() == ["stored", "refused", "pinged"]
     assert "canary" not in repr(world.notes.steps)
+
+
+# clientMessageId
+
+
+def send_once(world: World, client_message_id: str = "u", text: str = "hi", **frame: Any) -> dict[str, Any]:
+    return world.send("c", **to_two(text), clientMessageId=client_message_id, **frame)
+
+
+def messages(world: World) -> list[Message]:
+    return [entry for entry in world.messages.stored if isinstance(entry, Message)]
+
+
+def test_a_client_message_id_is_stored_once_and_answered_as_the_first_time(world: World) -> None:
+    world.connect("1", "c")
+
+    first = send_once(world, ackId="first")
+    world.now += 5_000
+    again = send_once(world, text="changed", ackId="again")
+
+    assert len(messages(world)) == 1
+    assert again == {**first, "duplicate": True, "ackId": "again"}
+    assert "duplicate" not in first
+
+
+def test_the_same_id_of_another_player_or_another_id_is_another_message(world: World) -> None:
+    world.connect("1", "c")
+    world.connect("3", "d")
+
+    send_once(world, "u")
+    send_once(world, "v")
+    world.send("d", **to_two("hi"), clientMessageId="u")
+
+    assert len(messages(world)) == 3
+
+
+@pytest.mark.parametrize("crash", ["put_unless_withdrawn", "claim"])
+def test_a_send_that_was_not_stored_is_stored_by_its_retry(world: World, crash: str) -> None:
+    world.connect("1", "c")
+    failing = world.sends.failing if crash == "claim" else world.messages.failing
+    failing.add(crash)
+    assert send_once(world)["code"] == "unavailable"
+    failing.clear()
+
+    ack = send_once(world)
+
+    assert ack["type"] == "ack"
+    assert [message.id for message in messages(world)] == [ack["messageId"]]
+
+
+def test_a_first_send_that_is_late_is_not_stored_after_its_retry_was(world: World) -> None:
+    """Its call was on its way when its function was given up; it arrives when the retry has been stored."""
+    world.connect("1", "c")
+    world.messages.failing = {"put_unless_withdrawn"}
+    send_once(world)
+    late = Message(world.sends.claims["1", "u"].message_id, "2", "1", "hi", 1000)
+    world.messages.failing = set()
+    ack = send_once(world)
+
+    assert world.messages.put_unless_withdrawn(late) is False
+    assert [message.id for message in messages(world)] == [ack["messageId"]]
+
+
+@pytest.mark.parametrize("failing", ["withdraw", "replace"])
+def test_a_retry_that_cannot_find_out_says_so_and_stores_nothing(world: World, failing: str) -> None:
+    world.connect("1", "c")
+    world.messages.failing = {"put_unless_withdrawn"}
+    send_once(world)
+    world.messages.failing = {failing}
+    world.sends.failing = {failing}
+
+    assert send_once(world)["code"] == "unavailable"
+    assert messages(world) == []
+
+
+# sync, and connections that never went live
+
+
+def test_a_sync_puts_a_marker_and_is_answered_by_the_stream(world: World) -> None:
+    world.connect("1", "c")
+    position = "01a20b18-76be-73f4-9340-55bd1f3d9f6e"
+
+    world.messenger.receive("c", HERE, json.dumps({"action": "sync", "after": position}))
+
+    assert world.messages.stored[1:] == [ReplayMarker("id-2", "1", "c", position, sync=True)]
+    assert world.gateway.posted == []
+
+
+def test_connecting_with_after_asks_for_what_came_since(world: World) -> None:
+    world.connect("1", "c", after="0")
+
+    assert world.messages.stored == [ReplayMarker("id-1", "1", "c", "0")]
+
+
+def test_a_connection_that_should_be_live_by_now_and_is_not_has_to_connect_anew(world: World) -> None:
+    world.connect("1", "c")
+    world.now += LIVE_WITHIN_MS - 1
+    assert world.send("c", action="ping")["type"] == "pong"
+
+    world.now += 1
+    assert world.send("c", action="ping")["code"] == "unknown_connection"
+    assert world.gateway.closed == ["c"]
+
+
+def test_a_live_connection_may_be_as_old_as_it_likes(world: World) -> None:
+    world.connect("1", "c")
+    world.connections.make_live("1", "c", 1)
+    world.now += 10 * LIVE_WITHIN_MS
+
+    assert world.send("c", action="ping")["type"] == "pong"

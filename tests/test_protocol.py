@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chalicelib import protocol
-from chalicelib.protocol import FrameError, InvalidQuery, Ping, SendMessage
+from chalicelib.protocol import Action, FrameError, InvalidQuery, SendMessage
 
 ORIGINAL_FRAME = (
     '{"routeKey": "sendmessage", "action": "sendmessage", "message": "Hello, from player 1!", '
@@ -14,7 +14,7 @@ ORIGINAL_FRAME = (
 )
 
 
-def parse(body: str) -> SendMessage | Ping:
+def parse(body: str) -> Action:
     return protocol.parse_frame(protocol.parse_object(body))
 
 
@@ -68,7 +68,7 @@ def test_an_unknown_action_is_told_which_actions_there_are(action: str) -> None:
     error = refusal(action)
 
     assert error.code == "unknown_action"
-    assert error.detail == "action must be one of: sendmessage, ping"
+    assert error.detail == "action must be one of: sendmessage, sync, ping"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,10 @@ def test_an_unknown_action_is_told_which_actions_there_are(action: str) -> None:
         (sendmessage(messageId="0"), "messageId: unknown key"),
         (sendmessage(destinationplayerid="2"), "destinationplayerid: unknown key"),
         (sendmessage(player_id="1"), "player_id: unknown key"),
+        (sendmessage(clientMessageId=""), "clientMessageId: "),
+        (sendmessage(clientMessageId="u" * 65), "clientMessageId: "),
+        ('{"action": "sync", "after": "yesterday"}', "after: must be a messageId, or 0 for the beginning"),
+        ('{"action": "sync", "after": 0}', "after: "),
         (sendmessage(ackId=""), "ackId: must be a string of 1 to 64 characters or an integer"),
         (sendmessage(ackId="a" * 65), "ackId: "),
         (sendmessage(ackId=1.5), "ackId: "),
@@ -161,6 +165,7 @@ def test_further_query_parameters_are_the_clients_own_data_but_never_its_token()
         ({}, "playerId: Field required"),
         ({"playerId": ""}, "playerId: must be"),
         ({"playerId": "a b"}, "playerId: must be"),
+        ({"playerId": "1", "after": "1"}, "after: must be a messageId"),
         ({"playerId": "1", "x": "\ud800"}, "query parameters must be UTF-8"),
         ({"playerId": "1"} | {f"p{i}": "" for i in range(17)}, "at most 16 further query parameters"),
         ({"playerId": "1", "x": "y" * 1024}, "at most 16 further query parameters"),

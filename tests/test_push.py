@@ -1,23 +1,50 @@
 """What happens when messages come down the stream."""
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from chalicelib.message_id import MessageIds
 from chalicelib.ports import Connection, Delivery, Endpoint, Entry, Message, ReplayMarker, Unavailable
-from chalicelib.push import NOT_YET_CONNECTED_PAUSES, Push
-from tests.fakes import FakeGateway, InMemoryConnections, Notes, one_after_the_other
+from chalicelib.push import OVERLAP_MS, PAUSES, REPLAY_PAGE, RESERVE_SECONDS, TROUBLE_SECONDS, Push
+from tests.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, Notes, one_after_the_other
 
 HERE = Endpoint("api", "dev")
+OVERLAP = OVERLAP_MS // 1000
+
+
+def at(second: float) -> str:
+    """A message id made at that second."""
+    return MessageIds(lambda: round(second * 1_000_000_000))()
 
 
 class World:
+    """`self.now` goes on while somebody sleeps; `hang` is how long a post takes."""
+
     def __init__(self) -> None:
         self.connections = InMemoryConnections()
+        self.messages = InMemoryMessages()
         self.gateway = FakeGateway()
         self.notes = Notes()
-        self.slept: list[float] = []
-        self.push = Push(self.connections, self.gateway, one_after_the_other, self.slept.append, self.notes)
+        self.now = 0.0
+        self.time_left = 30.0
+        self.push = Push(
+            self.connections,
+            self.messages,
+            self.gateway,
+            lambda: at(1_000_000),
+            one_after_the_other,
+            one_after_the_other,
+            lambda: self.now,
+            self.sleep,
+            lambda: 1.0,
+            self.notes,
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
     def register(self, player_id: str, connection_id: str, endpoint: Endpoint = HERE) -> None:
         self.connections.register(Connection(connection_id, player_id, endpoint, 0, {}))
@@ -25,12 +52,31 @@ class World:
     def live(self, player_id: str, *connection_ids: str) -> None:
         for connection_id in connection_ids:
             self.register(player_id, connection_id)
-            self.connections.make_live(player_id, connection_id)
+            self.connections.make_live(player_id, connection_id, 0)
+
+    def batch(self, *entries: Entry) -> None:
+        self.push.batch(entries, lambda: self.time_left)
+
+    def store(self, *messages: Message) -> None:
+        self.messages.stored += messages
+
+    def frames(self, connection_id: str) -> list[dict[str, Any]]:
+        return [json.loads(frame) for frame in self.gateway.frames_to(connection_id)]
 
     def received(self, connection_id: str) -> list[str]:
-        """The ids of the messages posted to a connection, and `connected` where it was greeted."""
-        frames = map(json.loads, self.gateway.frames_to(connection_id))
-        return [f["messageId"] if f["type"] == "message" else f["event"] for f in frames]
+        """The texts posted to a connection, and `connected` or `synced`."""
+        return [f["message"] if f["type"] == "message" else f["event"] for f in self.frames(connection_id)]
+
+    def put_markers(self) -> list[ReplayMarker]:
+        return [entry for entry in self.messages.stored if isinstance(entry, ReplayMarker)]
+
+
+def message(name: str, place: int = 1, to: str = "2", second: float = 1000) -> Message:
+    return Message(at(second), to, "1", name, 1000, place)
+
+
+def marker(connection_id: str, place: int = 5, to: str = "2", **asked: Any) -> ReplayMarker:
+    return ReplayMarker(at(2000), to, connection_id, place=place, **asked)
 
 
 @pytest.fixture
@@ -38,15 +84,11 @@ def world() -> World:
     return World()
 
 
-def message(message_id: str, to: str = "2") -> Message:
-    return Message(message_id, to, "1", "hi", 1000)
-
-
 def test_a_message_is_posted_to_every_live_connection_of_its_recipient(world: World) -> None:
     world.live("2", "phone", "laptop")
     world.live("3", "other")
 
-    world.push.batch([message("m1")])
+    world.batch(message("m1"))
 
     assert (world.received("phone"), world.received("laptop")) == (["m1"], ["m1"])
     assert world.received("other") == []
@@ -54,133 +96,58 @@ def test_a_message_is_posted_to_every_live_connection_of_its_recipient(world: Wo
 
 def test_a_message_frame_says_who_sent_what_to_whom_and_when(world: World) -> None:
     world.live("2", "c")
+    sent = message("hi")
 
-    world.push.batch([message("m1")])
+    world.batch(sent)
 
-    assert json.loads(world.gateway.frames_to("c")[0]) == {
-        "type": "message",
-        "message": "hi",
-        "messageId": "m1",
-        "srcPlayerId": "1",
-        "destinationPlayerId": "2",
-        "sentAt": 1000,
-    }
+    assert world.frames("c") == [
+        {
+            "type": "message",
+            "message": "hi",
+            "messageId": sent.id,
+            "srcPlayerId": "1",
+            "destinationPlayerId": "2",
+            "sentAt": 1000,
+        }
+    ]
 
 
 def test_a_connection_goes_live_at_its_marker_and_receives_what_was_stored_after_it(world: World) -> None:
     world.live("2", "old")
     world.register("2", "new")
 
-    world.push.batch([message("m1"), ReplayMarker("m2", "2", "new"), message("m3")])
+    world.batch(message("m1", 1), marker("new", 2), message("m3", 3))
 
     assert world.received("old") == ["m1", "m3"]
     assert world.received("new") == ["connected", "m3"]
-    assert world.connections.player("2").live == {"old", "new"}
+    assert world.connections.player("2").live == {"old": 0, "new": 2}
 
 
 def test_a_greeting_tells_the_connection_its_id_its_player_and_its_position(world: World) -> None:
     world.register("2", "c")
+    asked = marker("c")
 
-    world.push.batch([ReplayMarker("m1", "2", "c")])
+    world.batch(asked)
 
-    assert json.loads(world.gateway.frames_to("c")[0]) == {
-        "type": "system",
-        "event": "connected",
-        "connectionId": "c",
-        "playerId": "2",
-        "messageId": "m1",
-        "replayed": 0,
-    }
+    assert world.frames("c") == [
+        {
+            "type": "system",
+            "event": "connected",
+            "connectionId": "c",
+            "playerId": "2",
+            "messageId": asked.id,
+            "replayed": 0,
+        }
+    ]
 
 
 def test_a_marker_of_a_connection_that_has_left_does_nothing(world: World) -> None:
     world.live("2", "c")
 
-    world.push.batch([ReplayMarker("m1", "2", "left"), message("m2")])
+    world.batch(marker("left", 1, after="0"), message("m2", 2))
 
     assert world.received("left") == []
-    assert world.connections.player("2").live == {"c"}
-
-
-def test_a_message_to_nobody_who_is_connected_fails_nothing(world: World) -> None:
-    world.push.batch([message("m1", to="nobody")])
-
-    assert world.gateway.posted == []
-
-
-def test_a_live_connection_that_is_gone_is_removed_at_once_and_not_posted_to_again(world: World) -> None:
-    world.live("2", "gone", "here")
-    world.gateway.answers["gone"] = [Delivery.GONE, Delivery.DELIVERED]
-
-    world.push.batch([message("m1"), message("m2")])
-
-    assert world.received("gone") == []
-    assert world.received("here") == ["m1", "m2"]
-    assert world.connections.player("2").connections == {"here"}
-    assert (world.gateway.closed, world.slept) == ([], [])
-
-
-def test_a_connection_that_cannot_be_posted_to_is_removed_then_closed_and_sent_nothing_more(
-    world: World,
-) -> None:
-    world.live("2", "c")
-    world.gateway.answers["c"] = [Delivery.FAILED, Delivery.DELIVERED]
-
-    world.push.batch([message("m1"), message("m2")])
-
-    assert world.received("c") == []
-    assert world.connections.player("2").connections == set()
-    assert world.gateway.closed == ["c"]
-
-
-def test_a_new_connection_is_greeted_as_soon_as_it_is_there(world: World) -> None:
-    world.register("2", "c")
-    world.gateway.answers["c"] = [Delivery.GONE, Delivery.GONE, Delivery.DELIVERED]
-
-    world.push.batch([ReplayMarker("m1", "2", "c"), message("m2")])
-
-    assert world.received("c") == ["connected", "m2"]
-    assert world.slept == list(NOT_YET_CONNECTED_PAUSES[:2])
-
-
-def test_a_new_connection_that_never_comes_is_removed_within_two_seconds(world: World) -> None:
-    world.register("2", "c")
-    world.gateway.answers["c"] = [Delivery.GONE]
-
-    world.push.batch([ReplayMarker("m1", "2", "c"), message("m2")])
-
-    assert world.connections.player("2").connections == set()
-    assert sum(world.slept) < 2
-
-
-def test_a_connection_that_cannot_be_made_live_is_closed_so_that_its_client_connects_anew(
-    world: World,
-) -> None:
-    world.register("2", "c")
-    world.connections.failing = {"make_live", "remove"}
-
-    world.push.batch([ReplayMarker("m1", "2", "c"), message("m2")])
-
-    assert world.received("c") == []
-    assert world.gateway.closed == ["c"]
-
-
-def test_a_batch_comes_again_only_when_the_players_cannot_be_read(world: World) -> None:
-    world.connections.failing = {"players"}
-
-    with pytest.raises(Unavailable):
-        world.push.batch([message("m1")])
-
-
-def test_a_batch_that_comes_twice_makes_a_connection_live_once(world: World) -> None:
-    world.register("2", "c")
-    batch: list[Entry] = [ReplayMarker("m1", "2", "c"), message("m2")]
-
-    world.push.batch(batch)
-    world.push.batch(batch)
-
-    assert world.connections.player("2").live == {"c"}
-    assert set(world.received("c")) == {"connected", "m2"}
+    assert world.connections.player("2").live == {"c": 0}
 
 
 def test_a_connection_is_posted_to_over_the_api_it_came_in_by(world: World) -> None:
@@ -188,17 +155,381 @@ def test_a_connection_is_posted_to_over_the_api_it_came_in_by(world: World) -> N
     elsewhere = Endpoint("other-api", "prod")
     world.register("3", "d", elsewhere)
 
-    world.push.batch([message("m1"), ReplayMarker("m2", "3", "d")])
+    world.batch(message("m1"), marker("d", to="3"))
 
     assert world.gateway.endpoints == {HERE, elsewhere}
 
 
 def test_every_pushed_message_is_one_line(world: World) -> None:
     world.live("2", "c")
+    first, second = message("m1"), message("m2", 2)
 
-    world.push.batch([message("m1"), message("m2")])
+    world.batch(first, second)
 
     assert world.notes.steps == [
-        ("delivered", {"player": "2", "connection": "c", "message": "m1"}),
-        ("delivered", {"player": "2", "connection": "c", "message": "m2"}),
+        ("delivered", {"player": "2", "connection": "c", "message": first.id}),
+        ("delivered", {"player": "2", "connection": "c", "message": second.id}),
     ]
+
+
+# Missed messages
+
+
+def test_the_first_message_that_reached_nobody_is_remembered_and_only_that(world: World) -> None:
+    first = message("m1", 1)
+
+    world.batch(first, message("m2", 2, second=1001))
+    world.batch(message("m3", 3, second=1002))
+
+    assert world.connections.player("2").missed_from == first.id
+
+
+def test_a_message_that_reached_one_connection_is_not_missed_though_another_failed(world: World) -> None:
+    world.live("2", "gone", "here")
+    world.gateway.answers["gone"] = [Delivery.GONE]
+
+    world.batch(message("m1"))
+
+    assert world.connections.player("2").missed_from is None
+
+
+def test_whoever_comes_back_without_a_position_is_sent_what_reached_nobody_and_then_greeted(
+    world: World,
+) -> None:
+    seen, missed = message("seen", 1, second=900), [message("m1", 2), message("m2", 3, second=1001)]
+    world.store(seen, *missed)
+    world.batch(*missed)
+    world.register("2", "c")
+
+    world.batch(marker("c", 4), message("m3", 5, second=2001))
+
+    assert world.received("c") == ["m1", "m2", "connected", "m3"]
+    assert [frame.get("replayed") for frame in world.frames("c")] == [True, True, 2, None]
+    assert world.connections.player("2").missed_from is None
+
+
+def test_what_is_missed_and_who_comes_back_may_be_in_one_batch(world: World) -> None:
+    world.register("2", "c")
+    missed = message("m1", 1)
+    world.store(missed)
+
+    world.batch(missed, marker("c", 2))
+
+    assert world.received("c") == ["m1", "connected"]
+    assert world.connections.player("2").missed_from is None
+
+
+def test_a_message_whose_missing_cannot_be_noted_makes_the_batch_come_again(world: World) -> None:
+    world.connections.failing = {"note_missed"}
+
+    with pytest.raises(Unavailable):
+        world.batch(message("m1"))
+
+
+# Replay
+
+
+def test_a_client_is_sent_all_that_is_after_its_position_and_a_little_from_before(world: World) -> None:
+    world.register("2", "c")
+    world.store(
+        message("long ago", second=1000 - OVERLAP - 1),
+        message("late", second=1000 - OVERLAP + 1),
+        message("seen", second=1000),
+        message("new", second=1001),
+    )
+
+    world.batch(marker("c", after=at(1000)))
+
+    assert world.received("c") == ["late", "seen", "new", "connected"]
+
+
+def test_after_0_asks_for_everything(world: World) -> None:
+    world.register("2", "c")
+    world.store(message("m1", second=10), message("m2", second=500_000))
+
+    world.batch(marker("c", after="0"))
+
+    assert world.received("c") == ["m1", "m2", "connected"]
+
+
+def test_a_replay_begins_where_something_was_missed_if_that_is_before_the_position(world: World) -> None:
+    missed = message("missed", second=500)
+    world.store(missed, message("m2", second=1000))
+    world.batch(missed)
+    world.register("2", "c")
+
+    world.batch(marker("c", after=at(1000)))
+
+    assert world.received("c") == ["missed", "m2", "connected"]
+    assert world.connections.player("2").missed_from is None
+
+
+def test_a_replay_that_begins_after_what_was_missed_leaves_that_for_another_connection(
+    world: World,
+) -> None:
+    """Here it was noted while the first connection's replay was under way, by a function that was late."""
+    world.register("2", "c")
+    world.store(message("m1", second=1000))
+    world.connections.note_missed("2", at(500))
+
+    world.batch(replace(marker("c", after=at(900)), began=at(900)))
+
+    assert world.connections.player("2").missed_from is not None
+
+
+def test_a_long_backlog_is_replayed_in_pages_with_a_marker_after_each(world: World) -> None:
+    world.register("2", "c")
+    world.register("3", "d")
+    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 2)))
+
+    world.batch(marker("c", 5, after="0"), marker("d", 6, to="3"))
+    (next_marker,) = world.put_markers()
+    assert world.received("c") == [f"m{n}" for n in range(REPLAY_PAGE)]
+    assert (world.received("d"), world.connections.player("2").live) == (["connected"], {})
+
+    world.batch(replace(next_marker, place=7))
+    assert world.received("c")[REPLAY_PAGE:] == ["m49", "m50", "m51", "connected"]
+    assert world.frames("c")[-1]["replayed"] == REPLAY_PAGE + 3
+
+
+def test_every_page_begins_a_little_before_its_cursor(world: World) -> None:
+    world.register("2", "c")
+    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 1)))
+    world.batch(marker("c", 5, after="0"))
+    (next_marker,) = world.put_markers()
+    assert next_marker.after is not None
+    late = message("late", second=1000 + 100 * (REPLAY_PAGE - 1) - OVERLAP + 1)
+    world.store(late)
+
+    world.batch(replace(next_marker, place=7))
+
+    assert world.received("c")[REPLAY_PAGE:] == [
+        "late",
+        f"m{REPLAY_PAGE - 1}",
+        f"m{REPLAY_PAGE}",
+        "connected",
+    ]
+
+
+def test_more_messages_than_a_page_within_the_overlap_do_not_stop_a_replay(world: World) -> None:
+    world.register("2", "c")
+    many = 3 * REPLAY_PAGE
+    world.store(*(message(f"m{n}", second=1000 + n / 1000) for n in range(many)))
+    world.batch(marker("c", 5, after="0"))
+
+    for place, done in enumerate(range(10), start=6):
+        if len(world.put_markers()) > done:
+            world.batch(replace(world.put_markers()[-1], place=place))
+
+    assert world.received("c")[-1] == "connected"
+    assert set(world.received("c")) == {f"m{n}" for n in range(many)} | {"connected"}
+
+
+def test_messages_that_come_while_a_connection_is_replayed_to_reach_it(world: World) -> None:
+    world.register("2", "c")
+    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 1)))
+    world.batch(marker("c", 5, after="0"))
+    meanwhile = message("meanwhile", 6, second=50_000)
+    world.store(meanwhile)
+    world.batch(meanwhile)
+
+    world.batch(replace(world.put_markers()[0], place=7))
+
+    assert world.received("c")[-2:] == ["meanwhile", "connected"]
+    assert world.connections.player("2").missed_from is None
+
+
+def test_a_page_that_cannot_be_read_or_continued_ends_the_connection(world: World) -> None:
+    world.register("2", "c")
+    world.messages.failing = {"page"}
+
+    world.batch(marker("c", after="0"))
+
+    assert world.gateway.closed == ["c"]
+    assert world.connections.player("2").connections == set()
+
+
+# sync
+
+
+def test_a_sync_replays_one_page_and_says_whether_there_is_more(world: World) -> None:
+    world.live("2", "c")
+    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 1)))
+
+    world.batch(marker("c", after="0", sync=True))
+
+    synced = world.frames("c")[-1]
+    assert (synced["event"], synced["replayed"], synced["more"]) == ("synced", REPLAY_PAGE, True)
+    assert synced["messageId"] == world.frames("c")[-2]["messageId"]
+    assert world.put_markers() == []
+
+
+def test_a_sync_with_nothing_left_gives_its_own_position(world: World) -> None:
+    world.live("2", "c")
+    asked = marker("c", after=at(1000), sync=True)
+
+    world.batch(asked)
+
+    assert world.frames("c") == [
+        {"type": "system", "event": "synced", "messageId": asked.id, "replayed": 0, "more": False}
+    ]
+
+
+# Posts that fail
+
+
+def test_a_live_connection_that_is_gone_is_removed_at_once_and_not_posted_to_again(world: World) -> None:
+    world.live("2", "gone", "here")
+    world.gateway.answers["gone"] = [Delivery.GONE, Delivery.DELIVERED]
+
+    world.batch(message("m1", 1), message("m2", 2))
+
+    assert world.received("gone") == []
+    assert world.received("here") == ["m1", "m2"]
+    assert world.connections.player("2").connections == {"here"}
+    assert (world.gateway.closed, world.now) == ([], 0)
+
+
+def test_a_post_that_fails_is_tried_again_for_a_while(world: World) -> None:
+    world.live("2", "c")
+    world.gateway.answers["c"] = [Delivery.FAILED, Delivery.FAILED, Delivery.DELIVERED]
+
+    world.batch(message("m1"))
+
+    assert world.received("c") == ["m1"]
+    assert world.now == sum(PAUSES[:2])
+
+
+def test_a_connection_that_goes_on_failing_is_removed_then_closed_and_sent_nothing_more(
+    world: World,
+) -> None:
+    world.live("2", "c")
+    tries = len(PAUSES) + 1
+    world.gateway.answers["c"] = [*[Delivery.FAILED] * tries, Delivery.DELIVERED]
+
+    world.batch(message("m1", 1), message("m2", 2))
+
+    assert world.received("c") == []
+    assert world.connections.player("2").connections == set()
+    assert world.gateway.closed == ["c"]
+    assert world.now <= TROUBLE_SECONDS
+
+
+def test_a_refusal_is_not_tried_again(world: World) -> None:
+    world.live("2", "c")
+    world.gateway.answers["c"] = [Delivery.REFUSED, Delivery.DELIVERED]
+
+    world.batch(message("m1"))
+
+    assert (world.received("c"), world.gateway.closed, world.now) == ([], ["c"], 0)
+
+
+def test_a_post_that_hangs_is_not_tried_again(world: World) -> None:
+    world.live("2", "c")
+    world.gateway.answers["c"] = [Delivery.FAILED, Delivery.DELIVERED]
+    world.gateway.on_post = lambda: world.sleep(1.0)
+
+    world.batch(message("m1"))
+
+    assert (world.received("c"), world.gateway.closed, world.now) == ([], ["c"], 1.0)
+
+
+def test_a_connection_that_cannot_be_forgotten_is_closed_and_the_batch_comes_again(world: World) -> None:
+    world.live("2", "c")
+    world.gateway.answers["c"] = [Delivery.REFUSED]
+    world.connections.failing = {"remove"}
+
+    with pytest.raises(Unavailable):
+        world.batch(message("m1"))
+
+    assert world.gateway.closed == ["c"]
+
+
+def test_a_new_connection_is_greeted_as_soon_as_it_is_there(world: World) -> None:
+    world.register("2", "c")
+    world.gateway.answers["c"] = [Delivery.GONE, Delivery.GONE, Delivery.DELIVERED]
+
+    world.batch(marker("c", 1), message("m2", 2))
+
+    assert world.received("c") == ["connected", "m2"]
+
+
+def test_a_new_connection_that_never_comes_is_removed_within_two_seconds(world: World) -> None:
+    world.register("2", "c")
+    world.gateway.answers["c"] = [Delivery.GONE]
+
+    world.batch(marker("c", 1), message("m2", 2))
+
+    assert world.connections.player("2").connections == set()
+    assert world.now < 2
+
+
+def test_a_connection_that_cannot_be_made_live_is_closed_so_that_its_client_connects_anew(
+    world: World,
+) -> None:
+    world.register("2", "c")
+    world.connections.failing = {"make_live"}
+
+    world.batch(marker("c", 1), message("m2", 2))
+
+    assert world.received("c") == []
+    assert world.gateway.closed == ["c"]
+    assert world.connections.player("2").connections == set()
+
+
+def test_when_the_invocations_time_is_up_connections_are_let_go_and_nobody_raises(world: World) -> None:
+    world.live("2", "c")
+    world.time_left = RESERVE_SECONDS - 0.1
+
+    world.batch(message("m1"))
+
+    assert (world.received("c"), world.gateway.closed) == ([], ["c"])
+    assert world.connections.player("2").missed_from is not None
+
+
+def test_a_batch_comes_again_when_the_players_cannot_be_read(world: World) -> None:
+    world.connections.failing = {"players"}
+
+    with pytest.raises(Unavailable):
+        world.batch(message("m1"))
+
+
+# Batches that come again
+
+
+def test_a_batch_that_comes_again_does_not_send_a_connection_what_was_before_its_marker(
+    world: World,
+) -> None:
+    """It has gone live since, and would show that after what it has."""
+    world.live("2", "old")
+    world.register("2", "new")
+    batch: list[Entry] = [message("m1", 1), marker("new", 2), message("m3", 3)]
+
+    world.batch(*batch)
+    world.batch(*batch)
+    world.batch(batch[0])
+
+    assert world.received("new") == ["connected", "m3", "connected", "m3"]
+    assert world.received("old") == ["m1", "m3", "m1", "m3", "m1"]
+    assert world.connections.player("2").missed_from is None
+
+
+def test_what_was_replayed_is_not_missed_when_its_record_comes_again(world: World) -> None:
+    world.register("2", "c")
+    missed = message("m1", 1)
+    world.store(missed)
+    world.batch(missed, marker("c", 2))
+
+    world.batch(missed)
+
+    assert world.connections.player("2").missed_from is None
+
+
+def test_a_marker_of_before_a_connection_went_live_does_not_replay_to_it_again(world: World) -> None:
+    world.register("2", "c")
+    world.store(message("m1"))
+    world.batch(marker("c", 5, after="0"))
+
+    world.batch(marker("c", 4, after="0"))
+
+    assert world.received("c") == ["m1", "connected"]

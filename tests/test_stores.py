@@ -12,12 +12,26 @@ from botocore.awsrequest import AWSResponse
 from chalicelib.connections_table import ConnectionsTable
 from chalicelib.dynamodb import CONFIG
 from chalicelib.messages_table import MessagesTable, UnreadableRecord, entry_of
-from chalicelib.ports import Connection, ConnectionStore, Endpoint, Message, Player, ReplayMarker, Unavailable
+from chalicelib.ports import (
+    Connection,
+    ConnectionStore,
+    Endpoint,
+    Message,
+    MessageStore,
+    Page,
+    Player,
+    ReplayMarker,
+    Send,
+    SendStore,
+    Unavailable,
+)
+from chalicelib.sends_table import SendsTable
 from tests.dynamodb_tables import Tables, make_tables
-from tests.fakes import InMemoryConnections
+from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
 
 HERE = Endpoint("api", "dev")
 DAY = 24 * 60 * 60
+CANARY = {"S": "canary"}
 
 
 @pytest.fixture
@@ -45,7 +59,7 @@ def test_a_registered_connection_is_found_as_it_was_saved(store: ConnectionStore
     store.register(connection("c"))
 
     assert store.find("c") == connection("c")
-    assert player(store) == Player("1", HERE, frozenset({"c"}), frozenset())
+    assert player(store) == Player("1", HERE, frozenset({"c"}))
 
 
 def test_what_was_never_registered_is_not_found(store: ConnectionStore) -> None:
@@ -64,17 +78,17 @@ def test_a_connection_that_is_registered_after_it_was_not_found_is_found(store: 
 def test_only_a_players_own_connection_is_admitted_or_made_live(store: ConnectionStore) -> None:
     store.register(connection("c"))
 
-    assert store.admit("1", "c") == Player("1", HERE, frozenset({"c"}), frozenset())
+    assert store.admit("1", "c") == Player("1", HERE, frozenset({"c"}))
     assert store.admit("1", "other") is None
     assert store.admit("2", "c") is None
-    assert store.make_live("1", "other") is False
-    assert store.make_live("1", "c") is True
-    assert player(store).live == {"c"}
+    assert store.make_live("1", "other", 7) is False
+    assert store.make_live("1", "c", 7) is True
+    assert player(store).live == {"c": 7}
 
 
 def test_asking_about_a_stranger_leaves_nothing_behind(store: ConnectionStore) -> None:
     store.admit("stranger", "c")
-    store.make_live("stranger", "c")
+    store.make_live("stranger", "c", 7)
 
     assert player(store, "stranger") == Player("stranger")
 
@@ -82,12 +96,12 @@ def test_asking_about_a_stranger_leaves_nothing_behind(store: ConnectionStore) -
 def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) -> None:
     for connection_id in ("a", "b"):
         store.register(connection(connection_id))
-        store.make_live("1", connection_id)
+        store.make_live("1", connection_id, 7)
 
     store.remove("1", "a")
     store.remove("1", "a")
 
-    assert player(store) == Player("1", HERE, frozenset({"b"}), frozenset({"b"}))
+    assert player(store) == Player("1", HERE, frozenset({"b"}), {"b": 7})
     assert store.admit("1", "a") is None
 
 
@@ -102,9 +116,38 @@ def test_a_connection_can_be_removed_without_knowing_whose_it_is(store: Connecti
 def test_everything_may_be_repeated(store: ConnectionStore) -> None:
     for _ in range(2):
         store.register(connection("c"))
-        store.make_live("1", "c")
+        store.make_live("1", "c", 7)
 
-    assert player(store) == Player("1", HERE, frozenset({"c"}), frozenset({"c"}))
+    assert player(store) == Player("1", HERE, frozenset({"c"}), {"c": 7})
+
+
+def test_a_place_in_the_stream_may_have_forty_digits(store: ConnectionStore) -> None:
+    store.register(connection("c"))
+    store.make_live("1", "c", 10**39 + 1)
+
+    assert player(store).live == {"c": 10**39 + 1}
+
+
+def test_the_first_missed_message_is_kept_until_a_connection_has_caught_up_with_it(
+    store: ConnectionStore,
+) -> None:
+    store.register(connection("c"))
+    store.note_missed("1", "m2")
+    store.note_missed("1", "m3")
+    assert player(store).missed_from == "m2"
+
+    assert store.make_live("1", "c", 7, caught_up="m1") is True
+    assert player(store).missed_from == "m2"
+
+    assert store.make_live("1", "c", 7, caught_up="m2") is True
+    assert player(store).missed_from is None
+    assert store.make_live("1", "other", 7, caught_up="m2") is False
+
+
+def test_a_player_who_never_connected_can_miss_messages(store: ConnectionStore) -> None:
+    store.note_missed("nobody", "m1")
+
+    assert player(store, "nobody") == Player("nobody", missed_from="m1")
 
 
 def test_any_number_of_players_can_be_asked_for_at_once(store: ConnectionStore) -> None:
@@ -188,6 +231,7 @@ def test_players_that_cannot_be_read_whole_are_unavailable(tables: Tables) -> No
 def test_every_failure_of_dynamodb_is_unavailable(tables: Tables, failure: str) -> None:
     store = ConnectionsTable(tables.client, tables.websockets, DAY)
     messages = MessagesTable(tables.client, tables.messages, DAY)
+    sends = SendsTable(tables.client, tables.websockets, DAY)
     tables.client.meta.events.register_first(
         "before-send.dynamodb", lambda **_: answer(400, {"__type": f"com.amazonaws#{failure}"})
     )
@@ -196,11 +240,17 @@ def test_every_failure_of_dynamodb_is_unavailable(tables: Tables, failure: str) 
         lambda: store.register(connection("c")),
         lambda: store.find("c"),
         lambda: store.admit("1", "c"),
-        lambda: store.make_live("1", "c"),
+        lambda: store.make_live("1", "c", 7),
         lambda: store.remove("1", "c"),
         lambda: store.remove_by_id("c"),
         lambda: store.players(["1"]),
+        lambda: store.note_missed("1", "m"),
         lambda: messages.put(ReplayMarker("m", "1", "c")),
+        lambda: messages.put_unless_withdrawn(message("m")),
+        lambda: messages.withdraw(Send("1", "m")),
+        lambda: messages.page("1", "0", "0", 1),
+        lambda: sends.claim("1", "u", Send("1", "m")),
+        lambda: sends.replace("1", "u", Send("1", "m"), Send("1", "n")),
     ):
         with pytest.raises(Unavailable, match=failure):
             call()
@@ -231,15 +281,141 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
 
 @pytest.mark.parametrize(
     "entry",
-    [Message("m1", "2", "1", "h\u00e9 \U0001f600 \u0000", 1000), ReplayMarker("m1", "2", "c")],
-    ids=["message", "marker"],
+    [
+        Message("m1", "2", "1", "h\u00e9 \U0001f600 \u0000", 1000),
+        ReplayMarker("m1", "2", "c"),
+        ReplayMarker("m1", "2", "c", after="0", sync=True),
+        ReplayMarker("m1", "2", "c", after="m0", began="0", replayed=50),
+    ],
 )
 def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | ReplayMarker) -> None:
     MessagesTable(tables.client, tables.messages, DAY).put(entry)
 
     item = scan(tables, tables.messages)["m1"]
 
-    assert entry_of({"eventName": "INSERT", "dynamodb": {"NewImage": item}}) == entry
+    brought = entry_of({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "12"}})
+    assert brought == entry
+    assert brought is not None
+    assert brought.place == 12
+
+
+# Messages
+
+
+@pytest.fixture(params=["dynamodb", "in memory"])
+def message_store(request: pytest.FixtureRequest) -> MessageStore:
+    if request.param == "in memory":
+        return InMemoryMessages()
+    tables = make_tables()
+    return MessagesTable(tables.client, tables.messages, DAY)
+
+
+def message(message_id: str, to: str = "1", text: str = "hi") -> Message:
+    return Message(message_id, to, "2", text, 1000)
+
+
+def ids(page: Page) -> tuple[list[str], bool]:
+    return [message.id for message in page.messages], page.more
+
+
+def test_a_page_has_a_players_messages_in_order_and_nothing_else(message_store: MessageStore) -> None:
+    for entry in (message("m3"), message("m1"), message("m2", to="3"), ReplayMarker("m4", "1", "c")):
+        message_store.put(entry)
+
+    assert ids(message_store.page("1", "0", "0", 10)) == (["m1", "m3"], False)
+
+
+def test_a_page_begins_after_since_and_has_as_many_as_were_asked_for_after_after(
+    message_store: MessageStore,
+) -> None:
+    for number in range(1, 10):
+        message_store.put(message(f"m{number}"))
+
+    page = message_store.page("1", "m2", "m5", 2)
+
+    assert page.messages[0] == message("m3")
+    assert [m.id for m in page.messages if m.id > "m5"][:2] == ["m6", "m7"]
+    assert page.more is True
+    assert ids(message_store.page("1", "m8", "m8", 2)) == (["m9"], False)
+
+
+def test_a_message_is_stored_once_however_often_it_is_put(message_store: MessageStore) -> None:
+    assert message_store.put_unless_withdrawn(message("m1")) is True
+    assert message_store.put_unless_withdrawn(message("m1")) is True
+
+    assert ids(message_store.page("1", "0", "0", 10)) == (["m1"], False)
+
+
+def test_a_message_that_is_stored_cannot_be_withdrawn(message_store: MessageStore) -> None:
+    message_store.put_unless_withdrawn(message("m1", text="first"))
+
+    assert message_store.withdraw(Send("1", "m1")) == message("m1", text="first")
+    assert message_store.withdraw(Send("1", "m1")) == message("m1", text="first")
+
+
+def test_a_message_that_was_withdrawn_is_never_stored(message_store: MessageStore) -> None:
+    assert message_store.withdraw(Send("1", "m1")) is None
+    assert message_store.withdraw(Send("1", "m1")) is None
+
+    assert message_store.put_unless_withdrawn(message("m1")) is False
+    assert ids(message_store.page("1", "0", "0", 10)) == ([], False)
+
+
+def test_a_withdrawn_message_is_nothing_to_push(tables: Tables) -> None:
+    MessagesTable(tables.client, tables.messages, DAY).withdraw(Send("1", "m1"))
+    item = scan(tables, tables.messages)["m1"]
+
+    assert entry_of({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}}) is None
+
+
+def test_what_has_expired_is_not_replayed_though_dynamodb_still_has_it(tables: Tables) -> None:
+    MessagesTable(tables.client, tables.messages, retention_seconds=-1).put(message("m1"))
+    store = MessagesTable(tables.client, tables.messages, DAY)
+    store.put(message("m2"))
+
+    assert ids(store.page("1", "0", "0", 10)) == (["m2"], False)
+
+
+def test_a_page_is_read_consistently(tables: Tables) -> None:
+    requests: list[Any] = []
+    tables.client.meta.events.register(
+        "provide-client-params.dynamodb.Query", lambda params, **_: requests.append(params)
+    )
+
+    MessagesTable(tables.client, tables.messages, DAY).page("1", "0", "0", 10)
+
+    assert requests[0]["ConsistentRead"] is True
+
+
+# Sends
+
+
+@pytest.fixture(params=["dynamodb", "in memory"])
+def send_store(request: pytest.FixtureRequest) -> SendStore:
+    if request.param == "in memory":
+        return InMemorySends()
+    tables = make_tables()
+    return SendsTable(tables.client, tables.websockets, DAY)
+
+
+def test_the_first_claim_of_an_id_stands(send_store: SendStore) -> None:
+    assert send_store.claim("1", "u", Send("2", "m1")) == Send("2", "m1")
+    assert send_store.claim("1", "u", Send("3", "m2")) == Send("2", "m1")
+    assert send_store.claim("2", "u", Send("3", "m2")) == Send("3", "m2")
+    assert send_store.claim("1", "v", Send("3", "m2")) == Send("3", "m2")
+
+
+def test_a_claim_is_replaced_only_while_it_stands(send_store: SendStore) -> None:
+    old, new, other = Send("2", "m1"), Send("2", "m2"), Send("2", "m3")
+    send_store.claim("1", "u", old)
+
+    assert send_store.replace("1", "u", old, new) is True
+    assert send_store.replace("1", "u", old, new) is True
+    assert send_store.replace("1", "u", old, other) is False
+    assert send_store.claim("1", "u", other) == new
+
+
+# Stream records
 
 
 @pytest.mark.parametrize("event_name", ["MODIFY", "REMOVE"])
@@ -251,10 +427,18 @@ def test_only_a_new_item_is_anything_to_push(event_name: str) -> None:
     "dynamodb",
     [
         {},
-        {"NewImage": {}},
-        {"NewImage": {"destinationPlayerId": {"S": "2"}, "messageId": {"S": "canary"}}},
-        {"NewImage": {"destinationPlayerId": {"N": "2"}, "messageId": {"S": "canary"}}},
-        {"NewImage": None},
+        {"NewImage": {}, "SequenceNumber": "1"},
+        {
+            "NewImage": {"destinationPlayerId": {"S": "2"}, "messageId": {"S": "canary"}},
+            "SequenceNumber": "1",
+        },
+        {
+            "NewImage": {"destinationPlayerId": {"N": "2"}, "messageId": {"S": "canary"}},
+            "SequenceNumber": "1",
+        },
+        {"NewImage": None, "SequenceNumber": "1"},
+        {"NewImage": [], "SequenceNumber": "1"},
+        {"NewImage": "canary", "SequenceNumber": "canary"},
     ],
 )
 def test_a_new_item_that_is_none_of_ours_is_unreadable_and_not_repeated(dynamodb: Any) -> None:
