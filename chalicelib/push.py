@@ -76,6 +76,7 @@ class Push:
     sleep: Callable[[float], None]
     jitter: Callable[[], float]
     note: Telemetry
+    page_size: int = REPLAY_PAGE
 
     def batch(self, entries: Iterable[Entry], time_left: Callable[[], float]) -> None:
         """Push one batch of the stream. Raises Unavailable when it has to come again.
@@ -173,7 +174,7 @@ class Push:
             not_yet_connected = False
         if marker.sync:
             self._must_post(recipient, marker, _synced(marker, page, replayed))
-        elif page.more:
+        elif page.more and marker.connection_id not in recipient.live:
             self._put_next(marker, page, began, replayed)
         elif self._make_live(recipient, marker, began):
             self._must_post(recipient, marker, _connected(marker, replayed), not_yet_connected)
@@ -183,7 +184,7 @@ class Push:
     def _page(self, player_id: str, cursor: str | None) -> Page:
         if cursor is None:
             return Page((), more=False)
-        return self.messages.page(player_id, moved_back(cursor, OVERLAP_MS), cursor, REPLAY_PAGE)
+        return self.messages.page(player_id, moved_back(cursor, OVERLAP_MS), cursor, self.page_size)
 
     def _put_next(self, marker: ReplayMarker, page: Page, began: str | None, replayed: int) -> None:
         self.messages.put(

@@ -525,6 +525,17 @@ def test_what_was_replayed_is_not_missed_when_its_record_comes_again(world: Worl
     assert world.connections.player("2").missed_from is None
 
 
+def test_a_greeting_that_a_crash_left_out_is_made_up_for_though_more_has_come_meanwhile(world: World) -> None:
+    world.live("2", "c")
+    world.connections.make_live("2", "c", 5)
+    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 1)))
+
+    world.batch(marker("c", 5, after="0"))
+
+    assert world.received("c")[-1] == "connected"
+    assert world.put_markers() == []
+
+
 def test_a_marker_of_before_a_connection_went_live_does_not_replay_to_it_again(world: World) -> None:
     world.register("2", "c")
     world.store(message("m1"))

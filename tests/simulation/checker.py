@@ -1,0 +1,82 @@
+"""What became of every message, and whether every open socket can be reached."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from chalicelib.ports import Message
+from tests.simulation.devices import Device, Sent
+from tests.simulation.world import World
+
+BAD = ("lost", "shown twice", "out of order", "misdelivered", "never sent", "unreachable")
+
+
+@dataclass(slots=True)
+class Verdict:
+    """How many sends ended in each way, and a line for each that must not be."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    wrongs: list[str] = field(default_factory=list)
+
+    def wrong(self, outcome: str, about: str) -> None:
+        self.counts[outcome] += 1
+        self.wrongs.append(f"{outcome}: {about}")
+
+
+def judge(world: World, devices: list[Device]) -> Verdict:
+    """Judge a world that has come to rest, with every client connected."""
+    verdict = Verdict()
+    all_sent = {sent.text: sent for device in devices for sent in device.sent}
+    places = {m.text: index for index, m in enumerate(world.messages.stored) if isinstance(m, Message)}
+    ids = {entry.id: index for index, entry in enumerate(world.messages.stored)}
+    for sent in all_sent.values():
+        owed = [d for d in devices if d.player_id == sent.to and _is_owed(d, sent, places, ids)]
+        missing = [device.name for device in owed if sent.text not in device.shown]
+        if not sent.acked:
+            verdict.counts["unknown"] += 1
+        elif missing:
+            verdict.wrong("lost", f"{sent.text} to {missing}")
+        else:
+            verdict.counts["ok"] += 1
+    for device in devices:
+        _judge_shown(verdict, device, all_sent)
+    return verdict
+
+
+def unreachable(world: World) -> Iterable[str]:
+    """Sockets that were told they receive, are open, do not receive, and would not be told so by a ping;
+
+    and those that were given up though nothing had failed.
+    """
+    yield from world.dropped_for_nothing
+    for socket in world.sockets.values():
+        if socket.open and socket.greeted and not world.shard_of(socket.player_id).busy:
+            player = world.connections.player(socket.player_id)
+            if socket.id not in player.live and socket.id in player.connections:
+                yield socket.id
+
+
+def _is_owed(device: Device, sent: Sent, places: dict[str, int], ids: dict[str, int]) -> bool:
+    """Whoever asks from the beginning is owed all, a latecomer what was stored after its first greeting."""
+    if device.name.endswith("latecomer"):
+        return sent.text in places and places[sent.text] > ids.get(device.first_greeting or "", 1 << 60)
+    return True
+
+
+def _judge_shown(verdict: Verdict, device: Device, all_sent: dict[str, Sent]) -> None:
+    newest: dict[str, int] = {}
+    texts: set[str] = set()
+    for text in device.shown:
+        sent = all_sent.get(text)
+        if sent is None:
+            verdict.wrong("never sent", f"{text} at {device.name}")
+            continue
+        if sent.to != device.player_id:
+            verdict.wrong("misdelivered", f"{text} at {device.name}")
+        if text in texts:
+            verdict.wrong("shown twice", f"{text} at {device.name}")
+        elif sent.acked:
+            if newest.get(sent.by, -1) > sent.number:
+                verdict.wrong("out of order", f"{text} at {device.name} after #{newest[sent.by]}")
+            newest[sent.by] = max(newest.get(sent.by, -1), sent.number)
+        texts.add(text)

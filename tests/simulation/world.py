@@ -1,0 +1,321 @@
+"""The world: the real use cases over tables, a stream and a gateway that fail as AWS does.
+
+`Faults` says how often. Everything is drawn from one seed, so a schedule can be repeated.
+"""
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+from chalicelib.message_id import MessageIds
+from chalicelib.messenger import Messenger, Refused
+from chalicelib.ports import Delivery, Endpoint, Entry, Unavailable
+from chalicelib.push import Calls, Push
+from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
+from tests.simulation.schedule import Crash, Schedule
+
+HERE = Endpoint("api", "dev")
+SHARDS = 2
+CONNECT_SECONDS, MESSAGE_SECONDS, PUSH_SECONDS = 29.0, 10.0, 30.0
+LATE_SECONDS = 3.0
+"""How long after its function was given up a write may still take effect."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """Of a hundred calls to AWS, how many fail; `only` narrows them to one call: (its number, its fault)."""
+
+    percent: float = 0.0
+    only: dict[int, str] = field(default_factory=dict)
+
+    WRITE = ("before", "after", "late", "crash before", "crash after")
+    READ = ("before", "crash before")
+    POST = ("before", "after", "refused", "hang", "hang after", "crash before", "crash after")
+
+
+@dataclass(eq=False, slots=True)
+class Socket:
+    """A client's connection. `arriving`: frames posted and not yet read by the client.
+
+    `open` is what the gateway believes; a socket that was `cut` is believed open for a while.
+    """
+
+    id: str
+    player_id: str
+    opened: bool = False
+    open: bool = False
+    cut: bool = False
+    refused: bool = False
+    greeted: bool = False
+    connected_at: float = 0
+    arriving: deque[dict[str, Any]] = field(default_factory=deque)
+
+
+@dataclass(eq=False, slots=True)
+class Shard:
+    """A shard of the stream and its mapping: one batch at a time, from `position`."""
+
+    records: list[Entry] = field(default_factory=list)
+    position: int = 0
+    busy: bool = False
+    largest: int = 10
+
+
+class World:
+    def __init__(self, seed: int, faults: Faults) -> None:
+        self.random = Random(seed)
+        self.faults = faults
+        self.schedule = Schedule(self.random)
+        self.calls = 0
+        self.faulted: Counter[str] = Counter()
+        self.sockets: dict[str, Socket] = {}
+        self.shards = [Shard() for _ in range(SHARDS)]
+        self.dropped_for_nothing: list[str] = []
+        self._nanoseconds = 0
+        self.connections = InMemoryConnections()
+        self.messages = StreamedMessages(self)
+        self.sends = InMemorySends()
+        new_message_id = MessageIds(self._time_ns)
+        connections: Any = Aws(self, self.connections, reads=("find", "players"))
+        messages: Any = Aws(self, self.messages, reads=("page",))
+        sends: Any = Aws(self, self.sends, reads=())
+        gateway = Posting(self)
+        self.messenger = Messenger(
+            connections, messages, sends, gateway, new_message_id, self._milliseconds, self._note
+        )
+        self.push = Push(
+            connections,
+            messages,
+            gateway,
+            new_message_id,
+            self._in_any_order,
+            self._in_any_order,
+            lambda: self.schedule.now,
+            self.schedule.pause,
+            self.random.random,
+            self._note,
+            page_size=2,
+        )
+
+    # What clients do
+
+    def connect(self, player_id: str, after: str | None) -> Socket:
+        socket = Socket(f"c{len(self.sockets)}", player_id)
+        self.sockets[socket.id] = socket
+        query = {"playerId": player_id} | ({"after": after} if after is not None else {})
+
+        def opened(error: BaseException | None) -> None:
+            if error is None and not socket.cut:
+                socket.opened = socket.open = True
+                socket.connected_at = self.schedule.now
+            else:
+                socket.refused = True
+
+        self.schedule.start(
+            "connect",
+            lambda: self.messenger.connect(socket.id, HERE, query),
+            CONNECT_SECONDS,
+            opened,
+        )
+        return socket
+
+    def send(self, socket: Socket, frame: dict[str, Any]) -> None:
+        body = json.dumps(frame)
+        if socket.open and not socket.cut:
+            self.schedule.start(
+                "message",
+                lambda: self.messenger.receive(socket.id, HERE, body),
+                MESSAGE_SECONDS,
+                self._expected,
+            )
+
+    def close(self, socket: Socket) -> None:
+        """Either side has closed: the gateway knows, and mostly tells `$disconnect`, sooner or later."""
+        if not socket.open:
+            return
+        socket.open = False
+        if self.random.random() < 0.8:
+            self.schedule.later(
+                self.random.choice((0, 0.01, 1, 40)),
+                lambda: self.schedule.start(
+                    "disconnect",
+                    lambda: self.messenger.disconnect(socket.id),
+                    CONNECT_SECONDS,
+                    self._expected,
+                ),
+            )
+
+    def cut_off(self, socket: Socket) -> None:
+        """The client is gone without a word: what was on its way to it is lost; the gateway sees it late."""
+        socket.cut = True
+        socket.arriving.clear()
+        self.schedule.later(self.random.choice((0, 0.5, 30)), lambda: self.close(socket))
+
+    # The stream mapping
+
+    def poll(self, shard: Shard) -> bool:
+        """Give a shard's next records to the push function, unless it is at work."""
+        if shard.busy or shard.position >= len(shard.records):
+            return False
+        size = self.random.randint(1, shard.largest)
+        batch = shard.records[shard.position : shard.position + size]
+        shard.busy = True
+
+        def finished(error: BaseException | None) -> None:
+            self._expected(error)
+            shard.busy = False
+            if error is not None:
+                shard.largest = max(1, len(batch) // 2)
+                return
+            shard.largest = 10
+            shard.position += len(batch)
+            if self.faults.percent and self.random.random() < 0.1:
+                shard.position -= self.random.randint(0, min(shard.position, 3))
+
+        self.schedule.start(
+            "push",
+            lambda: self.push.batch(batch, self.schedule.time_left),
+            PUSH_SECONDS,
+            finished,
+        )
+        return True
+
+    def shard_of(self, player_id: str) -> Shard:
+        return self.shards[sum(player_id.encode()) % SHARDS]
+
+    # AWS
+
+    def call(self, name: str, kinds: tuple[str, ...], effect: Callable[[], Any]) -> Any:
+        """One call to AWS: others go on before it, it has its effect or its fault, others go on after it."""
+        self.schedule.pause()
+        fault = self.draw(name, kinds)
+        if fault == "before":
+            raise Unavailable(name)
+        if fault == "crash before":
+            self.schedule.crash()
+        if fault == "late":
+            self.schedule.later(self.random.random() * LATE_SECONDS, effect)
+            raise Unavailable(name)
+        result = effect()
+        self.schedule.pause()
+        if fault == "after":
+            raise Unavailable(name)
+        if fault == "crash after":
+            self.schedule.crash()
+        return result
+
+    def draw(self, name: str, kinds: tuple[str, ...]) -> str | None:
+        self.calls += 1
+        fault = self.faults.only.get(self.calls)
+        if fault is None and self.faults.percent and self.random.random() * 100 < self.faults.percent:
+            fault = self.random.choice(kinds)
+        if fault in kinds:
+            self.faulted[f"{name}: {fault}"] += 1
+            return fault
+        return None
+
+    def _in_any_order(self, calls: Calls) -> None:
+        several = list(calls)
+        self.random.shuffle(several)
+        first: Exception | None = None
+        for call in several:
+            try:
+                call()
+            except Exception as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def _expected(self, error: BaseException | None) -> None:
+        """Functions may crash, and ask for a batch again; whatever else they raise is a bug."""
+        if error is not None and not isinstance(error, (Crash, Unavailable, Refused)):
+            raise error
+
+    def _note(self, step: str, /, **ids: str | int) -> None:
+        pass
+
+    def _time_ns(self) -> int:
+        self._nanoseconds += 1000
+        return round(self.schedule.now * 1_000_000_000) + self._nanoseconds
+
+    def _milliseconds(self) -> int:
+        return round(self.schedule.now * 1000)
+
+
+class StreamedMessages(InMemoryMessages):
+    """Every new item is a record of the stream, at the next place."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def put(self, entry: Entry) -> None:
+        before = len(self.stored)
+        super().put(entry)
+        if len(self.stored) > before:
+            placed = replace(entry, place=len(self.stored))
+            self._world.shard_of(entry.destination_player_id).records.append(placed)
+
+
+class Aws:
+    """A store whose every call may fail, and lets others go on before and after it."""
+
+    def __init__(self, world: World, store: object, reads: Iterable[str]) -> None:
+        self._world = world
+        self._store = store
+        self._reads = frozenset(reads)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._store, name)
+        kinds = Faults.READ if name in self._reads else Faults.WRITE
+
+        def call(*args: Any) -> Any:
+            return self._world.call(name, kinds, lambda: method(*args))
+
+        setattr(self, name, call)
+        return call
+
+
+class Posting:
+    """The management API: 410 for what is not open, or not yet, and every other answer by fault."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery:
+        world = self._world
+        world.schedule.pause()
+        fault = world.draw("post", Faults.POST)
+        if fault == "crash before":
+            world.schedule.crash()
+        if fault in ("before", "refused"):
+            return Delivery.FAILED if fault == "before" else Delivery.REFUSED
+        if fault == "hang":
+            world.schedule.pause(1.0)
+            return Delivery.FAILED
+        socket = world.sockets[connection_id]
+        if not socket.open:
+            return Delivery.GONE
+        self._arrive(socket, json.loads(frame))
+        world.schedule.pause(1.0 if fault == "hang after" else 0)
+        if fault == "crash after":
+            world.schedule.crash()
+        return Delivery.FAILED if fault in ("after", "hang after") else Delivery.DELIVERED
+
+    def close(self, endpoint: Endpoint, connection_id: str) -> None:
+        world = self._world
+        world.schedule.pause()
+        if world.draw("close", ("before", "crash before")) is None:
+            world.close(world.sockets[connection_id])
+
+    def _arrive(self, socket: Socket, frame: dict[str, Any]) -> None:
+        if not socket.cut:
+            socket.arriving.append(frame)
+        if frame.get("event") == "connected":
+            socket.greeted = True
+        age = self._world.schedule.now - socket.connected_at
+        if frame.get("code") == "unknown_connection" and age < 30 and not self._world.faulted:
+            self._world.dropped_for_nothing.append(socket.id)

@@ -1,0 +1,111 @@
+"""Posts go to the endpoint they should, and every answer has a meaning."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.awsrequest import AWSResponse
+
+from chalicelib.ports import Delivery, Endpoint
+from chalicelib.posting import ManagementApi
+
+HERE = Endpoint("api", "dev")
+
+
+class Aws:
+    """Answers the management API's requests in place of the network: with a status, or by not answering."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.requests: list[Any] = []
+
+    def answer(self, request: Any, **_: Any) -> AWSResponse:
+        self.requests.append(request)
+        return AWSResponse(request.url, self.status, self.headers, Raw())
+
+    @property
+    def urls(self) -> list[str]:
+        return [request.url for request in self.requests]
+
+
+class Raw:
+    def stream(self, **_: Any) -> Any:
+        yield b""
+
+
+@pytest.fixture
+def aws() -> Iterator[Aws]:
+    aws = Aws()
+    boto3.setup_default_session("local", "local", region_name="us-east-1")
+    boto3.DEFAULT_SESSION.events.register_first("before-send.apigatewaymanagementapi", aws.answer)
+    yield aws
+    boto3.DEFAULT_SESSION = None
+
+
+def test_a_post_goes_to_the_api_and_stage_that_the_connection_came_in_by(aws: Aws) -> None:
+    gateway = ManagementApi()
+
+    gateway.post(HERE, "c=", "hi")
+    gateway.post(Endpoint("other", "prod"), "d=", "hi")
+    gateway.post(HERE, "c=", "hi")
+
+    here = "https://api.execute-api.us-east-1.amazonaws.com/dev/%40connections/c%3D"
+    there = "https://other.execute-api.us-east-1.amazonaws.com/prod/%40connections/d%3D"
+    assert aws.urls == [here, there, here]
+    assert aws.requests[0].body == b"hi"
+
+
+def test_the_standard_variable_redirects_posts(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http://127.0.0.1:1/x")
+
+    ManagementApi().post(HERE, "c=", "hi")
+
+    assert aws.urls == ["http://127.0.0.1:1/x/%40connections/c%3D"]
+
+
+@pytest.mark.parametrize("error", ["GoneException", None])
+def test_a_410_means_gone_with_or_without_its_code(aws: Aws, error: str | None) -> None:
+    aws.status = 410
+    aws.headers = {"x-amzn-ErrorType": error} if error else {}
+
+    assert ManagementApi().post(HERE, "c=", "hi") is Delivery.GONE
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [
+        (200, Delivery.DELIVERED),
+        (429, Delivery.FAILED),
+        (500, Delivery.FAILED),
+        (503, Delivery.FAILED),
+        (400, Delivery.REFUSED),
+        (403, Delivery.REFUSED),
+        (413, Delivery.REFUSED),
+    ],
+)
+def test_each_status_has_a_meaning_and_is_not_tried_again_by_boto3(
+    aws: Aws, status: int, meaning: Delivery
+) -> None:
+    aws.status = status
+
+    assert ManagementApi().post(HERE, "c=", "hi") is meaning
+    assert len(aws.requests) == 1
+
+
+def test_an_endpoint_that_does_not_answer_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http://127.0.0.1:9")
+    boto3.setup_default_session("local", "local", region_name="us-east-1")
+
+    assert ManagementApi().post(HERE, "c=", "hi") is Delivery.FAILED
+
+
+@pytest.mark.parametrize("status", [204, 410, 403, 500])
+def test_closing_never_raises(aws: Aws, status: int) -> None:
+    aws.status = status
+
+    ManagementApi().close(HERE, "c=")
+
+    assert aws.requests[0].method == "DELETE"
