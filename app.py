@@ -2,7 +2,14 @@
 
 import functools
 import os
+import threading
 from typing import Any
+
+local_aws = None
+if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
+    from localdev import LocalAws
+
+    local_aws = LocalAws.if_asked_for()
 
 from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent
@@ -14,20 +21,25 @@ from chalicelib.settings import Settings
 from chalicelib.telemetry import note
 from chalicelib.wiring import Service, wire
 
-local_aws = None
-if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
-    from localdev import LocalAws
-
-    local_aws = LocalAws.if_asked_for()
-
 app = Chalice(app_name="serverless-websockets")
 app.experimental_feature_flags.update(["WEBSOCKETS"])  # Chalice asks for this word of consent.
 settings = Settings.from_environment(os.environ)
 
 
-@functools.cache
+making_service = threading.Lock()
+
+
 def service() -> Service:
-    """Made at first use, because `chalice deploy` and `package` load this module without a region."""
+    """Made at first use, because `chalice deploy` and `package` load this module without a region.
+
+    Lambda runs one call at a time in a process, the local AWS many.
+    """
+    with making_service:
+        return made_service()
+
+
+@functools.cache
+def made_service() -> Service:
     return wire(settings)
 
 

@@ -24,6 +24,10 @@ CONNECTIONS_KEPT = 10_000
 _LIVE = "live:"
 
 
+class _NotFound(Exception):
+    """Raised and not returned, because what is returned would be kept."""
+
+
 class ConnectionsTable:
     """The connection store in DynamoDB. `player_seconds`: how long a player's item outlives its last use."""
 
@@ -62,7 +66,7 @@ class ConnectionsTable:
         """A warm Lambda reads each connection once: a registered connection never changes."""
         try:
             return self._find_cached(connection_id)
-        except KeyError:
+        except _NotFound:
             return None
 
     def admit(self, player_id: str, connection_id: str) -> Player | None:
@@ -135,7 +139,9 @@ class ConnectionsTable:
             answer = self._client.get_item(
                 TableName=self._table, Key=_connection_key(connection_id), ConsistentRead=True
             )
-        item = answer["Item"]
+        item = answer.get("Item")
+        if item is None:
+            raise _NotFound
         return Connection(
             connection_id,
             item["playerId"]["S"],

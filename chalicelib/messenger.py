@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chalicelib.ports import (
     Connection,
     ConnectionStore,
+    Delivery,
     Endpoint,
     Gateway,
     Message,
@@ -97,9 +98,17 @@ class Messenger:
             self.note("refused", connection=connection_id, code="unavailable")
             reply = Error.of(FrameError("unavailable", "not confirmed; send it again"), ack_id)
         if reply is not None:
-            self.gateway.post(endpoint, connection_id, reply.to_json())
+            self._reply(connection_id, endpoint, reply)
         if isinstance(reply, Error) and reply.code == "unknown_connection":
             self.gateway.close(endpoint, connection_id)
+
+    def _reply(self, connection_id: str, endpoint: Endpoint, reply: ServiceFrame) -> None:
+        """Once more if it failed: the kept connection of a Lambda that slept may have been reset."""
+        delivery = self.gateway.post(endpoint, connection_id, reply.to_json())
+        if delivery is Delivery.FAILED:
+            delivery = self.gateway.post(endpoint, connection_id, reply.to_json())
+        if delivery is not Delivery.DELIVERED:
+            self.note("unanswered", connection=connection_id, because=delivery.value)
 
     def disconnect(self, connection_id: str) -> None:
         """Forget exactly this connection. A late or repeated call touches no other."""

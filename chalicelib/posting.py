@@ -1,6 +1,7 @@
 """Posting to connections through Chalice's websocket API. The management API's vocabulary lives here."""
 
 import os
+import threading
 from typing import Any
 
 import boto3
@@ -31,9 +32,17 @@ class ManagementSession:
 
     region_name = None
 
+    def __init__(self) -> None:
+        self._clients: dict[str, Any] = {}
+        self._one_at_a_time = threading.Lock()
+
     def client(self, service: str, endpoint_url: str) -> Any:
+        """One client for an endpoint, whichever thread asks first: making one is not thread-safe."""
         endpoint_url = os.environ.get("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", endpoint_url)
-        return boto3.client(service, endpoint_url=endpoint_url, config=CONFIG)
+        with self._one_at_a_time:
+            if endpoint_url not in self._clients:
+                self._clients[endpoint_url] = boto3.client(service, endpoint_url=endpoint_url, config=CONFIG)
+            return self._clients[endpoint_url]
 
 
 class ManagementApi:

@@ -41,8 +41,8 @@ def wire(settings: Settings) -> Service:
             messages,
             gateway,
             new_message_id,
-            _threads("players"),
-            _threads("connections"),
+            side_by_side_in_threads("players"),
+            side_by_side_in_threads("connections"),
             time.monotonic,
             time.sleep,
             random.random,
@@ -51,7 +51,7 @@ def wire(settings: Settings) -> Service:
     )
 
 
-def _threads(name: str) -> Callable[[Calls], None]:
+def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:
     """Runs calls side by side; what the first of them raised is raised when all have ended."""
     pool = ThreadPoolExecutor(POSTS_AT_ONCE, thread_name_prefix=name)
 

@@ -34,7 +34,11 @@ def use_named(endpoint: str) -> None:
 
 def embed(on_write: Callable[[], None]) -> "EmbeddedDynamoDB":
     """Let every client have its DynamoDB and streams in this process."""
+    for variable in [name for name in os.environ if name.startswith("AWS_")]:
+        if variable != "AWS_CHALICE_CLI_MODE":  # A profile or an endpoint of a person's own leads elsewhere.
+            del os.environ[variable]
     os.environ.update(AWS_REGION=REGION, AWS_DEFAULT_REGION=REGION)
+    os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     os.environ["AWS_ACCOUNT_ID_ENDPOINT_MODE"] = "disabled"  # moto knows no such endpoints.
     embedded = EmbeddedDynamoDB(on_write)
     embedded.attach(_use_made_up_credentials())
@@ -112,7 +116,8 @@ def create_tables(client: Any, names: Mapping[str, str]) -> set[str]:
     `names`: what each logical id of the template is called here.
     """
     resources = yaml.safe_load(TEMPLATE.read_text())["Resources"]
-    existing = set(client.list_tables()["TableNames"])
+    pages = client.get_paginator("list_tables").paginate()
+    existing = {name for page in pages for name in page["TableNames"]}
     made = set()
     for logical_id, name in names.items():
         if name not in existing:

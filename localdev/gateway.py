@@ -212,7 +212,11 @@ class Gateway:
 
     async def _call(self, route_key: str, event: Event) -> Any:
         """Functions run side by side, as Lambdas do: also those for one connection's frames."""
-        running = asyncio.get_running_loop().run_in_executor(self._functions, self._routes[route_key], event)
+        loop, function = asyncio.get_running_loop(), self._routes[route_key]
+        try:
+            running = loop.run_in_executor(self._functions, function, event)
+        except RuntimeError:  # No thread is started any more: the process is ending.
+            raise asyncio.CancelledError from None
         return await asyncio.wait_for(running, self._limits.integration_seconds)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

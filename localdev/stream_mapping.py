@@ -118,6 +118,7 @@ class StreamMapping:
         self._read(shard)
         closes_at = time.monotonic() + self.window_seconds
         while 0 < len(shard.pending) < self.batch_size and time.monotonic() < closes_at:
+            self.written.clear()
             self.written.wait(min(self.poll_seconds, closes_at - time.monotonic()))
             self._read(shard)
         if not shard.pending:

@@ -18,6 +18,9 @@ def show(step: str, **about: object) -> None:
 
 
 def say(text: str) -> None:
+    """Print it, unless the process is ending: then what fails, fails because of that."""
+    if not threading.main_thread().is_alive():
+        return
     with _writing:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

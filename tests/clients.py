@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ PATIENCE_SECONDS = 10
 class Player:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
+        self._arrived: deque[dict[str, Any]] = deque()
 
     @classmethod
     async def connect(cls, url: str, player_id: str, **options: Any) -> "Player":
@@ -28,10 +30,10 @@ class Player:
         return frame
 
     async def ask(self, **frame: Any) -> dict[str, Any]:
-        """Send a frame and return the next one that is no message."""
+        """Send a frame and return the next one that is no message; messages are kept for later."""
         await self.socket.send(json.dumps(frame))
         while (reply := await self.frame())["type"] == "message":
-            pass
+            self._arrived.append(reply)
         return reply
 
     async def send_message(self, to: str, message: str) -> dict[str, Any]:
@@ -41,6 +43,9 @@ class Player:
         return [await self.message() for _ in range(count)]
 
     async def message(self) -> dict[str, Any]:
+        """The next message that was not returned yet."""
+        if self._arrived:
+            return self._arrived.popleft()
         while (frame := await self.frame())["type"] != "message":
             pass
         return frame

@@ -165,6 +165,7 @@ class FakeGateway:
     closed: list[str] = field(default_factory=list)
     endpoints: set[Endpoint] = field(default_factory=set)
     on_post: Callable[[], None] = lambda: None
+    on_close: Callable[[], None] = lambda: None
 
     def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery:
         self.endpoints.add(endpoint)
@@ -176,6 +177,7 @@ class FakeGateway:
         return delivery
 
     def close(self, endpoint: Endpoint, connection_id: str) -> None:
+        self.on_close()
         self.closed.append(connection_id)
 
     def frames_to(self, connection_id: str) -> list[str]:

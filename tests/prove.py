@@ -46,7 +46,7 @@ def run_seeds(seeds: Iterable[int]) -> Total:
     return total
 
 
-def prove(schedules: int, first_seed: int, processes: int) -> Total:
+def prove(schedules: int, first_seed: int, processes: int, stop_at_first: bool = False) -> Total:
     seeds = range(first_seed, first_seed + schedules)
     chunks = [seeds[start : start + CHUNK] for start in range(0, schedules, CHUNK)]
     total, started = Total(), time.monotonic()
@@ -54,6 +54,8 @@ def prove(schedules: int, first_seed: int, processes: int) -> Total:
         for part in pool.imap_unordered(run_seeds, chunks):
             total.add(part)
             _show_progress(total, schedules, time.monotonic() - started)
+            if stop_at_first and total.wrong:
+                break
     return total
 
 
@@ -95,10 +97,11 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=1_000_000)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--stop-at-first", action="store_true", help="stop when one goes wrong")
     parser.add_argument("--seed", type=int, help="run only this one")
     asked = parser.parse_args()
     if asked.seed is None:
-        total = prove(asked.schedules, asked.first_seed, asked.processes)
+        total = prove(asked.schedules, asked.first_seed, asked.processes, asked.stop_at_first)
     else:
         total = run_seeds([asked.seed])
     print(report(total))

@@ -128,6 +128,7 @@ def test_a_message_that_could_not_be_stored_is_not_acknowledged(world: World) ->
 
     assert (reply["type"], reply["code"], reply["retryable"]) == ("error", "unavailable", True)
     assert reply["ackId"] == 7
+    assert len(world.gateway.frames_to("c")) == 1
 
 
 def test_a_message_is_from_whoever_the_connection_belongs_to(world: World) -> None:
@@ -205,6 +206,22 @@ def test_a_sender_that_is_gone_before_its_ack_changes_nothing(world: World) -> N
     world.messenger.receive("c", HERE, json.dumps(to_two("hi")))
 
     assert len(world.messages.stored) == 2
+
+
+def test_a_reply_that_failed_is_posted_once_more(world: World) -> None:
+    world.connect("1", "c")
+    world.gateway.answers["c"] = [Delivery.FAILED, Delivery.DELIVERED]
+
+    assert world.send("c", action="ping") == {"type": "pong"}
+
+
+def test_a_reply_that_does_not_arrive_is_noted(world: World) -> None:
+    world.connect("1", "c")
+    world.gateway.answers["c"] = [Delivery.FAILED]
+
+    world.messenger.receive("c", HERE, '{"action": "ping"}')
+
+    assert world.notes.steps[-1] == ("unanswered", {"connection": "c", "because": "failed"})
 
 
 def test_a_disconnect_that_could_not_be_stored_is_noted_and_not_raised(world: World) -> None:

@@ -12,6 +12,11 @@ from chalicelib.ports import Delivery, Endpoint
 from chalicelib.posting import ManagementApi
 
 HERE = Endpoint("api", "dev")
+CREDENTIALS = {
+    "aws_access_key_id": "local",
+    "aws_secret_access_key": "local",
+    "region_name": "us-east-1",
+}
 
 
 class Aws:
@@ -39,7 +44,7 @@ class Raw:
 @pytest.fixture
 def aws() -> Iterator[Aws]:
     aws = Aws()
-    boto3.setup_default_session("local", "local", region_name="us-east-1")
+    boto3.setup_default_session(**CREDENTIALS)
     boto3.DEFAULT_SESSION.events.register_first("before-send.apigatewaymanagementapi", aws.answer)
     yield aws
     boto3.DEFAULT_SESSION = None
@@ -97,7 +102,7 @@ def test_each_status_has_a_meaning_and_is_not_tried_again_by_boto3(
 
 def test_an_endpoint_that_does_not_answer_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http://127.0.0.1:9")
-    boto3.setup_default_session("local", "local", region_name="us-east-1")
+    boto3.setup_default_session(**CREDENTIALS)
 
     assert ManagementApi().post(HERE, "c=", "hi") is Delivery.FAILED
 

@@ -175,6 +175,23 @@ def test_connects_and_disconnects_of_one_player_at_once_lose_nothing() -> None:
     assert player(store).connections == {f"c{n}" for n in range(1, 60, 2)}
 
 
+def test_the_embedded_dynamodb_counts_right_under_many_threads(tables: Tables) -> None:
+    key = {"id": {"S": "counter"}}
+
+    def count(_: int) -> None:
+        tables.client.update_item(
+            TableName=tables.websockets,
+            Key=key,
+            UpdateExpression="ADD n :one",
+            ExpressionAttributeValues={":one": {"N": "1"}},
+        )
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(count, range(400)))
+
+    assert tables.client.get_item(TableName=tables.websockets, Key=key)["Item"]["n"] == {"N": "400"}
+
+
 def test_a_warm_lambda_reads_a_connection_once(tables: Tables) -> None:
     store = ConnectionsTable(tables.client, tables.websockets, DAY)
     store.register(connection("c"))

@@ -141,7 +141,10 @@ def test_a_window_ends_though_the_batch_is_not_full(
     put(tables, "m1")
     wait_for(function, 1)
 
-    assert function.batches[0][0] == "m1"
+    put(tables, "m2")
+    wait_for(function, 2)
+
+    assert function.batches == [["m1"], ["m2"]]
 
 
 def test_latest_gives_only_what_was_written_since_the_start(

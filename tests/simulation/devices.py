@@ -80,13 +80,13 @@ class Device:
         }
         if self.waiting.once:
             frame["clientMessageId"] = self.waiting.text
-        self._ask(frame)
+        self.ask(frame)
 
     def ping(self) -> None:
-        self._ask({"action": "ping"})
+        self.ask({"action": "ping"})
 
     def sync(self) -> None:
-        self._ask({"action": "sync", "after": self.position or "0"})
+        self.ask({"action": "sync", "after": self.position or "0"})
 
     def read(self) -> bool:
         """Take in the next frame, or see that the connection is over; False when there is neither."""
@@ -105,7 +105,7 @@ class Device:
             return True
         return False
 
-    def _ask(self, frame: dict[str, Any]) -> None:
+    def ask(self, frame: dict[str, Any]) -> None:
         assert self.socket is not None
         if self.asked is None:
             self.asked, self.asked_at = frame["action"], self.world.schedule.now

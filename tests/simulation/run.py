@@ -62,7 +62,7 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
         if wrongs:
             break
     world.faults = Faults()
-    if not wrongs and not _all_hear_from_all(world, devices):
+    if not wrongs and not all_hear_from_all(world, devices):
         wrongs.append(f"unreachable: no rest, {[d.name for d in devices if not d.at_rest]}")
     verdict = judge(world, devices)
     outcomes = verdict.counts + Counter(unreachable=len(wrongs))
@@ -121,7 +121,7 @@ def _act(device: Device, devices: list[Device], habits: Habits, random: Random) 
         device.say(random.choice(devices).player_id, once=random.random() < habits.once)
 
 
-def _all_hear_from_all(world: World, devices: list[Device]) -> bool:
+def all_hear_from_all(world: World, devices: list[Device]) -> bool:
     """No more faults: every client comes to be connected, and what everyone then says arrives everywhere."""
     world.schedule.advance(AFTERMATH_SECONDS)
     if not _come_to_rest(world, devices):
@@ -131,7 +131,7 @@ def _all_hear_from_all(world: World, devices: list[Device]) -> bool:
             if not device.at_rest:
                 return False
             device.say(player_id, once=True)
-            _let_all_work_end(world, devices)
+            let_all_work_end(world, devices)
     return all(device.at_rest for device in devices)
 
 
@@ -139,7 +139,7 @@ def _come_to_rest(world: World, devices: list[Device]) -> bool:
     for device in devices:
         device.answered = False
     for _ in range(ROUNDS_TO_REST):
-        _let_all_work_end(world, devices)
+        let_all_work_end(world, devices)
         for device in devices:
             if device.socket is None:
                 device.connect()
@@ -148,14 +148,14 @@ def _come_to_rest(world: World, devices: list[Device]) -> bool:
                     device.say(device.waiting.to, once=True)
                 elif not device.answered:
                     device.ping()
-        _let_all_work_end(world, devices)
+        let_all_work_end(world, devices)
         if all(device.at_rest for device in devices):
             return True
         world.schedule.advance(5)
     return False
 
 
-def _let_all_work_end(world: World, devices: list[Device]) -> None:
+def let_all_work_end(world: World, devices: list[Device]) -> None:
     busy = True
     while busy:
         busy = world.schedule.step()

@@ -97,7 +97,7 @@ class World:
             self.schedule.pause,
             self.random.random,
             self._note,
-            page_size=2,
+            page_size=self.random.choice((1, 2, 5)),
         )
 
     # What clients do

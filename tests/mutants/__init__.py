@@ -1,0 +1,50 @@
+"""One-line bugs, as patches, that the tests must find. Each says in its first line what finds it."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent.parent
+SEARCHED_SEEDS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`seed`: of the schedule that finds it; None when it is `tests` that do."""
+
+    patch: Path
+    seed: int | None
+    tests: str | None
+
+    @classmethod
+    def read(cls, patch: Path) -> "Mutant":
+        finder = patch.read_text().splitlines()[0].removeprefix("Found by: ")
+        if finder.startswith("schedule "):
+            return cls(patch, int(finder.removeprefix("schedule ")), None)
+        return cls(patch, None, finder)
+
+    def is_found(self, directory: Path) -> bool:
+        """Break a copy of the code in that directory, and see whether anybody notices."""
+        copy = directory / self.patch.stem
+        for part in ("chalicelib", "tests", "localdev", "cloudformation", ".chalice"):
+            shutil.copytree(PROJECT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for part in ("app.py", "pyproject.toml"):
+            shutil.copy(PROJECT / part, copy)
+        subprocess.run(["git", "apply", "--whitespace=nowarn", str(self.patch)], cwd=copy, check=True)
+        if self.tests is not None:
+            return _fails(copy, "-m", "pytest", "-x", self.tests)
+        return _fails(copy, "-m", "tests.prove", "--seed", str(self.seed)) or _fails(
+            copy, "-m", "tests.prove", "--schedules", str(SEARCHED_SEEDS), "--stop-at-first"
+        )
+
+
+def all_mutants() -> list[Mutant]:
+    return [Mutant.read(patch) for patch in sorted(Path(__file__).parent.glob("*.patch"))]
+
+
+def _fails(directory: Path, *arguments: str) -> bool:
+    ran = subprocess.run([sys.executable, *arguments], cwd=directory, capture_output=True, text=True)
+    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
+    return ran.returncode == 1

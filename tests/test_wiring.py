@@ -1,0 +1,34 @@
+"""Calls that are to run side by side do, and none is left behind."""
+
+import threading
+
+import pytest
+
+from chalicelib.wiring import side_by_side_in_threads
+
+
+def test_calls_run_at_the_same_time() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def meet() -> None:
+        both.wait()
+
+    side_by_side_in_threads("test")([meet, meet])
+
+
+def test_what_one_raised_is_raised_when_all_have_ended() -> None:
+    ended = threading.Event()
+    raised = threading.Event()
+
+    def fail() -> None:
+        raised.set()
+        raise RuntimeError("told to")
+
+    def go_on() -> None:
+        raised.wait(10)
+        ended.set()
+
+    with pytest.raises(RuntimeError, match="told to"):
+        side_by_side_in_threads("test")([fail, go_on])
+
+    assert ended.is_set()
