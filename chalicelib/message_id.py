@@ -11,8 +11,13 @@ def moved_back(position: str, milliseconds: int) -> str:
     """The position so much earlier: every id made since then is greater. `position` may be 0."""
     if position == "0":
         return position
-    earlier = max(0, (UUID(position).int >> 80) - milliseconds)
+    earlier = max(0, made_at(position) - milliseconds)
     return str(UUID(int=earlier << 80))
+
+
+def made_at(message_id: str) -> int:
+    """When the id was made, in milliseconds since the epoch."""
+    return UUID(message_id).int >> 80
 
 
 class MessageIds:

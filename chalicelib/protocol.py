@@ -215,6 +215,8 @@ RESERVED_PARAMETERS = frozenset({"playerId", "token", "after"})
 def parse_query(query: Mapping[str, str]) -> ConnectQuery:
     """Raises InvalidQuery when `playerId` or the client's own data cannot be taken."""
     own = {name: value for name, value in query.items() if name not in RESERVED_PARAMETERS}
+    if "" in own:
+        raise InvalidQuery("query parameters need a name")
     try:
         size = sum(len(f"{name}{value}".encode()) for name, value in own.items())
     except UnicodeEncodeError:

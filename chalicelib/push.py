@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from chalicelib.message_id import moved_back
+from chalicelib.message_id import made_at, moved_back
 from chalicelib.ports import (
     ConnectionStore,
     Delivery,
@@ -63,7 +63,7 @@ class Recipient:
 class Push:
     """`players_at_once` and `connections_at_once` run calls side by side and return when all have ended.
 
-    The clock is in seconds; `jitter` gives a number from 0 to 1.
+    `clock` is in milliseconds since the epoch, `monotonic` in seconds; `jitter` gives a number from 0 to 1.
     """
 
     connections: ConnectionStore
@@ -72,6 +72,7 @@ class Push:
     new_message_id: Callable[[], str]
     players_at_once: Callable[[Calls], None]
     connections_at_once: Callable[[Calls], None]
+    clock: Callable[[], int]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     jitter: Callable[[], float]
@@ -213,17 +214,27 @@ class Push:
     def _must_post(
         self, recipient: Recipient, marker: ReplayMarker, frame: str, not_yet_connected: bool = False
     ) -> None:
-        delivery = self._post(recipient, marker.connection_id, frame, not_yet_connected)
+        """Raises _NotDelivered. Gone may mean that the connection's `$connect` has not returned yet.
+
+        That is waited for while the marker is young: clients that gave up while connecting hold up nobody
+        for longer, however many they are.
+        """
+        patience = TROUBLE_SECONDS
+        if not_yet_connected:
+            patience -= (self.clock() - made_at(marker.id)) / 1000
+        delivery = self._post(recipient, marker.connection_id, frame, patience, not_yet_connected)
         if delivery is not Delivery.DELIVERED:
             raise _NotDelivered(delivery)
 
     def _post(
-        self, recipient: Recipient, connection_id: str, frame: str, not_yet_connected: bool = False
+        self,
+        recipient: Recipient,
+        connection_id: str,
+        frame: str,
+        patience: float = TROUBLE_SECONDS,
+        not_yet_connected: bool = False,
     ) -> Delivery:
-        """Post, and again while that may help and holds nobody up for long.
-
-        `not_yet_connected`: gone may mean that its `$connect` has not returned.
-        """
+        """Post, and again while that may help and holds nobody up for longer than `patience`, in seconds."""
         started = self.monotonic()
         for pause in (*PAUSES, None):
             if recipient.time_left() < RESERVE_SECONDS:
@@ -232,7 +243,7 @@ class Push:
             delivery = self.gateway.post(recipient.endpoint, connection_id, frame)
             again = delivery is Delivery.FAILED or (not_yet_connected and delivery is Delivery.GONE)
             now = self.monotonic()
-            if not again or pause is None or now - started + pause + (now - asked) > TROUBLE_SECONDS:
+            if not again or pause is None or now - started + pause + (now - asked) > patience:
                 break
             self.sleep(pause * (0.5 + self.jitter() / 2))
         return delivery

@@ -43,6 +43,7 @@ def wire(settings: Settings) -> Service:
             new_message_id,
             side_by_side_in_threads("players"),
             side_by_side_in_threads("connections"),
+            _milliseconds,
             time.monotonic,
             time.sleep,
             random.random,

@@ -1,5 +1,6 @@
 """The local DynamoDB: moto in this process, or whatever AWS_ENDPOINT_URL_DYNAMODB names; and its tables."""
 
+import json
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -91,18 +92,27 @@ def _door_to(dynamodb: EmbeddedDynamoDB) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            try:
+                status, content = self._ask()
+            except Exception as error:  # What moto cannot take, AWS would call a bad request.
+                status = 400
+                reason = {"__type": "SerializationException", "message": type(error).__name__}
+                content = json.dumps(reason).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", JSON)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _ask(self) -> tuple[int, bytes]:
+            length = max(0, int(self.headers.get("Content-Length", 0)))
+            body = self.rfile.read(length)
             streams = self.headers.get("X-Amz-Target", "").startswith("DynamoDBStreams_")
             host = "streams.dynamodb" if streams else "dynamodb"
-            headers = HTTPHeaders.from_dict(dict(self.headers))
-            headers.replace_header("Content-Type", JSON)  # What curl -d says it sends is a form.
+            headers = HTTPHeaders.from_dict({**self.headers, "Content-Type": JSON})
             url = f"https://{host}.us-east-1.amazonaws.com/"
             response = dynamodb.answer(AWSPreparedRequest("POST", url, headers, body, False))
-            self.send_response(response.status_code)
-            self.send_header("Content-Type", JSON)
-            self.send_header("Content-Length", str(len(response.content)))
-            self.end_headers()
-            self.wfile.write(response.content)
+            return response.status_code, response.content
 
         def log_message(self, format: str, *args: object) -> None:
             """Requests that look in are nobody's steps."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 Event = dict[str, Any]
 
@@ -36,7 +36,7 @@ class Origin:
 def connect_event(origin: Origin, target: str, headers: Iterable[tuple[str, str]], now: int) -> Event:
     """`target` is the request's: path and query. Of a repeated header or parameter the last one counts."""
     multi_headers = _grouped(headers)
-    multi_query = _grouped(parse_qsl(urlsplit(target).query, keep_blank_values=True))
+    multi_query = _grouped(parse_qsl(target.partition("?")[2], keep_blank_values=True))
     event: Event = {
         "headers": {name: values[-1] for name, values in multi_headers.items()},
         "multiValueHeaders": multi_headers,

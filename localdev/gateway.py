@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -41,6 +41,8 @@ from localdev.management import Answer
 from localdev.terminal import say, show
 
 FUNCTIONS_AT_ONCE = 128
+FRAMES_AT_ONCE = 32
+"""Of one connection; further ones wait in its socket, so that a client that floods slows itself."""
 HANDSHAKE_SECONDS = 10
 
 _quiet = logging.getLogger("localdev.websockets")
@@ -53,6 +55,7 @@ class OpenConnection:
     origin: Origin
     socket: ServerConnection
     last_active_at: float = field(default_factory=time.monotonic)
+    frames: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FRAMES_AT_ONCE))
 
 
 class Gateway:
@@ -113,7 +116,7 @@ class Gateway:
             return None
         if len(request.path) > self._limits.url_characters:
             return _refusal(HTTPStatus.REQUEST_URI_TOO_LONG)
-        stage = urlsplit(request.path).path.strip("/")
+        stage = request.path.partition("?")[0].strip("/")
         if stage != self._stage:
             show("refused", status=403, stage=f"/{stage}/", served=f"/{self._stage}/")
             return _refusal(HTTPStatus.FORBIDDEN)
@@ -185,6 +188,7 @@ class Gateway:
             if isinstance(body, bytes):
                 await socket.close(1003)
                 return
+            await connection.frames.acquire()
             self._start(self._message(connection, body))
 
     async def _message(self, connection: OpenConnection, body: str) -> None:
@@ -196,6 +200,8 @@ class Gateway:
         except Exception as error:
             _show_failure("$default", error)
             await self._tell_failure(connection, "Internal server error")
+        finally:
+            connection.frames.release()
 
     async def _disconnect(self, event: Event) -> None:
         try:
@@ -291,7 +297,12 @@ def _iso(seconds: float) -> str:
 
 def _is_connection_id(text: str) -> bool:
     """Eleven bytes in base64: what else is asked for was never a connection."""
-    return len(text) == 16 and text.endswith("=") and text[:-1].replace("-", "").replace("_", "").isalnum()
+    return (
+        len(text) == 16
+        and text.endswith("=")
+        and text.isascii()
+        and text[:-1].replace("-", "").replace("_", "").isalnum()
+    )
 
 
 def _refusal(status: int) -> Response:

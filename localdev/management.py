@@ -55,7 +55,8 @@ class FirstLine(asyncio.Protocol):
         if not newline and len(line) < FIRST_LINE_BYTES:
             return
         self._timer.cancel()
-        for_management = b"/@connections" in line or b"/%40connections" in line
+        path = line.partition(b" ")[2].partition(b"?")[0]
+        for_management = b"/@connections" in path or b"/%40connections" in path
         protocol = self._management() if for_management else self._handshake
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
@@ -143,7 +144,8 @@ class Management(asyncio.Protocol):
             self._advance()
 
     def _send(self, answer: Answer) -> None:
-        body = b"" if answer.body is None else json.dumps(answer.body).encode()
+        to_head = self._head is not None and self._head.method == b"HEAD"
+        body = b"" if answer.body is None or to_head else json.dumps(answer.body).encode()
         headers = [("Content-Type", "application/json")] if body else []
         if answer.status != HTTPStatus.NO_CONTENT:
             headers.append(("Content-Length", str(len(body))))

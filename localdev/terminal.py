@@ -13,8 +13,13 @@ _writing = threading.Lock()
 def show(step: str, **about: object) -> None:
     """One line: the time, the step, and what it is about."""
     now = datetime.now().strftime("%H:%M:%S.%f")[:-3]
-    details = " ".join(f"{name}={value}" for name, value in about.items())
+    details = " ".join(f"{name}={_printable(str(value))}" for name, value in about.items())
     say(f"{now}  {step:<13} {details}".rstrip())
+
+
+def _printable(text: str) -> str:
+    """What a stranger sent must not be able to steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(text: str) -> None:

@@ -549,6 +549,8 @@ SIGNED = b"Host: x\r\nAuthorization: AWS4-HMAC-SHA256 Credential=local\r\n"
         (b"PUT /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\n" + SIGNED + b"\r\n", b"410"),
         (b"GET /dev/%40connections/AAAAAAAAAAAAAAA%3D?x=y HTTP/1.1\r\n" + SIGNED + b"\r\n", b"410"),
         (b"GET /dev/@connections/ HTTP/1.1\r\n" + SIGNED + b"\r\n", b"400"),
+        (b"HEAD /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: x\r\n\r\n", b"403"),
+        (b"GET //[x/dev/?x=/@connections/ HTTP/1.1\r\nHost: x\r\n\r\n", b"426"),
         (b"GET /dev/@connections/x HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"400"),
         (
             b"POST /dev/@connections/x HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",

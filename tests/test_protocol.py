@@ -165,6 +165,7 @@ def test_further_query_parameters_are_the_clients_own_data_but_never_its_token()
         ({}, "playerId: Field required"),
         ({"playerId": ""}, "playerId: must be"),
         ({"playerId": "a b"}, "playerId: must be"),
+        ({"playerId": "1", "": "x"}, "query parameters need a name"),
         ({"playerId": "1", "after": "1"}, "after: must be a messageId"),
         ({"playerId": "1", "x": "\ud800"}, "query parameters must be UTF-8"),
         ({"playerId": "1"} | {f"p{i}": "" for i in range(17)}, "at most 16 further query parameters"),

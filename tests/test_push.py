@@ -37,6 +37,7 @@ class World:
             lambda: at(1_000_000),
             one_after_the_other,
             one_after_the_other,
+            lambda: 2_000_000 + round(self.now * 1000),
             lambda: self.now,
             self.sleep,
             lambda: 1.0,
@@ -460,6 +461,17 @@ def test_a_new_connection_that_never_comes_is_removed_within_two_seconds(world: 
     world.gateway.answers["c"] = [Delivery.GONE]
 
     world.batch(marker("c", 1), message("m2", 2))
+
+    assert world.connections.player("2").connections == set()
+    assert world.now < 2
+
+
+def test_a_client_that_came_and_went_many_times_holds_nobody_up_many_times(world: World) -> None:
+    for number in range(20):
+        world.register("2", f"c{number}")
+        world.gateway.answers[f"c{number}"] = [Delivery.GONE]
+
+    world.batch(*(marker(f"c{number}", number + 1, after="0") for number in range(20)))
 
     assert world.connections.player("2").connections == set()
     assert world.now < 2

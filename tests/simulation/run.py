@@ -59,12 +59,14 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     for _ in range(steps):
         _something_happens(world, devices, habits, random)
         wrongs += [f"unreachable: {socket}" for socket in unreachable(world)]
-        if wrongs:
+        if wrongs or world.out_of_order:
             break
     world.faults = Faults()
     if not wrongs and not all_hear_from_all(world, devices):
         wrongs.append(f"unreachable: no rest, {[d.name for d in devices if not d.at_rest]}")
     verdict = judge(world, devices)
+    for about in world.out_of_order:
+        verdict.wrong("out of order", about)
     outcomes = verdict.counts + Counter(unreachable=len(wrongs))
     return Result(seed, outcomes, world.faulted, wrongs + verdict.wrongs, world.calls)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from chalicelib.message_id import MessageIds
 from chalicelib.messenger import Messenger, Refused
-from chalicelib.ports import Delivery, Endpoint, Entry, Unavailable
+from chalicelib.ports import Connection, Delivery, Endpoint, Entry, Unavailable
 from chalicelib.push import Calls, Push
 from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
 from tests.simulation.schedule import Crash, Schedule
@@ -20,6 +20,7 @@ from tests.simulation.schedule import Crash, Schedule
 HERE = Endpoint("api", "dev")
 SHARDS = 2
 CONNECT_SECONDS, MESSAGE_SECONDS, PUSH_SECONDS = 29.0, 10.0, 30.0
+SLOW_SECONDS = 5.0
 LATE_SECONDS = 3.0
 """How long after its function was given up a write may still take effect."""
 
@@ -52,6 +53,8 @@ class Socket:
     greeted: bool = False
     connected_at: float = 0
     arriving: deque[dict[str, Any]] = field(default_factory=deque)
+    had: set[str] = field(default_factory=set)
+    newest_place: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -74,8 +77,11 @@ class World:
         self.sockets: dict[str, Socket] = {}
         self.shards = [Shard() for _ in range(SHARDS)]
         self.dropped_for_nothing: list[str] = []
+        self.out_of_order: list[str] = []
+        self._slow_puts = self.random.choice((0.0, 0.4))
+        self._repeats = self.random.choice((0.0, 0.1, 0.4))
         self._nanoseconds = 0
-        self.connections = InMemoryConnections()
+        self.connections = RememberingConnections()
         self.messages = StreamedMessages(self)
         self.sends = InMemorySends()
         new_message_id = MessageIds(self._time_ns)
@@ -93,6 +99,7 @@ class World:
             new_message_id,
             self._in_any_order,
             self._in_any_order,
+            self._milliseconds,
             lambda: self.schedule.now,
             self.schedule.pause,
             self.random.random,
@@ -172,7 +179,7 @@ class World:
                 return
             shard.largest = 10
             shard.position += len(batch)
-            if self.faults.percent and self.random.random() < 0.1:
+            if self.faults.percent and self.random.random() < self._repeats:
                 shard.position -= self.random.randint(0, min(shard.position, 3))
 
         self.schedule.start(
@@ -190,7 +197,8 @@ class World:
 
     def call(self, name: str, kinds: tuple[str, ...], effect: Callable[[], Any]) -> Any:
         """One call to AWS: others go on before it, it has its effect or its fault, others go on after it."""
-        self.schedule.pause()
+        slow = name.startswith("put") and self.random.random() < self._slow_puts
+        self.schedule.pause(self.random.random() * SLOW_SECONDS if slow else 0)
         fault = self.draw(name, kinds)
         if fault == "before":
             raise Unavailable(name)
@@ -245,18 +253,34 @@ class World:
         return round(self.schedule.now * 1000)
 
 
+class RememberingConnections(InMemoryConnections):
+    """As in a warm Lambda: a connection that was found once is found for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: dict[str, Connection] = {}
+
+    def find(self, connection_id: str) -> Connection | None:
+        found = self._found.get(connection_id) or super().find(connection_id)
+        if found is not None:
+            self._found[connection_id] = found
+        return found
+
+
 class StreamedMessages(InMemoryMessages):
     """Every new item is a record of the stream, at the next place."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
         self._world = world
+        self.places: dict[str, int] = {}
 
     def put(self, entry: Entry) -> None:
         before = len(self.stored)
         super().put(entry)
         if len(self.stored) > before:
             placed = replace(entry, place=len(self.stored))
+            self.places[entry.id] = placed.place
             self._world.shard_of(entry.destination_player_id).records.append(placed)
 
 
@@ -314,8 +338,20 @@ class Posting:
     def _arrive(self, socket: Socket, frame: dict[str, Any]) -> None:
         if not socket.cut:
             socket.arriving.append(frame)
+        if frame["type"] == "message":
+            self._check_order(socket, frame)
         if frame.get("event") == "connected":
             socket.greeted = True
         age = self._world.schedule.now - socket.connected_at
         if frame.get("code") == "unknown_connection" and age < 30 and not self._world.faulted:
             self._world.dropped_for_nothing.append(socket.id)
+
+    def _check_order(self, socket: Socket, frame: dict[str, Any]) -> None:
+        """What is pushed to a connection and new to it was stored after all that was pushed to it before."""
+        message_id = frame["messageId"]
+        if message_id not in socket.had and "replayed" not in frame:
+            place = self._world.messages.places[message_id]
+            if place < socket.newest_place:
+                self._world.out_of_order.append(f"{frame['message']} on {socket.id}")
+            socket.newest_place = max(socket.newest_place, place)
+        socket.had.add(message_id)
