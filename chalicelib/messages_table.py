@@ -8,6 +8,7 @@ a message that is never to be stored.
 import time
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from botocore.exceptions import ClientError
 
@@ -120,6 +121,7 @@ def _item(entry: Entry) -> Item:
 
 
 def _entry(item: Mapping[str, Any], place: int) -> Entry:
+    UUID(item["messageId"]["S"])  # A ValueError for what is no message id.
     if "replayTo" not in item:
         return _message(item, place)
     return ReplayMarker(

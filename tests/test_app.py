@@ -19,7 +19,7 @@ from tests.fakes import Notes
 
 MARKER = {
     "destinationPlayerId": {"S": "1"},
-    "messageId": {"S": "m"},
+    "messageId": {"S": "01a20b18-76be-73f4-9340-55bd1f3d9f6e"},
     "replayTo": {"S": "c"},
     "replayed": {"N": "0"},
     "sync": {"BOOL": False},

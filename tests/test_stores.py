@@ -31,6 +31,7 @@ from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
 
 HERE = Endpoint("api", "dev")
 DAY = 24 * 60 * 60
+M1 = "01a20b18-76be-73f4-9340-55bd1f3d9f6e"
 CANARY = {"S": "canary"}
 
 
@@ -299,16 +300,16 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
 @pytest.mark.parametrize(
     "entry",
     [
-        Message("m1", "2", "1", "h\u00e9 \U0001f600 \u0000", 1000),
-        ReplayMarker("m1", "2", "c"),
-        ReplayMarker("m1", "2", "c", after="0", sync=True),
-        ReplayMarker("m1", "2", "c", after="m0", began="0", replayed=50),
+        Message(M1, "2", "1", "h\u00e9 \U0001f600 \u0000", 1000),
+        ReplayMarker(M1, "2", "c"),
+        ReplayMarker(M1, "2", "c", after="0", sync=True),
+        ReplayMarker(M1, "2", "c", after="m0", began="0", replayed=50),
     ],
 )
 def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | ReplayMarker) -> None:
     MessagesTable(tables.client, tables.messages, DAY).put(entry)
 
-    item = scan(tables, tables.messages)["m1"]
+    item = scan(tables, tables.messages)[M1]
 
     brought = entry_of({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "12"}})
     assert brought == entry
