@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup clean
+SCHEDULES ?= 1000000
+
+.PHONY: run test prove setup clean
 
 setup: .venv/ready
 
@@ -21,5 +23,8 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+prove: setup
+	$(BIN)/python -m tests.prove --schedules $(SCHEDULES)
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ from chalicelib.protocol import (
     parse_frame,
     parse_object,
 )
+from chalicelib.push import OVERLAP_MS
 from chalicelib.settings import Settings, SettingsError
 from localdev.limits import Limits
 from localdev.local_aws import DYNAMODB_PORT, WEBSOCKET_PORT
@@ -126,7 +127,21 @@ def test_the_frames_of_the_readme_can_be_sent() -> None:
     frames = re.findall(r'^    (\{"action".*\})$', README + PROTOCOL, re.MULTILINE)
 
     actions = [parse_frame(parse_object(frame)).action for frame in frames]
-    assert actions == ["sendmessage", "sendmessage", "ping"]
+    assert actions == ["sendmessage", "sendmessage", "ping", "sync"]
+
+
+def test_the_number_of_bugs_that_must_be_found_is_right() -> None:
+    patches = list((PROJECT / "tests" / "mutants").glob("*.patch"))
+
+    assert f"{len(patches)} small bugs" in README
+
+
+def test_the_overlap_covers_the_message_functions_time_out() -> None:
+    stages = json.loads((PROJECT / ".chalice" / "config.json").read_text())["stages"]
+
+    for stage in stages.values():
+        seconds = stage["lambda_functions"]["websocket_message"]["lambda_timeout"]
+        assert 1000 * seconds < OVERLAP_MS
 
 
 def test_links_between_documents_lead_somewhere() -> None:
