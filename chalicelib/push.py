@@ -241,12 +241,19 @@ class Push:
                 return Delivery.FAILED
             asked = self.monotonic()
             delivery = self.gateway.post(recipient.endpoint, connection_id, frame)
-            again = delivery is Delivery.FAILED or (not_yet_connected and delivery is Delivery.GONE)
+            again = delivery is Delivery.FAILED or (
+                not_yet_connected
+                and delivery is Delivery.GONE
+                and self._is_registered(recipient.id, connection_id)
+            )
             now = self.monotonic()
             if not again or pause is None or now - started + pause + (now - asked) > patience:
                 break
             self.sleep(pause * (0.5 + self.jitter() / 2))
         return delivery
+
+    def _is_registered(self, player_id: str, connection_id: str) -> bool:
+        return connection_id in self.connections.players([player_id])[player_id].connections
 
     def _drop(self, recipient: Recipient, connection_id: str, delivery: Delivery) -> None:
         """Forget the connection, and end it unless it is gone: first the one, then the other.

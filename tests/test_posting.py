@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import boto3
 import pytest
@@ -33,7 +34,7 @@ class Aws:
 
     @property
     def urls(self) -> list[str]:
-        return [request.url for request in self.requests]
+        return [unquote(request.url) for request in self.requests]
 
 
 class Raw:
@@ -57,8 +58,8 @@ def test_a_post_goes_to_the_api_and_stage_that_the_connection_came_in_by(aws: Aw
     gateway.post(Endpoint("other", "prod"), "d=", "hi")
     gateway.post(HERE, "c=", "hi")
 
-    here = "https://api.execute-api.us-east-1.amazonaws.com/dev/%40connections/c%3D"
-    there = "https://other.execute-api.us-east-1.amazonaws.com/prod/%40connections/d%3D"
+    here = "https://api.execute-api.us-east-1.amazonaws.com/dev/@connections/c="
+    there = "https://other.execute-api.us-east-1.amazonaws.com/prod/@connections/d="
     assert aws.urls == [here, there, here]
     assert aws.requests[0].body == b"hi"
 
@@ -68,7 +69,7 @@ def test_the_standard_variable_redirects_posts(aws: Aws, monkeypatch: pytest.Mon
 
     ManagementApi().post(HERE, "c=", "hi")
 
-    assert aws.urls == ["http://127.0.0.1:1/x/%40connections/c%3D"]
+    assert aws.urls == ["http://127.0.0.1:1/x/@connections/c="]
 
 
 @pytest.mark.parametrize("error", ["GoneException", None])

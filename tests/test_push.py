@@ -456,6 +456,16 @@ def test_a_new_connection_is_greeted_as_soon_as_it_is_there(world: World) -> Non
     assert world.received("c") == ["connected", "m2"]
 
 
+def test_a_new_connection_that_has_left_again_is_not_waited_for(world: World) -> None:
+    world.register("2", "c")
+    world.gateway.answers["c"] = [Delivery.GONE]
+    world.gateway.on_post = lambda: world.connections.remove("2", "c")
+
+    world.batch(marker("c", 1, after="0"))
+
+    assert world.now == 0
+
+
 def test_a_new_connection_that_never_comes_is_removed_within_two_seconds(world: World) -> None:
     world.register("2", "c")
     world.gateway.answers["c"] = [Delivery.GONE]

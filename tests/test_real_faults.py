@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -30,15 +29,25 @@ class Reader:
         self.socket: ClientConnection | None = None
         self._seen: set[str] = set()
 
-    async def read(self, count: int, pause: float = 0) -> None:
-        """Read until so many different messages have been seen, however often that takes a new connection."""
+    async def read(self, count: int, pause: float = 0, cut_after: int | None = None) -> None:
+        """Read until so many different messages have been seen, however often that takes a new connection.
+
+        `cut_after`: the first connection is cut after so many frames, each further one after twice as many:
+        a replay begins some seconds back, and a connection has to live for longer than that to get on.
+        """
         while len(self.texts) < count:
             with suppress(*DOWN):
                 async with connect(f"{self.url}&after={self.position}", max_queue=1) as self.socket:
                     self.connects += 1
+                    left = cut_after
+                    cut_after = None if cut_after is None else 2 * cut_after
                     while len(self.texts) < count:
                         frame = json.loads(await asyncio.wait_for(self.socket.recv(), PATIENCE_SECONDS))
                         self._take(frame)
+                        if left is not None:
+                            left -= 1
+                            if left == 0:
+                                self.socket.transport.abort()
                         await asyncio.sleep(pause)
 
     def _take(self, frame: dict[str, Any]) -> None:
@@ -77,21 +86,13 @@ def test_a_reader_whose_socket_is_cut_again_and_again_sees_everything_once_and_i
     local: ChaliceLocal,
 ) -> None:
     texts = [f"m{number}" for number in range(150)]
-    draw = random.Random(1)
-
-    async def cut(reader: Reader) -> None:
-        while True:
-            await asyncio.sleep(draw.uniform(0.05, 0.3))
-            if reader.socket is not None:
-                reader.socket.transport.abort()
 
     async def talk() -> Reader:
         reader = Reader(local.url, "cut")
-        cutting = asyncio.create_task(cut(reader))
         await asyncio.gather(
-            send_all(local.url, "writer-1", "cut", texts), asyncio.wait_for(reader.read(len(texts)), 60)
+            send_all(local.url, "writer-1", "cut", texts),
+            asyncio.wait_for(reader.read(len(texts), cut_after=5), 90),
         )
-        cutting.cancel()
         return reader
 
     reader = asyncio.run(talk())
