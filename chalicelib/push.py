@@ -163,7 +163,8 @@ class Push:
         except _NotDelivered as failed:
             self._drop(recipient, connection_id, failed.delivery)
             return
-        self.note("replayed", player=recipient.id, connection=connection_id, count=replayed)
+        if replayed:
+            self.note("replayed", player=recipient.id, connection=connection_id, count=replayed)
 
     def _replay_page(self, recipient: Recipient, marker: ReplayMarker, began: str | None) -> int:
         """How many were replayed. First the page, then what follows: a crash in between repeats it."""
