@@ -17,6 +17,7 @@ from chalice.app import DynamoDBEvent, WebsocketEvent
 from chalicelib.messages_table import UnreadableRecord, entry_of
 from chalicelib.messenger import Refused
 from chalicelib.ports import Endpoint
+from chalicelib.posting import POSTS_AT_ONCE
 from chalicelib.settings import Settings
 from chalicelib.telemetry import note
 from chalicelib.wiring import Service, wire
@@ -65,7 +66,7 @@ def websocket_disconnect(event: WebsocketEvent) -> None:
 
 
 @app.on_dynamodb_record(
-    stream_arn=settings.messages_stream_arn, batch_size=100, starting_position="TRIM_HORIZON"
+    stream_arn=settings.messages_stream_arn, batch_size=POSTS_AT_ONCE, starting_position="TRIM_HORIZON"
 )
 def push_messages(event: DynamoDBEvent) -> None:
     """Reads the records itself: Chalice's own iteration fails whole batches on one unusual record."""

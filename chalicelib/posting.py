@@ -11,8 +11,11 @@ from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
 from chalicelib.ports import Delivery, Endpoint
 
-POSTS_AT_ONCE = 32
-"""As many posts as run side by side; each has a connection of its own in the client's pool."""
+POSTS_AT_ONCE = 100
+"""One for each record of a batch, so that any number of recipients that hang delay nobody by more than one.
+
+Each has a connection of its own in the client's pool; threads are made when they are needed.
+"""
 
 CONFIG = Config(
     connect_timeout=0.5,

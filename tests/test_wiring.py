@@ -4,16 +4,18 @@ import threading
 
 import pytest
 
+from chalicelib.posting import POSTS_AT_ONCE
 from chalicelib.wiring import side_by_side_in_threads
 
 
 def test_calls_run_at_the_same_time() -> None:
-    both = threading.Barrier(2, timeout=10)
+    """As many as a batch has records: recipients that hang must not take turns."""
+    all_of_them = threading.Barrier(POSTS_AT_ONCE, timeout=10)
 
     def meet() -> None:
-        both.wait()
+        all_of_them.wait()
 
-    side_by_side_in_threads("test")([meet, meet])
+    side_by_side_in_threads("test")([meet] * POSTS_AT_ONCE)
 
 
 def test_what_one_raised_is_raised_when_all_have_ended() -> None:
