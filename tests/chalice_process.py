@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,7 @@ class ChaliceLocal:
         self.wait_for(lambda: len(re.findall("Serving on http", self.lines)) >= times)
         return self
 
-    def wait_for(self, condition: object) -> None:
-        assert callable(condition)
+    def wait_for(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not condition():
             assert time.monotonic() < deadline, self.lines

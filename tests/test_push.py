@@ -21,7 +21,7 @@ def at(second: float) -> str:
 
 
 class World:
-    """`self.now` goes on while somebody sleeps; `hang` is how long a post takes."""
+    """`now` goes on while somebody sleeps; `time_left` is what the invocation has."""
 
     def __init__(self) -> None:
         self.connections = InMemoryConnections()
