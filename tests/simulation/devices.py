@@ -39,6 +39,8 @@ class Device:
     waiting: Sent | None = None
     asked: str | None = None
     asked_at: float = 0.0
+    pings: int = 0
+    doubted_after: int = 0
     first_greeting: str | None = None
 
     @property
@@ -83,7 +85,13 @@ class Device:
         self.ask(frame)
 
     def ping(self) -> None:
-        self.ask({"action": "ping"})
+        self.pings += 1
+        self.ask({"action": "ping", "ackId": self.pings})
+
+    def doubt(self) -> None:
+        """From now on only the answer to a further ping counts: one on its way may be of long ago."""
+        self.answered = False
+        self.doubted_after = self.pings
 
     def sync(self) -> None:
         self.ask({"action": "sync", "after": self.position or "0"})
@@ -126,7 +134,7 @@ class Device:
             self._on_system(frame)
         elif kind == "pong":
             self._answered("ping")
-            self.answered = self.greeted
+            self.answered = self.greeted and frame["ackId"] > self.doubted_after
         elif kind == "ack":
             self._on_ack(frame)
         else:

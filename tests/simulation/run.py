@@ -10,6 +10,8 @@ from tests.simulation.world import Faults, World
 
 STEPS = 200
 ROUNDS_TO_REST = 60
+QUICK_SECONDS = 0.1
+"""A function that stands still for longer is a fault: a few of them outlast what a connect is given."""
 AFTERMATH_SECONDS = 45.0
 """In which whatever was on its way when the faults ended takes effect: late writes, late disconnects."""
 
@@ -97,7 +99,7 @@ def _something_happens(world: World, devices: list[Device], habits: Habits, rand
         world.poll(world.random.choice(world.shards))
     else:
         seconds = random.choice(habits.jumps)
-        if seconds > 0.5 and world.schedule.tasks:
+        if seconds > QUICK_SECONDS and world.schedule.tasks:
             world.faulted["a function: slow"] += 1
         world.schedule.advance(seconds)
     world.schedule.advance(0.002)
@@ -139,7 +141,7 @@ def all_hear_from_all(world: World, devices: list[Device]) -> bool:
 
 def _come_to_rest(world: World, devices: list[Device]) -> bool:
     for device in devices:
-        device.answered = False
+        device.doubt()
     for _ in range(ROUNDS_TO_REST):
         let_all_work_end(world, devices)
         for device in devices:

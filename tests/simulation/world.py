@@ -198,6 +198,8 @@ class World:
     def call(self, name: str, kinds: tuple[str, ...], effect: Callable[[], Any]) -> Any:
         """One call to AWS: others go on before it, it has its effect or its fault, others go on after it."""
         slow = name.startswith("put") and self.random.random() < self._slow_puts
+        if slow:
+            self.faulted[f"{name}: slow"] += 1
         self.schedule.pause(self.random.random() * SLOW_SECONDS if slow else 0)
         fault = self.draw(name, kinds)
         if fault == "before":
