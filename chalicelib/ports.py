@@ -172,8 +172,12 @@ class SendStore(Protocol):
         """Let the new send stand in place of the old one; False when that does not stand any more."""
 
 
+POST_SECONDS = 0.75
+"""After which a post or a closing is taken for failed: AWS answers within some tens of milliseconds."""
+
+
 class Gateway(Protocol):
-    """Never raises for a connection's sake: what happened is the answer."""
+    """Never raises for a connection's sake: what happened is the answer, within POST_SECONDS."""
 
     def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery: ...
 

@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
-from chalicelib.ports import Delivery, Endpoint
+from chalicelib.ports import POST_SECONDS, Delivery, Endpoint
 
 POSTS_AT_ONCE = 100
 """One for each record of a batch, so that any number of recipients that hang delay nobody by more than one.
@@ -19,7 +19,7 @@ Each has a connection of its own in the client's pool; threads are made when the
 
 CONFIG = Config(
     connect_timeout=0.5,
-    read_timeout=1,
+    read_timeout=POST_SECONDS,
     retries={"total_max_attempts": 1},
     max_pool_connections=POSTS_AT_ONCE,
 )

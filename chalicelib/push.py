@@ -11,6 +11,7 @@ from functools import partial
 
 from chalicelib.message_id import made_at, moved_back
 from chalicelib.ports import (
+    POST_SECONDS,
     ConnectionStore,
     Delivery,
     Endpoint,
@@ -35,8 +36,8 @@ OVERLAP_MS = 15_000
 Replays begin so much before their cursor, every page of them: a message of before may have come since.
 """
 
-TROUBLE_SECONDS = 1.8
-"""How long one connection may hold up the others by failing."""
+PATIENCE_SECONDS = 1.9
+"""How long one connection may hold up the others by failing, its closing included."""
 
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds between tries of a post, before jitter."""
@@ -220,41 +221,41 @@ class Push:
         That is waited for while the marker is young: clients that gave up while connecting hold up nobody
         for longer, however many they are.
         """
-        patience = TROUBLE_SECONDS
-        if not_yet_connected:
-            patience -= (self.clock() - made_at(marker.id)) / 1000
-        delivery = self._post(recipient, marker.connection_id, frame, patience, not_yet_connected)
+        age = (self.clock() - made_at(marker.id)) / 1000 if not_yet_connected else None
+        delivery = self._post(recipient, marker.connection_id, frame, age)
         if delivery is not Delivery.DELIVERED:
             raise _NotDelivered(delivery)
 
     def _post(
-        self,
-        recipient: Recipient,
-        connection_id: str,
-        frame: str,
-        patience: float = TROUBLE_SECONDS,
-        not_yet_connected: bool = False,
+        self, recipient: Recipient, connection_id: str, frame: str, age: float | None = None
     ) -> Delivery:
-        """Post, and again while that may help and holds nobody up for longer than `patience`, in seconds."""
+        """Post, and again while that may help and holds nobody up for longer than PATIENCE_SECONDS.
+
+        `age`: for how many seconds a connection has been waited for that may not be there yet.
+        """
         started = self.monotonic()
         for pause in (*PAUSES, None):
             if recipient.time_left() < RESERVE_SECONDS:
                 return Delivery.FAILED
             asked = self.monotonic()
             delivery = self.gateway.post(recipient.endpoint, connection_id, frame)
-            again = delivery is Delivery.FAILED or (
-                not_yet_connected
-                and delivery is Delivery.GONE
-                and self._is_registered(recipient.id, connection_id)
-            )
-            now = self.monotonic()
-            if not again or pause is None or now - started + pause + (now - asked) > patience:
+            if delivery is Delivery.FAILED:
+                needed = 2 * POST_SECONDS  # A further try may hang, and then the closing too.
+            elif (
+                delivery is Delivery.GONE
+                and age is not None
+                and self._is_registered(recipient, connection_id)
+            ):
+                needed = age + self.monotonic() - asked
+            else:
+                break
+            if pause is None or self.monotonic() - started + pause + needed > PATIENCE_SECONDS:
                 break
             self.sleep(pause * (0.5 + self.jitter() / 2))
         return delivery
 
-    def _is_registered(self, player_id: str, connection_id: str) -> bool:
-        return connection_id in self.connections.players([player_id])[player_id].connections
+    def _is_registered(self, recipient: Recipient, connection_id: str) -> bool:
+        return connection_id in self.connections.players([recipient.id])[recipient.id].connections
 
     def _drop(self, recipient: Recipient, connection_id: str, delivery: Delivery) -> None:
         """Forget the connection, and end it unless it is gone: first the one, then the other.

@@ -1,6 +1,8 @@
 """Posts go to the endpoint they should, and every answer has a meaning."""
 
 import os
+import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -9,7 +11,7 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from chalicelib.ports import Delivery, Endpoint
+from chalicelib.ports import POST_SECONDS, Delivery, Endpoint
 from chalicelib.posting import ManagementApi
 
 HERE = Endpoint("api", "dev")
@@ -106,6 +108,21 @@ def test_an_endpoint_that_does_not_answer_has_failed(monkeypatch: pytest.MonkeyP
     boto3.setup_default_session(**CREDENTIALS)
 
     assert ManagementApi().post(HERE, "c=", "hi") is Delivery.FAILED
+
+
+def test_an_endpoint_that_takes_a_request_and_hangs_has_failed_within_the_time_of_a_post(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    boto3.setup_default_session(**CREDENTIALS)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        monkeypatch.setitem(os.environ, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", url)
+        gateway = ManagementApi()
+        gateway.post(HERE, "c=", "the first makes the client")
+        started = time.monotonic()
+        assert gateway.post(HERE, "c=", "hi") is Delivery.FAILED
+
+    assert POST_SECONDS <= time.monotonic() - started < 2 * POST_SECONDS
 
 
 @pytest.mark.parametrize("status", [204, 410, 403, 500])

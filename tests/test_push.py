@@ -7,8 +7,17 @@ from typing import Any
 import pytest
 
 from chalicelib.message_id import MessageIds
-from chalicelib.ports import Connection, Delivery, Endpoint, Entry, Message, ReplayMarker, Unavailable
-from chalicelib.push import OVERLAP_MS, PAUSES, REPLAY_PAGE, RESERVE_SECONDS, TROUBLE_SECONDS, Push
+from chalicelib.ports import (
+    POST_SECONDS,
+    Connection,
+    Delivery,
+    Endpoint,
+    Entry,
+    Message,
+    ReplayMarker,
+    Unavailable,
+)
+from chalicelib.push import OVERLAP_MS, PAUSES, REPLAY_PAGE, RESERVE_SECONDS, Push
 from tests.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, Notes, one_after_the_other
 
 HERE = Endpoint("api", "dev")
@@ -414,7 +423,23 @@ def test_a_connection_that_goes_on_failing_is_removed_then_closed_and_sent_nothi
 
     assert world.received("c") == []
     assert (left_when_closed, world.gateway.closed) == ([frozenset()], ["c"])
-    assert world.now <= TROUBLE_SECONDS
+    assert world.now > sum(PAUSES[:2])
+
+
+@pytest.mark.parametrize("fails_at_once", range(5))
+def test_a_connection_that_fails_and_hangs_and_hangs_at_closing_holds_up_nobody_for_two_seconds(
+    world: World, fails_at_once: int
+) -> None:
+    world.live("2", "c")
+    world.gateway.answers["c"] = [Delivery.FAILED]
+    posts = iter([0.0] * fails_at_once)
+    world.gateway.on_post = lambda: world.sleep(next(posts, POST_SECONDS))
+    world.gateway.on_close = lambda: world.sleep(POST_SECONDS)
+
+    world.batch(message("m1"))
+
+    assert world.gateway.closed == ["c"]
+    assert POST_SECONDS < world.now < 2
 
 
 def test_a_refusal_is_not_tried_again(world: World) -> None:
@@ -429,11 +454,11 @@ def test_a_refusal_is_not_tried_again(world: World) -> None:
 def test_a_post_that_hangs_is_not_tried_again(world: World) -> None:
     world.live("2", "c")
     world.gateway.answers["c"] = [Delivery.FAILED, Delivery.DELIVERED]
-    world.gateway.on_post = lambda: world.sleep(1.0)
+    world.gateway.on_post = lambda: world.sleep(POST_SECONDS)
 
     world.batch(message("m1"))
 
-    assert (world.received("c"), world.gateway.closed, world.now) == ([], ["c"], 1.0)
+    assert (world.received("c"), world.gateway.closed, world.now) == ([], ["c"], POST_SECONDS)
 
 
 def test_a_connection_that_cannot_be_forgotten_is_closed_and_the_batch_comes_again(world: World) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from chalicelib.message_id import MessageIds
 from chalicelib.messenger import Messenger, Refused
-from chalicelib.ports import Connection, Delivery, Endpoint, Entry, Unavailable
+from chalicelib.ports import POST_SECONDS, Connection, Delivery, Endpoint, Entry, Unavailable
 from chalicelib.push import Calls, Push
 from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
 from tests.simulation.schedule import Crash, Schedule
@@ -320,13 +320,13 @@ class Posting:
         if fault in ("before", "refused"):
             return Delivery.FAILED if fault == "before" else Delivery.REFUSED
         if fault == "hang":
-            world.schedule.pause(1.0)
+            world.schedule.pause(POST_SECONDS)
             return Delivery.FAILED
         socket = world.sockets[connection_id]
         if not socket.open:
             return Delivery.GONE
         self._arrive(socket, json.loads(frame))
-        world.schedule.pause(1.0 if fault == "hang after" else 0)
+        world.schedule.pause(POST_SECONDS if fault == "hang after" else 0)
         if fault == "crash after":
             world.schedule.crash()
         return Delivery.FAILED if fault in ("after", "hang after") else Delivery.DELIVERED
