@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 SCHEDULES ?= 1000000
+PLAYER ?= 1
 
-.PHONY: run test prove setup clean
+.PHONY: run test token prove setup clean
 
 setup: .venv/ready
 
@@ -22,6 +23,9 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+token: setup
+	@$(BIN)/python -m localdev.token $(PLAYER)
 
 prove: setup
 	$(BIN)/python -m tests.prove --schedules $(SCHEDULES)

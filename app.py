@@ -7,24 +7,29 @@ from typing import Any
 
 local_aws = None
 if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
-    from localdev import LocalAws
+    from localdev import LocalAws, end
 
     local_aws = LocalAws.if_asked_for()
 
 from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent
 
+from chalicelib.handshake import Refused
 from chalicelib.messages_table import UnreadableRecord, entry_of
-from chalicelib.messenger import Refused
 from chalicelib.ports import Endpoint
 from chalicelib.posting import POSTS_AT_ONCE
-from chalicelib.settings import Settings
+from chalicelib.settings import Settings, SettingsError
 from chalicelib.telemetry import note
-from chalicelib.wiring import Service, wire
+from chalicelib.wiring import Service, access_of, wire
 
 app = Chalice(app_name="serverless-websockets")
 app.experimental_feature_flags.update(["WEBSOCKETS"])  # Chalice asks for this word of consent.
-settings = Settings.from_environment(os.environ)
+try:
+    settings = Settings.from_environment(os.environ)
+except SettingsError as wrong:
+    if "AWS_CHALICE_CLI_MODE" in os.environ:
+        end(str(wrong))
+    raise
 
 
 making_service = threading.Lock()
@@ -45,13 +50,15 @@ def made_service() -> Service:
 
 
 @app.on_ws_connect()
-def websocket_connect(event: WebsocketEvent) -> Response | None:
-    query = event.to_dict().get("queryStringParameters") or {}
+def websocket_connect(event: WebsocketEvent) -> Response:
+    handshake = event.to_dict()
+    query = every(handshake, "multiValueQueryStringParameters", "queryStringParameters")
+    headers = every(handshake, "multiValueHeaders", "headers")
     try:
-        service().messenger.connect(event.connection_id, endpoint_of(event), query)
+        subprotocol = service().messenger.connect(event.connection_id, endpoint_of(event), query, headers)
     except Refused as refused:
         return Response(body=refused.detail, status_code=refused.status)
-    return None
+    return Response(body="", headers={"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {})
 
 
 @app.on_ws_message()
@@ -83,6 +90,11 @@ def push_messages(event: DynamoDBEvent) -> None:
     service().push.batch(entries, lambda: context.get_remaining_time_in_millis() / 1000)
 
 
+def every(event: dict[str, Any], multiple: str, single: str) -> dict[str, list[str]]:
+    """All values of each header or parameter: whoever sends one twice must not be read in two ways."""
+    return event.get(multiple) or {name: [value] for name, value in (event.get(single) or {}).items()}
+
+
 def endpoint_of(event: WebsocketEvent) -> Endpoint:
     """The API by its id: over a custom domain the event's domain name cannot be posted to."""
     context: dict[str, Any] = event.to_dict()["requestContext"]
@@ -90,4 +102,4 @@ def endpoint_of(event: WebsocketEvent) -> Endpoint:
 
 
 if local_aws is not None:
-    local_aws.serve(app)
+    local_aws.serve(app, access_of(settings).in_words())

@@ -1,19 +1,23 @@
 """The Websockets table: who is connected, by connection and by player. Its attribute names live here.
 
 `connection#<id>` holds whose a connection is and what its client said about itself; it never changes.
-`player#<id>` holds a player's registered connections in a string set, and for each of them that receives
-an attribute `live:<connection id>`: the place in the stream from which it does. Sets and attributes take
-changes without being read first, so connects and disconnects commute.
+`player#<id>` holds a player's registered connections in a string set, and attributes for each of them:
+`since:<connection id>`, when it was registered, and once it receives `live:<connection id>`, the place in
+the stream from which it does. Sets and attributes take changes without being read first, so connects and
+disconnects commute. `rateDue` and `rateCountedAt` are what the player has used of the rate.
 """
 
-from collections.abc import Collection
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
-from chalicelib.ports import Connection, Endpoint, Player, Unavailable
+from chalicelib.ports import Connection, Endpoint, Player, TooManyConnections, Unavailable
+from chalicelib.rate_limit import Allowance, RateLimit
 
 CONNECTION_SECONDS = 3 * 60 * 60
 """API Gateway ends a connection after two hours; an hour more is slack for its clean-up."""
@@ -21,7 +25,12 @@ CONNECTION_SECONDS = 3 * 60 * 60
 KEYS_PER_BATCH_GET = 100
 BATCH_GET_ATTEMPTS = 4
 CONNECTIONS_KEPT = 10_000
+PLAYERS_KEPT = 10_000
+COUNT_ATTEMPTS = 4
+"""A second is needed when somebody else has counted since; more when that goes on and on."""
+
 _LIVE = "live:"
+_SINCE = "since:"
 
 
 class _NotFound(Exception):
@@ -29,38 +38,52 @@ class _NotFound(Exception):
 
 
 class ConnectionsTable:
-    """The connection store in DynamoDB. `player_seconds`: how long a player's item outlives its last use."""
+    """The connection store in DynamoDB. `player_seconds`: how long a player's item outlives its last use.
 
-    def __init__(self, client: Any, table: str, player_seconds: int) -> None:
+    `clock` is in microseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        table: str,
+        player_seconds: int,
+        rate: RateLimit,
+        connections_per_player: int,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
         self._client = client
         self._table = table
         self._player_seconds = player_seconds
+        self._rate = rate
+        self._connections_per_player = connections_per_player
+        self._clock = clock
         self._find_cached = lru_cache(CONNECTIONS_KEPT)(self._read)
+        self._last_used: OrderedDict[str, Allowance | None] = OrderedDict()
 
     def register(self, connection: Connection) -> None:
-        item: Item = {
-            "id": {"S": f"connection#{connection.id}"},
-            "playerId": {"S": connection.player_id},
-            "apiId": {"S": connection.endpoint.api_id},
-            "stage": {"S": connection.endpoint.stage},
-            "connectedAt": {"N": str(connection.connected_at)},
-            "clientData": {"M": {k: {"S": v} for k, v in connection.client_data.items()}},
-            "expiresAt": in_seconds(CONNECTION_SECONDS),
-        }
+        """The player's item first: whoever is over a limit costs one call."""
+        most = self._connections_per_player
+        added, player = self._count(
+            connection.player_id,
+            "ADD connections :set SET apiId = :api, stage = :stage, #since = :since,",
+            "(attribute_not_exists(connections) OR size(connections) < :most"
+            " OR contains(connections, :connection))",
+            lambda player: connection.id in player.connections or len(player.connections) < most,
+            {
+                ":set": {"SS": [connection.id]},
+                ":connection": {"S": connection.id},
+                ":most": {"N": str(most)},
+                ":api": {"S": connection.endpoint.api_id},
+                ":stage": {"S": connection.endpoint.stage},
+                ":since": {"N": str(connection.connected_at)},
+            },
+            {"#since": _SINCE + connection.id},
+        )
+        if not added:
+            raise TooManyConnections(player)
         with unavailable_on_failure():
-            self._client.put_item(TableName=self._table, Item=item)
-            self._client.update_item(
-                TableName=self._table,
-                Key=_player_key(connection.player_id),
-                UpdateExpression="ADD connections :connection "
-                "SET apiId = :api, stage = :stage, expiresAt = :expires",
-                ExpressionAttributeValues={
-                    ":connection": {"SS": [connection.id]},
-                    ":api": item["apiId"],
-                    ":stage": item["stage"],
-                    ":expires": in_seconds(self._player_seconds),
-                },
-            )
+            self._client.put_item(TableName=self._table, Item=_connection_item(connection))
 
     def find(self, connection_id: str) -> Connection | None:
         """A warm Lambda reads each connection once: a registered connection never changes."""
@@ -70,8 +93,14 @@ class ConnectionsTable:
             return None
 
     def admit(self, player_id: str, connection_id: str) -> Player | None:
-        item = self._update_own(player_id, connection_id, "SET expiresAt = :expires", {})
-        return None if item is None else _player(player_id, item)
+        own, player = self._count(
+            player_id,
+            "SET",
+            "contains(connections, :connection)",
+            lambda player: connection_id in player.connections,
+            {":connection": {"S": connection_id}},
+        )
+        return player if own else None
 
     def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
         update = "SET #live = :place, expiresAt = :expires"
@@ -107,8 +136,8 @@ class ConnectionsTable:
             self._client.update_item(
                 TableName=self._table,
                 Key=_player_key(player_id),
-                UpdateExpression="DELETE connections :connection REMOVE #live",
-                ExpressionAttributeNames={"#live": _LIVE + connection_id},
+                UpdateExpression="DELETE connections :connection REMOVE #live, #since",
+                ExpressionAttributeNames={"#live": _LIVE + connection_id, "#since": _SINCE + connection_id},
                 ExpressionAttributeValues={":connection": {"SS": [connection_id]}},
             )
             self._client.delete_item(TableName=self._table, Key=_connection_key(connection_id))
@@ -148,7 +177,65 @@ class ConnectionsTable:
             Endpoint(item["apiId"]["S"], item["stage"]["S"]),
             int(item["connectedAt"]["N"]),
             {k: v["S"] for k, v in item["clientData"]["M"].items()},
+            int(item["tokenExpiresAt"]["N"]) if "tokenExpiresAt" in item else None,
         )
+
+    def _count(
+        self,
+        player_id: str,
+        update: str,
+        condition: str,
+        holds: Callable[[Player], bool],
+        values: Item,
+        names: dict[str, str] | None = None,
+    ) -> tuple[bool, Player]:
+        """Count one frame of the player, and update the player's item, in one call; raises OverRate.
+
+        Returns whether the condition was met, and the player after or instead of it. `holds` is the
+        condition once more: a failed call says what there is, but not which part of its condition failed.
+
+        Expressions have no maximum, so which of two updates it must be is guessed from what was used last
+        as far as this process knows; what the call itself finds decides.
+        """
+        used, now = self._last_used.get(player_id), self._clock()
+        for _ in range(COUNT_ATTEMPTS):
+            counted, if_due, amounts = _counting(self._rate, used, now)
+            try:
+                with unavailable_on_failure():
+                    answer = self._client.update_item(
+                        TableName=self._table,
+                        Key=_player_key(player_id),
+                        UpdateExpression=f"{update} {counted}, expiresAt = :expires",
+                        ConditionExpression=f"{condition} AND {if_due}",
+                        ExpressionAttributeValues={
+                            **values,
+                            **{name: {"N": str(amount)} for name, amount in amounts.items()},
+                            ":expires": in_seconds(self._player_seconds),
+                        },
+                        ReturnValues="ALL_NEW",
+                        ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                        **({"ExpressionAttributeNames": names} if names else {}),
+                    )
+            except ClientError as failure:
+                item: Item = failure.response.get("Item", {})
+                player, used = _player(player_id, item), self._remember_used(player_id, item)
+                if not holds(player):
+                    return False, player
+                if used is not None:  # Whoever was faster was not before this, unless the clocks differ.
+                    now = max(now, min(self._clock(), used.counted_at))
+                self._rate.take(used, now)
+            else:
+                self._remember_used(player_id, answer["Attributes"])
+                return True, _player(player_id, answer["Attributes"])
+        raise Unavailable("what the player has used changes too often")
+
+    def _remember_used(self, player_id: str, item: Item) -> Allowance | None:
+        used = _used(item)
+        self._last_used[player_id] = used
+        self._last_used.move_to_end(player_id)
+        if len(self._last_used) > PLAYERS_KEPT:
+            self._last_used.popitem(last=False)
+        return used
 
     def _update_own(
         self,
@@ -201,6 +288,43 @@ def _player_key(player_id: str) -> Item:
     return {"id": {"S": f"player#{player_id}"}}
 
 
+def _connection_item(connection: Connection) -> Item:
+    item: Item = {
+        **_connection_key(connection.id),
+        "playerId": {"S": connection.player_id},
+        "apiId": {"S": connection.endpoint.api_id},
+        "stage": {"S": connection.endpoint.stage},
+        "connectedAt": {"N": str(connection.connected_at)},
+        "clientData": {"M": {k: {"S": v} for k, v in connection.client_data.items()}},
+        "expiresAt": in_seconds(CONNECTION_SECONDS),
+    }
+    if connection.expires_at is not None:
+        item["tokenExpiresAt"] = {"N": str(connection.expires_at)}
+    return item
+
+
+def _counting(rate: RateLimit, used: Allowance | None, now: int) -> tuple[str, str, dict[str, int]]:
+    """RateLimit.take as an update: what it sets, on which condition, and the amounts of both."""
+    if not rate.starts_anew(used, now):
+        amounts = {":now": now, ":interval": rate.interval, ":latest": rate.latest(now)}
+        return (
+            "rateDue = rateDue + :interval, rateCountedAt = :now",
+            "rateDue > :now AND rateDue <= :latest",
+            amounts,
+        )
+    amounts = {":now": now, ":due": now + rate.interval}
+    condition = "attribute_not_exists(rateDue) OR rateDue <= :now"
+    if used is not None and used.due > now:  # Counted by a clock that ran ahead.
+        condition, amounts[":ahead"] = "rateCountedAt > :ahead", now + rate.tolerance
+    return "rateDue = :due, rateCountedAt = :now", f"({condition})", amounts
+
+
+def _used(item: Item) -> Allowance | None:
+    if "rateDue" not in item:
+        return None
+    return Allowance(int(item["rateDue"]["N"]), int(item["rateCountedAt"]["N"]))
+
+
 def _player(player_id: str, item: Item) -> Player:
     endpoint = Endpoint(item["apiId"]["S"], item["stage"]["S"]) if "apiId" in item else None
     return Player(
@@ -209,4 +333,9 @@ def _player(player_id: str, item: Item) -> Player:
         frozenset(item.get("connections", {}).get("SS", ())),
         {name.removeprefix(_LIVE): int(value["S"]) for name, value in item.items() if name.startswith(_LIVE)},
         item.get("missedFrom", {}).get("S"),
+        {
+            name.removeprefix(_SINCE): int(value["N"])
+            for name, value in item.items()
+            if name.startswith(_SINCE)
+        },
     )

@@ -1,9 +1,11 @@
 """What happens when a client connects, sends a frame, or disconnects."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from chalicelib.access import Access
+from chalicelib.handshake import Multi, Refused, parse_handshake
 from chalicelib.ports import (
     Connection,
     ConnectionStore,
@@ -12,46 +14,40 @@ from chalicelib.ports import (
     Gateway,
     Message,
     MessageStore,
+    Player,
     ReplayMarker,
     Send,
     SendStore,
     Telemetry,
+    TooManyConnections,
     Unavailable,
 )
 from chalicelib.protocol import (
-    FRAME_BYTES,
+    AFTER_WHICH_IT_IS_CLOSED,
     Ack,
     Action,
     Error,
     FrameError,
-    InvalidQuery,
     Pong,
     SendMessage,
     ServiceFrame,
     Sync,
-    ack_id_of,
-    parse_frame,
-    parse_object,
-    parse_query,
+    read_frame,
 )
+from chalicelib.rate_limit import OverRate
 
 LIVE_WITHIN_MS = 60_000
 """A connection that is not live so long after it was made never will be: its client has to connect anew."""
 
-
-class Refused(Exception):
-    """The handshake is refused with this HTTP status."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(status, detail)
-        self.status = status
-        self.detail = detail
+HANDSHAKE_MS = 60_000
+"""A connection that is not there so long after it was registered never will be: `$connect` takes less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Messenger:
     """The use cases of a connection. `clock` gives milliseconds since the epoch."""
 
+    access: Access
     connections: ConnectionStore
     messages: MessageStore
     sends: SendStore
@@ -59,38 +55,70 @@ class Messenger:
     new_message_id: Callable[[], str]
     clock: Callable[[], int]
     note: Telemetry
+    max_message_bytes: int
 
-    def connect(self, connection_id: str, endpoint: Endpoint, query: Mapping[str, str]) -> None:
+    def connect(self, connection_id: str, endpoint: Endpoint, query: Multi, headers: Multi) -> str | None:
         """Register the connection and ask for it to go live; raises Refused and leaves nothing behind.
 
         Nothing can be posted to it before this has returned, so it is the stream that makes it live:
-        the marker arrives there in order with the player's messages.
+        the marker arrives there in order with the player's messages. Returns the subprotocol to accept with.
         """
         try:
-            wanted = parse_query(query)
-        except InvalidQuery as malformed:
-            self.note("refused", connection=connection_id, status=400)
-            raise Refused(400, malformed.detail) from None
-        player_id = wanted.player_id
-        connection = Connection(connection_id, player_id, endpoint, self.clock(), wanted.client_data)
+            handshake = parse_handshake(query, headers)
+            identity = self.access.identify(handshake)
+            connection = Connection(
+                connection_id,
+                identity.player_id,
+                endpoint,
+                self.clock(),
+                handshake.client_data,
+                identity.expires_at,
+            )
+            self._register(connection, handshake.after)
+        except Refused as refused:
+            self.note("refused", connection=connection_id, status=refused.status, reason=refused.detail)
+            raise
+        except OverRate as over:
+            self.note("refused", connection=connection_id, status=429, reason="over the player's rate")
+            raise Refused(429, f"try again in {over.retry_after_ms} ms") from None
+        except Unavailable as unavailable:
+            self.note("refused", connection=connection_id, status=429, reason=str(unavailable))
+            raise Refused(429, "try again") from None
+        self.note("connected", player=identity.player_id, connection=connection_id)
+        return handshake.subprotocol
+
+    def _register(self, connection: Connection, after: str | None) -> None:
+        """Raises Refused, OverRate and Unavailable; leaves nothing, as far as it is let."""
+        marker = ReplayMarker(self.new_message_id(), connection.player_id, connection.id, after)
         try:
-            self.connections.register(connection)
-            self.messages.put(ReplayMarker(self.new_message_id(), player_id, connection_id, wanted.after))
+            try:
+                self.connections.register(connection)
+            except TooManyConnections as full:
+                self._forget_gone(full.player)
+                self.connections.register(connection)
+            self.messages.put(marker)
+        except TooManyConnections:
+            raise Refused(429, "too many connections of this player") from None
         except Unavailable:
             with suppress(Unavailable):
-                self.connections.remove(player_id, connection_id)
-            self.note("refused", player=player_id, connection=connection_id, status=503)
-            raise Refused(503, "try again") from None
-        self.note("connected", player=player_id, connection=connection_id)
+                self.connections.remove(connection.player_id, connection.id)
+            raise
+
+    def _forget_gone(self, player: Player) -> None:
+        """Connections that ended without a word count no longer. Young ones may not be there yet."""
+        endpoint, settled = player.endpoint, self.clock() - HANDSHAKE_MS
+        for connection_id in player.connections:
+            young = player.since.get(connection_id, 0) > settled
+            if endpoint is not None and not young and self.gateway.is_gone(endpoint, connection_id):
+                self.connections.remove(player.id, connection_id)
+                self.note("removed", player=player.id, connection=connection_id)
 
     def receive(self, connection_id: str, endpoint: Endpoint, body: str) -> None:
         """Carry out one frame and answer it with one frame, whatever it holds."""
-        ack_id = None
+        ack_id, frame = read_frame(body)
         reply: ServiceFrame | None
         try:
-            keys = parse_object(body)
-            ack_id = ack_id_of(keys)
-            reply = self._carry_out(connection_id, parse_frame(keys))
+            reply = self._carry_out(self._admit(connection_id), frame)
         except FrameError as refused:
             self.note("refused", connection=connection_id, code=refused.code)
             reply = Error.of(refused, ack_id)
@@ -99,7 +127,7 @@ class Messenger:
             reply = Error.of(FrameError("unavailable", "not confirmed; send it again"), ack_id)
         if reply is not None:
             self._reply(connection_id, endpoint, reply)
-        if isinstance(reply, Error) and reply.code == "unknown_connection":
+        if isinstance(reply, Error) and reply.code in AFTER_WHICH_IT_IS_CLOSED:
             self.gateway.close(endpoint, connection_id)
 
     def _reply(self, connection_id: str, endpoint: Endpoint, reply: ServiceFrame) -> None:
@@ -120,26 +148,34 @@ class Messenger:
         if player_id is not None:
             self.note("disconnected", player=player_id, connection=connection_id)
 
-    def _carry_out(self, connection_id: str, frame: Action) -> ServiceFrame | None:
+    def _admit(self, connection_id: str) -> Connection:
+        """Whose frame this is, if it may be carried out. Every frame counts, whatever it holds."""
+        connection = self.connections.find(connection_id)
+        if connection is None:
+            raise FrameError("unknown_connection", "this connection is not known; connect again")
+        if connection.expires_at is not None and self.clock() >= 1000 * connection.expires_at:
+            self.connections.remove(connection.player_id, connection_id)
+            raise FrameError("unauthorized", "the token has expired; connect again with a new one")
+        try:
+            player = self.connections.admit(connection.player_id, connection_id)
+        except OverRate as over:
+            raise FrameError("rate_limited", "too many frames", over.retry_after_ms) from None
+        age = self.clock() - connection.connected_at
+        if player is None or (connection_id not in player.live and age >= LIVE_WITHIN_MS):
+            raise FrameError("unknown_connection", "this connection is not known; connect again")
+        return connection
+
+    def _carry_out(self, connection: Connection, frame: Action | FrameError) -> ServiceFrame | None:
         """The reply; None where the stream will bring it."""
-        connection = self._admit(connection_id)
+        if isinstance(frame, FrameError):
+            raise frame
         if isinstance(frame, SendMessage):
             return self._send(connection, frame)
         if isinstance(frame, Sync):
             self._sync(connection, frame)
             return None
-        self.note("pinged", player=connection.player_id, connection=connection_id)
+        self.note("pinged", player=connection.player_id, connection=connection.id)
         return Pong(ack_id=frame.ack_id)
-
-    def _admit(self, connection_id: str) -> Connection:
-        """Whose frame this is, if it is to be carried out."""
-        connection = self.connections.find(connection_id)
-        if connection is not None:
-            player = self.connections.admit(connection.player_id, connection_id)
-            age = self.clock() - connection.connected_at
-            if player is not None and (connection_id in player.live or age < LIVE_WITHIN_MS):
-                return connection
-        raise FrameError("unknown_connection", "this connection is not known; connect again")
 
     def _sync(self, connection: Connection, frame: Sync) -> None:
         """Ask for what was missed, by a marker: so it comes in order with what is pushed."""
@@ -159,7 +195,7 @@ class Messenger:
             frame.message,
             self.clock(),
         )
-        _check_size(_acknowledge(message, frame.ack_id, duplicate=True))
+        self._check_size(_acknowledge(message, frame.ack_id, duplicate=True))
         duplicate = None
         if frame.client_message_id is None:
             self.messages.put(message)
@@ -174,6 +210,13 @@ class Messenger:
             message=stands.id,
         )
         return _acknowledge(stands, frame.ack_id, duplicate is not None)
+
+    def _check_size(self, ack: Ack) -> None:
+        """The ack of a duplicate is the longest frame that a message will ever travel in."""
+        if len(ack.to_json().encode()) > self.max_message_bytes:
+            raise FrameError(
+                "too_large", f"a message and its envelope may take {self.max_message_bytes} bytes"
+            )
 
     def _store_once(self, message: Message, client_message_id: str) -> Message | None:
         """Store it unless the player's `clientMessageId` has been stored: then the message that was.
@@ -206,9 +249,3 @@ def _acknowledge(message: Message, ack_id: str | int | None, duplicate: bool) ->
         duplicate=True if duplicate else None,
         ack_id=ack_id,
     )
-
-
-def _check_size(ack: Ack) -> None:
-    """The ack of a duplicate is the longest frame that a message will ever travel in."""
-    if len(ack.to_json().encode()) > FRAME_BYTES:
-        raise FrameError("too_large", f"a message and its envelope may take {FRAME_BYTES} bytes")

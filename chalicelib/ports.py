@@ -10,7 +10,23 @@ from typing import Protocol
 
 
 class Unavailable(Exception):
-    """The store could not be reached, or would not say whether it did what it was asked."""
+    """What is needed could not be reached, or would not say whether it did what it was asked."""
+
+
+class TooManyConnections(Exception):
+    """The player has as many as a player may."""
+
+    def __init__(self, player: "Player") -> None:
+        super().__init__()
+        self.player = player
+
+
+class TokenRefused(Exception):
+    """A token proves nothing. `reason` may be shown to whoever sent it; it holds nothing of the token."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +38,18 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Who somebody is. `expires_at`: when that ends, in seconds since the epoch, if it ends."""
+
+    player_id: str
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """A registered connection. It never changes, so whoever has read it may keep it.
 
-    `connected_at` is in milliseconds since the epoch.
+    `connected_at` is in milliseconds since the epoch; `expires_at` in seconds, when its token ends.
     """
 
     id: str
@@ -33,14 +57,15 @@ class Connection:
     endpoint: Endpoint
     connected_at: int
     client_data: Mapping[str, str]
+    expires_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Player:
     """A player's connections: all that are registered, and those of them that receive.
 
-    `live` has the place in the stream from which each of them receives. `missed_from` is the first message
-    that reached none of them, if there is one.
+    `live` has the place in the stream from which each of them receives, `since` when each was registered,
+    in milliseconds since the epoch. `missed_from` is the first message that reached none of them, if any.
     """
 
     id: str
@@ -48,6 +73,7 @@ class Player:
     connections: frozenset[str] = frozenset()
     live: Mapping[str, int] = field(default_factory=dict)
     missed_from: str | None = None
+    since: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +142,15 @@ class ConnectionStore(Protocol):
     """Every method raises Unavailable; every one may be repeated without harm."""
 
     def register(self, connection: Connection) -> None:
-        """Save it, and make it one of its player's connections. It receives nothing yet."""
+        """Save it, and make it one of its player's connections. It receives nothing yet.
+
+        Counts against the player's rate. Raises OverRate and TooManyConnections, and has saved nothing.
+        """
 
     def find(self, connection_id: str) -> Connection | None: ...
 
     def admit(self, player_id: str, connection_id: str) -> Player | None:
-        """Ask for one frame's way in. None when the connection is not one of the player's."""
+        """Count one frame; raises OverRate. None when the connection is not one of the player's."""
 
     def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
         """Let it receive what comes after that place. False when it is not one of the player's connections.
@@ -182,6 +211,14 @@ class Gateway(Protocol):
     def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery: ...
 
     def close(self, endpoint: Endpoint, connection_id: str) -> None: ...
+
+    def is_gone(self, endpoint: Endpoint, connection_id: str) -> bool:
+        """Whether it says that there is no such connection, or not yet; False when it says nothing."""
+
+
+class Tokens(Protocol):
+    def identify(self, token: str) -> Identity:
+        """Raises TokenRefused, and Unavailable when what proves tokens cannot be had."""
 
 
 class Telemetry(Protocol):

@@ -77,6 +77,17 @@ class ManagementApi:
         except (WebsocketDisconnectedError, ClientError, BotoCoreError):
             return
 
+    def is_gone(self, endpoint: Endpoint, connection_id: str) -> bool:
+        try:
+            self._api(endpoint).info(connection_id)
+        except WebsocketDisconnectedError:
+            return True
+        except ClientError as refusal:
+            return _meaning_of(refusal.response["ResponseMetadata"]["HTTPStatusCode"]) is Delivery.GONE
+        except BotoCoreError:
+            return False
+        return False
+
     def _api(self, endpoint: Endpoint) -> WebsocketAPI:
         websocket_api = self._apis.get(endpoint)
         if websocket_api is None:

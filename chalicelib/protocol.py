@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Field,
     StringConstraints,
     TypeAdapter,
     ValidationError,
@@ -19,12 +18,6 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
-
-FRAME_BYTES = 128 * 1024
-"""The largest frame that API Gateway takes for a connection, in bytes of UTF-8."""
-
-CLIENT_DATA_PAIRS = 16
-CLIENT_DATA_BYTES = 1024
 
 POSITION = r"^(0|[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})$"
 """A `messageId`, or 0 for the beginning."""
@@ -35,27 +28,28 @@ RETRYABLE = {
     "invalid_frame": False,
     "forbidden": False,
     "too_large": False,
+    "rate_limited": True,
+    "unauthorized": True,
     "unknown_connection": True,
     "unavailable": True,
 }
 """Every error code that a client can get, and whether sending the same again can help."""
 
+AFTER_WHICH_IT_IS_CLOSED = frozenset({"unauthorized", "unknown_connection"})
+"""Codes after which a connection is good for nothing: it is closed, so that its client connects anew."""
+
 
 class FrameError(Exception):
-    """A frame that is not carried out. `detail` is shown to the client; it never holds message text."""
+    """A frame that is not carried out. `detail` is shown to the client; it never holds message text.
 
-    def __init__(self, code: str, detail: str) -> None:
+    `retry_after_ms`: when the same frame would be, if that is known.
+    """
+
+    def __init__(self, code: str, detail: str, retry_after_ms: int | None = None) -> None:
         super().__init__(code, detail)
         self.code = code
         self.detail = detail
-
-
-class InvalidQuery(Exception):
-    """A handshake's query that cannot be taken. `detail` may be shown to the client."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+        self.retry_after_ms = retry_after_ms
 
 
 def _player_id(value: object, validate: ValidatorFunctionWrapHandler) -> str:
@@ -186,6 +180,7 @@ class Error(ServiceFrame):
     code: str
     detail: str
     retryable: bool
+    retry_after_ms: int | None = None
     ack_id: str | int | None = None
 
     @classmethod
@@ -194,42 +189,20 @@ class Error(ServiceFrame):
             code=error.code,
             detail=error.detail,
             retryable=RETRYABLE[error.code],
+            retry_after_ms=error.retry_after_ms,
             ack_id=ack_id,
         )
 
 
-class ConnectQuery(BaseModel):
-    """The query of the handshake: who connects, and what the client wants saved with its connection."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
-
-    player_id: Annotated[PlayerId, Field(alias="playerId")]
-    after: Position | None = None
-    client_data: Mapping[str, str] = {}
-
-
-RESERVED_PARAMETERS = frozenset({"playerId", "token", "after"})
-"""Query parameters that mean something to the service and so are not saved as the client's own data."""
-
-
-def parse_query(query: Mapping[str, str]) -> ConnectQuery:
-    """Raises InvalidQuery when `playerId` or the client's own data cannot be taken."""
-    own = {name: value for name, value in query.items() if name not in RESERVED_PARAMETERS}
-    if "" in own:
-        raise InvalidQuery("query parameters need a name")
+def read_frame(body: str) -> tuple[str | int | None, Action | FrameError]:
+    """A frame's `ackId`, if it can be read, and the frame, or why it is none."""
+    ack_id = None
     try:
-        size = sum(len(f"{name}{value}".encode()) for name, value in own.items())
-    except UnicodeEncodeError:
-        raise InvalidQuery("query parameters must be UTF-8") from None
-    if len(own) > CLIENT_DATA_PAIRS or size > CLIENT_DATA_BYTES:
-        raise InvalidQuery(
-            f"at most {CLIENT_DATA_PAIRS} further query parameters, {CLIENT_DATA_BYTES} bytes in all"
-        )
-    asked = {name: query[name] for name in ("playerId", "after") if name in query}
-    try:
-        return ConnectQuery.model_validate({**asked, "client_data": own})
-    except ValidationError as invalid:
-        raise InvalidQuery(_describe(invalid)) from None
+        keys = parse_object(body)
+        ack_id = ack_id_of(keys)
+        return ack_id, parse_frame(keys)
+    except FrameError as refused:
+        return ack_id, refused
 
 
 def parse_object(body: str) -> dict[str, Any]:
@@ -252,7 +225,7 @@ def parse_frame(frame: dict[str, Any]) -> Action:
     try:
         return model.model_validate(frame)
     except ValidationError as invalid:
-        raise FrameError("invalid_frame", _describe(invalid)) from None
+        raise FrameError("invalid_frame", describe(invalid)) from None
 
 
 _ack_ids: TypeAdapter[str | int] = TypeAdapter(AckId, config=ConfigDict(strict=True))
@@ -266,7 +239,7 @@ def ack_id_of(frame: Mapping[str, Any]) -> str | int | None:
         return None
 
 
-def _describe(invalid: ValidationError) -> str:
+def describe(invalid: ValidationError) -> str:
     """The first error, by key; unknown keys by name, so that a typing error is never silent."""
     error: ErrorDetails = invalid.errors(include_input=False, include_url=False)[0]
     key = str(error["loc"][0])

@@ -1,9 +1,23 @@
 """The settings of a stage, from the environment. The README has the same table."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 SECONDS_PER_DAY = 24 * 60 * 60
+LARGEST_FRAME_BYTES = 128 * 1024
+"""What API Gateway takes for a connection, at most."""
+
+SECRET_BYTES = 32
+"""The least that HS256 needs to be as strong as it says (RFC 7518, 3.2)."""
+
+KEYS = ("JWT_SECRET", "JWT_SECRET_NAME", "JWT_JWKS_URL")
+FURTHER_JWT_SETTINGS = ("JWT_ALGORITHMS", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_PLAYER_CLAIM")
+ALGORITHMS_OF_SECRETS = ("HS256",)
+ALGORITHMS_OF_PUBLISHED_KEYS = ("RS256", "ES256")
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#]+")
 
 
 class SettingsError(Exception):
@@ -11,21 +25,53 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """How tokens are proved. One of `secret`, `secret_name` and `jwks_url` is set."""
+
+    secret: str | None
+    secret_name: str | None
+    jwks_url: str | None
+    algorithms: tuple[str, ...]
+    issuer: str | None
+    audience: str | None
+    player_claim: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
+    """`tokens` is None and `is_open` False when a stage says nothing about who may connect: nobody may."""
+
     websockets_table: str
     messages_table: str
     messages_stream_arn: str
     message_retention_days: int
+    max_message_bytes: int
+    messages_per_second: int
+    message_burst: int
+    connections_per_player: int
+    is_open: bool
+    tokens: TokenSettings | None
+    allowed_origins: frozenset[str]
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """Raises SettingsError."""
         messages_table = _required(environ, "MESSAGES_TABLE")
+        is_open, tokens = authentication(environ)
         return cls(
             websockets_table=_required(environ, "WEBSOCKETS_TABLE"),
             messages_table=messages_table,
-            messages_stream_arn=environ.get("MESSAGES_STREAM_ARN") or _unknown_stream(messages_table),
-            message_retention_days=_days(environ, "MESSAGE_RETENTION_DAYS", default=7),
+            messages_stream_arn=_get(environ, "MESSAGES_STREAM_ARN") or _unknown_stream(messages_table),
+            message_retention_days=_whole(environ, "MESSAGE_RETENTION_DAYS", 7, "days", 1, 3650),
+            max_message_bytes=_whole(
+                environ, "MAX_MESSAGE_BYTES", LARGEST_FRAME_BYTES, "bytes", 1024, LARGEST_FRAME_BYTES
+            ),
+            messages_per_second=_whole(environ, "MESSAGES_PER_SECOND", 20, "frames", 1, 1000),
+            message_burst=_whole(environ, "MESSAGE_BURST", 60, "frames", 1, 10_000),
+            connections_per_player=_whole(environ, "CONNECTIONS_PER_PLAYER", 10, "connections", 1, 100),
+            is_open=is_open,
+            tokens=tokens,
+            allowed_origins=_origins(environ),
         )
 
     @property
@@ -33,9 +79,14 @@ class Settings:
         return self.message_retention_days * SECONDS_PER_DAY
 
 
+def _get(environ: Mapping[str, str], name: str) -> str | None:
+    """A variable that is set to nothing is as good as not set."""
+    return environ.get(name) or None
+
+
 def _required(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "")
-    if not value:
+    value = _get(environ, name)
+    if value is None:
         raise SettingsError(
             f"{name} is not set: name the table under the stage's environment_variables "
             "in .chalice/config.json"
@@ -43,13 +94,86 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _days(environ: Mapping[str, str], name: str, default: int) -> int:
-    value = environ.get(name, str(default))
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 3650:
-        raise SettingsError(f"{name} must be a whole number of days from 1 to 3650")
+def _whole(
+    environ: Mapping[str, str], name: str, default: int, unit: str, smallest: int, largest: int
+) -> int:
+    value = _get(environ, name) or str(default)
+    if not re.fullmatch("[0-9]{1,9}", value) or not smallest <= int(value) <= largest:
+        raise SettingsError(f"{name} must be a whole number of {unit} from {smallest} to {largest}")
     return int(value)
 
 
 def _unknown_stream(messages_table: str) -> str:
     """Well formed, so that the app can be packaged, and of no account, so that it cannot be mistaken."""
     return f"arn:aws:dynamodb:us-east-1:000000000000:table/{messages_table}/stream/not-created-yet"
+
+
+def authentication(environ: Mapping[str, str]) -> tuple[bool, TokenSettings | None]:
+    """Whether the stage is open, and how it proves tokens: neither when it says nothing.
+
+    Raises SettingsError.
+    """
+    mode = _get(environ, "AUTH_MODE")
+    given = [name for name in (*KEYS, *FURTHER_JWT_SETTINGS) if _get(environ, name)]
+    if mode not in (None, "jwt", "open"):
+        raise SettingsError("AUTH_MODE must be jwt or open")
+    if mode == "open" and given:
+        raise SettingsError(f"AUTH_MODE=open contradicts {given[0]}: remove one")
+    if mode == "jwt" or given:
+        return False, _tokens(environ)
+    return mode == "open", None
+
+
+def _tokens(environ: Mapping[str, str]) -> TokenSettings:
+    keys = [name for name in KEYS if _get(environ, name)]
+    if not keys:
+        raise SettingsError(f"AUTH_MODE=jwt needs one of {', '.join(KEYS)}")
+    if len(keys) > 1:
+        raise SettingsError(f"{keys[0]} contradicts {keys[1]}: remove one")
+    secret, jwks_url = _get(environ, "JWT_SECRET"), _get(environ, "JWT_JWKS_URL")
+    if secret is not None and len(secret.encode()) < SECRET_BYTES:
+        raise SettingsError(f"JWT_SECRET must have at least {SECRET_BYTES} bytes: openssl rand -hex 32")
+    if jwks_url is not None and not _is_safe(jwks_url):
+        raise SettingsError("JWT_JWKS_URL must be an https URL")
+    return TokenSettings(
+        secret=secret,
+        secret_name=_get(environ, "JWT_SECRET_NAME"),
+        jwks_url=jwks_url,
+        algorithms=_algorithms(environ, keys[0]),
+        issuer=_get(environ, "JWT_ISSUER"),
+        audience=_get(environ, "JWT_AUDIENCE"),
+        player_claim=_get(environ, "JWT_PLAYER_CLAIM") or "sub",
+    )
+
+
+def _algorithms(environ: Mapping[str, str], key: str) -> tuple[str, ...]:
+    """A secret and published keys never share an algorithm: what is public must never count as a secret."""
+    possible = ALGORITHMS_OF_PUBLISHED_KEYS if key == "JWT_JWKS_URL" else ALGORITHMS_OF_SECRETS
+    given = tuple(_listed(environ, "JWT_ALGORITHMS")) or possible[:1]
+    if not set(given) <= set(possible):
+        raise SettingsError(f"JWT_ALGORITHMS must be of {', '.join(possible)} with {key}")
+    return given
+
+
+def _origins(environ: Mapping[str, str]) -> frozenset[str]:
+    origins = frozenset(_listed(environ, "ALLOWED_ORIGINS"))
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise SettingsError(
+            "ALLOWED_ORIGINS must be origins with commas between them, such as https://game.example"
+        )
+    return origins
+
+
+def _listed(environ: Mapping[str, str], name: str) -> list[str]:
+    return [part.strip() for part in (_get(environ, name) or "").split(",") if part.strip()]
+
+
+def _is_safe(url: str) -> bool:
+    """Over plain HTTP anybody on the way could hand out keys: that is for this machine alone."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    if parts.scheme == "http":
+        return parts.hostname in ("127.0.0.1", "localhost", "::1")
+    return parts.scheme == "https" and bool(parts.hostname)

@@ -5,14 +5,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 
+from chalicelib.access import Access
 from chalicelib.connections_table import ConnectionsTable
 from chalicelib.dynamodb import make_client
 from chalicelib.message_id import MessageIds
 from chalicelib.messages_table import MessagesTable
 from chalicelib.messenger import Messenger
+from chalicelib.ports import Tokens
 from chalicelib.posting import POSTS_AT_ONCE, ManagementApi
 from chalicelib.push import Calls, Push
+from chalicelib.rate_limit import RateLimit
 from chalicelib.sends_table import SendsTable
 from chalicelib.settings import Settings
 from chalicelib.telemetry import log_steps, note
@@ -29,13 +33,31 @@ def wire(settings: Settings) -> Service:
     log_steps()
     client = make_client()
     retention = settings.message_retention_seconds
-    connections = ConnectionsTable(client, settings.websockets_table, player_seconds=retention)
+    connections = ConnectionsTable(
+        client,
+        settings.websockets_table,
+        retention,
+        RateLimit(settings.messages_per_second, settings.message_burst),
+        settings.connections_per_player,
+    )
     messages = MessagesTable(client, settings.messages_table, retention)
     sends = SendsTable(client, settings.websockets_table, retention)
     gateway = ManagementApi()
     new_message_id = MessageIds()
+    access = access_of(settings)
+    note("started", auth=access.in_words())
     return Service(
-        Messenger(connections, messages, sends, gateway, new_message_id, _milliseconds, note),
+        Messenger(
+            access,
+            connections,
+            messages,
+            sends,
+            gateway,
+            new_message_id,
+            _milliseconds,
+            note,
+            settings.max_message_bytes,
+        ),
         Push(
             connections,
             messages,
@@ -50,6 +72,20 @@ def wire(settings: Settings) -> Service:
             note,
         ),
     )
+
+
+def access_of(settings: Settings) -> Access:
+    chosen = settings.tokens
+    if chosen is None:
+        return Access(settings.is_open, None, settings.allowed_origins)
+
+    @cache
+    def tokens() -> Tokens:
+        from chalicelib.tokens import tokens_of  # Takes long to load, and only `$connect` needs it.
+
+        return tokens_of(chosen)
+
+    return Access(False, tokens, settings.allowed_origins)
 
 
 def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:

@@ -1,3 +1,4 @@
 """The local AWS: what `chalice local` runs the service on. None of it is shipped."""
 
 from localdev.local_aws import LocalAws as LocalAws
+from localdev.local_aws import end as end

@@ -7,6 +7,7 @@ read once more by Chalice's own definition of its command line.
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 from chalice.cli import cli
@@ -24,9 +25,19 @@ class ChaliceLocal:
     @property
     def api_stage(self) -> str:
         """The API Gateway stage of the WebSocket API: the configured one, or the stage's own name."""
-        project = CLIFactory(project_dir=".").load_project_config()
+        project = _project()
         configured: str = project.get("stages", {}).get(self.stage, {}).get("api_gateway_stage", "")
         return configured or str(project.get("api_gateway_stage", self.stage))
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the configuration names the stage."""
+        return self.stage in _project().get("stages", {})
+
+
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = CLIFactory(project_dir=".").load_project_config()
+    return project
 
 
 def parse(argv: Sequence[str]) -> ChaliceLocal | None:

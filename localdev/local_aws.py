@@ -14,6 +14,7 @@ import boto3
 from chalice import Chalice
 from chalice.app import DynamoDBEventConfig
 
+from chalicelib.settings import KEYS
 from localdev import command_line, dynamodb
 from localdev.command_line import ChaliceLocal
 from localdev.functions import function, websocket_routes
@@ -52,15 +53,15 @@ class LocalAws:
         end_with_parent()
         show_steps()
         _check_free(options.host, options.port)
-        for table in ("websockets", "messages"):
-            name = f"serverless-websockets-{options.stage}-{table}"
-            os.environ.setdefault(f"{table.upper()}_TABLE", name)
+        if not options.is_configured:
+            _configure(options.stage)
         try:
             limits = Limits.from_environment(os.environ)
         except LimitError as wrong:
-            _end(str(wrong))
+            end(str(wrong))
         written = threading.Event()
         named = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
+        _find_secret(is_embedded=not named)
         if named:
             dynamodb.use_named(named)
             return cls(options, limits, named, POLL_SECONDS, written)
@@ -69,8 +70,11 @@ class LocalAws:
         url = f"http://{options.host}:{port} (embedded, in memory)"
         return cls(options, limits, url, SAFETY_POLL_SECONDS, written)
 
-    def serve(self, app: Chalice) -> None:
-        """Start everything, and return; a port that is taken ends the process with one line."""
+    def serve(self, app: Chalice, access: str) -> None:
+        """Start everything, and return; a port that is taken ends the process with one line.
+
+        `access`: who may connect, in words.
+        """
         tables = {
             "WebsocketsTable": os.environ["WEBSOCKETS_TABLE"],
             "MessagesTable": os.environ["MESSAGES_TABLE"],
@@ -82,6 +86,7 @@ class LocalAws:
         url = self._start_gateway(app)
         say(
             f"\n  WebSocket API  {url}?playerId=1\n"
+            f"  Players        {access}\n"
             f"  DynamoDB       {self.dynamodb}\n"
             f"  Tables         {', '.join(tables.values())}\n"
         )
@@ -116,14 +121,30 @@ class LocalAws:
         return f"ws://{host}:{port}/{stage}/"
 
 
+def _configure(stage: str) -> None:
+    """A stage that the configuration does not name has its own tables, and is open unless it gets a key."""
+    for table in ("websockets", "messages"):
+        os.environ.setdefault(f"{table.upper()}_TABLE", f"serverless-websockets-{stage}-{table}")
+    if not any(os.environ.get(name) for name in KEYS):
+        os.environ.setdefault("AUTH_MODE", "open")
+
+
+def _find_secret(is_embedded: bool) -> None:
+    """JWT_SECRET stands in for the secret that a stage names: this machine need not reach it."""
+    if os.environ.get("JWT_SECRET"):
+        os.environ.pop("JWT_SECRET_NAME", None)
+    elif os.environ.get("JWT_SECRET_NAME") and is_embedded:
+        end("JWT_SECRET_NAME is read from AWS, which is not reached from here: set JWT_SECRET in its place")
+
+
 def _bind(variable: str, default: int, serve: Callable[[int], int]) -> int:
     text = os.environ.get(variable, str(default))
     if not text.isdecimal() or int(text) > 65535:
-        _end(f"{variable} must be a port number, not {text!r}")
+        end(f"{variable} must be a port number, not {text!r}")
     try:
         return serve(int(text))
     except OSError:
-        _end(f"port {text} is taken: set {variable} to another")
+        end(f"port {text} is taken: set {variable} to another")
 
 
 def _check_free(host: str, port: int) -> None:
@@ -133,10 +154,10 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError:
-            _end(f"port {port} is taken: give chalice local another with --port")
+            end(f"port {port} is taken: give chalice local another with --port")
 
 
-def _end(message: str) -> NoReturn:
+def end(message: str) -> NoReturn:
     """End the process from whatever thread this is: sys.exit would end only the thread."""
-    print(f"chalice local: {message}", file=sys.stderr, flush=True)
+    print(f"chalice: {message}", file=sys.stderr, flush=True)
     os._exit(1)

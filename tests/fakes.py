@@ -1,5 +1,6 @@
 """Stores and a gateway in memory that keep their ports' word, and can be told to fail."""
 
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -12,24 +13,37 @@ from chalicelib.ports import (
     Page,
     Player,
     Send,
+    TooManyConnections,
     Unavailable,
 )
+from chalicelib.rate_limit import Allowance, RateLimit
 
 
 @dataclass
 class InMemoryConnections:
-    """`failing`: the methods that raise Unavailable."""
+    """`failing`: the methods that raise Unavailable. `clock` is in microseconds."""
 
     failing: set[str] = field(default_factory=set)
     registered: dict[str, Connection] = field(default_factory=dict)
     by_player: dict[str, Player] = field(default_factory=dict)
+    rate: RateLimit = field(default_factory=lambda: RateLimit(1000, 1000))
+    connections_per_player: int = 100
+    clock: Callable[[], int] = lambda: time.time_ns() // 1000
+    used: dict[str, Allowance] = field(default_factory=dict)
 
     def register(self, connection: Connection) -> None:
         self._fail("register")
-        self.registered[connection.id] = connection
         player = self.player(connection.player_id)
+        connections = player.connections | {connection.id}
+        if len(connections) > self.connections_per_player:
+            raise TooManyConnections(player)
+        self._count(player.id)
+        self.registered[connection.id] = connection
         self.by_player[player.id] = replace(
-            player, endpoint=connection.endpoint, connections=player.connections | {connection.id}
+            player,
+            endpoint=connection.endpoint,
+            connections=connections,
+            since={**player.since, connection.id: connection.connected_at},
         )
 
     def find(self, connection_id: str) -> Connection | None:
@@ -39,7 +53,10 @@ class InMemoryConnections:
     def admit(self, player_id: str, connection_id: str) -> Player | None:
         self._fail("admit")
         player = self.player(player_id)
-        return player if connection_id in player.connections else None
+        if connection_id not in player.connections:
+            return None
+        self._count(player_id)
+        return player
 
     def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
         self._fail("make_live")
@@ -60,8 +77,9 @@ class InMemoryConnections:
         self._fail("remove")
         player = self.player(player_id)
         live = {other: place for other, place in player.live.items() if other != connection_id}
+        since = {other: at for other, at in player.since.items() if other != connection_id}
         self.by_player[player_id] = replace(
-            player, connections=player.connections - {connection_id}, live=live
+            player, connections=player.connections - {connection_id}, live=live, since=since
         )
         self.registered.pop(connection_id, None)
 
@@ -79,6 +97,9 @@ class InMemoryConnections:
 
     def player(self, player_id: str) -> Player:
         return self.by_player.get(player_id, Player(player_id))
+
+    def _count(self, player_id: str) -> None:
+        self.used[player_id] = self.rate.take(self.used.get(player_id), self.clock())
 
     def _fail(self, method: str) -> None:
         if method in self.failing:
@@ -166,6 +187,7 @@ class FakeGateway:
     endpoints: set[Endpoint] = field(default_factory=set)
     on_post: Callable[[], None] = lambda: None
     on_close: Callable[[], None] = lambda: None
+    gone: set[str] = field(default_factory=set)
 
     def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery:
         self.endpoints.add(endpoint)
@@ -179,6 +201,9 @@ class FakeGateway:
     def close(self, endpoint: Endpoint, connection_id: str) -> None:
         self.on_close()
         self.closed.append(connection_id)
+
+    def is_gone(self, endpoint: Endpoint, connection_id: str) -> bool:
+        return connection_id in self.gone
 
     def frames_to(self, connection_id: str) -> list[str]:
         return [frame for to, frame in self.posted if to == connection_id]

@@ -40,7 +40,10 @@ class Total:
 def run_seeds(seeds: Iterable[int]) -> Total:
     total = Total()
     for seed in seeds:
-        result = run(seed)
+        try:
+            result = run(seed)
+        except Exception as error:  # Told with its seed, and as something that any process can hand over.
+            raise RuntimeError(f"seed {seed}: {error!r}") from None
         wrong = [result] if result.wrongs else []
         total.add(Total(1, result.calls, result.outcomes, result.faults, wrong))
     return total

@@ -58,9 +58,31 @@ def inserted(item: dict[str, Any]) -> dict[str, Any]:
 def test_a_handshake_with_a_player_is_let_through_and_registered(world: World) -> None:
     answer = call(connect_event(ORIGIN, "/dev/?playerId=1&level=9", [], 0), "$connect")
 
-    assert answer["statusCode"] == 200
+    assert (answer["statusCode"], answer["headers"]) == (200, {})
     assert world.connections.registered["c"].endpoint == Endpoint("api", "dev")
     assert world.connections.registered["c"].client_data == {"level": "9"}
+
+
+def test_a_handshake_is_let_through_with_the_ordinary_subprotocol_that_it_offered(world: World) -> None:
+    offered = [("Sec-WebSocket-Protocol", "bearer.token, chat")]
+
+    answer = call(connect_event(ORIGIN, "/dev/?playerId=1", offered, 0), "$connect")
+
+    assert answer["headers"] == {"Sec-WebSocket-Protocol": "chat"}
+
+
+def test_what_is_given_twice_is_seen_twice(world: World) -> None:
+    answer = call(connect_event(ORIGIN, "/dev/?playerId=1&playerId=2", [], 0), "$connect")
+
+    assert answer["statusCode"] == 400
+    assert world.connections.registered == {}
+
+
+def test_an_event_without_repeated_values_is_read_as_well(world: World) -> None:
+    event = connect_event(ORIGIN, "/dev/?playerId=1", [("Origin", "https://a.example")], 0)
+    del event["multiValueHeaders"], event["multiValueQueryStringParameters"]
+
+    assert call(event, "$connect")["statusCode"] == 200
 
 
 @pytest.mark.parametrize("target", ["/dev/", "/dev/?playerId=", "/dev/?playerId=a%00b"])
@@ -81,6 +103,7 @@ def test_a_frame_is_answered_by_a_post_and_not_by_what_the_function_returns(worl
 
 
 def test_a_message_without_a_body_is_answered_like_any_other_that_is_no_json(world: World) -> None:
+    call(connect_event(ORIGIN, "/dev/?playerId=1", [], 0), "$connect")
     event = message_event(ORIGIN, "$default", "", 0)
     del event["body"]
 

@@ -7,19 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
-import pytest
-
-from chalicelib.protocol import (
-    ACTIONS,
-    CLIENT_DATA_BYTES,
-    CLIENT_DATA_PAIRS,
-    FRAME_BYTES,
-    RETRYABLE,
-    parse_frame,
-    parse_object,
-)
+from chalicelib.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS
+from chalicelib.protocol import ACTIONS, RETRYABLE, parse_frame, parse_object
 from chalicelib.push import OVERLAP_MS
-from chalicelib.settings import Settings, SettingsError
+from chalicelib.settings import LARGEST_FRAME_BYTES, SECRET_BYTES, Settings
 from localdev.limits import Limits
 from localdev.local_aws import DYNAMODB_PORT, WEBSOCKET_PORT
 
@@ -53,7 +44,7 @@ def test_the_actions_are_those_there_are() -> None:
 
 def test_the_limits_of_the_protocol_are_those_enforced() -> None:
     assert f"at most {CLIENT_DATA_PAIRS} pairs, {CLIENT_DATA_BYTES:,} bytes" in PROTOCOL
-    assert f"over {FRAME_BYTES:,} bytes" in PROTOCOL
+    assert f"over {LARGEST_FRAME_BYTES:,} bytes" in PROTOCOL
 
 
 def test_the_settings_of_the_local_aws_are_those_there_are() -> None:
@@ -73,7 +64,7 @@ def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -
 
         def __getitem__(self, name: str) -> str:
             read.add(name)
-            return {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"}[name]
+            return {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m", "JWT_SECRET": "s" * SECRET_BYTES}[name]
 
         def __iter__(self) -> Iterator[str]:
             raise AssertionError("settings are asked for by name")
@@ -84,24 +75,11 @@ def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -
     settings = Settings.from_environment(Environment())
 
     assert set(documented) == read | {"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"}
-    assert documented["MESSAGE_RETENTION_DAYS"][0] == str(settings.message_retention_days)
-
-
-@pytest.mark.parametrize("missing", ["WEBSOCKETS_TABLE", "MESSAGES_TABLE"])
-def test_a_required_setting_that_is_missing_is_named_with_the_place_to_set_it(missing: str) -> None:
-    environ = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"}
-    del environ[missing]
-
-    with pytest.raises(SettingsError, match=rf"{missing} is not set: .*\.chalice/config\.json"):
-        Settings.from_environment(environ)
-
-
-@pytest.mark.parametrize("days", ["0", "-1", "3651", "a week", "7.5", "\u0667"])
-def test_a_retention_that_is_no_number_of_days_is_refused(days: str) -> None:
-    environ = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m", "MESSAGE_RETENTION_DAYS": days}
-
-    with pytest.raises(SettingsError, match="MESSAGE_RETENTION_DAYS must be"):
-        Settings.from_environment(environ)
+    for name, field in ((name, name.lower()) for name in documented):
+        if isinstance(getattr(settings, field, None), int):
+            assert documented[name][0] == str(getattr(settings, field)), name
+    assert settings.tokens is not None
+    assert documented["JWT_PLAYER_CLAIM"][0] == settings.tokens.player_claim
 
 
 def test_the_layout_names_every_module_that_is_shipped_and_nothing_that_is_not_there() -> None:

@@ -1,21 +1,35 @@
 """What happens when a client connects, sends a frame, or disconnects."""
 
 import json
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
 
-from chalicelib.messenger import LIVE_WITHIN_MS, Messenger, Refused
-from chalicelib.ports import Delivery, Endpoint, Message, ReplayMarker
-from chalicelib.protocol import FRAME_BYTES
+from chalicelib.access import Access
+from chalicelib.handshake import Refused
+from chalicelib.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, Messenger
+from chalicelib.ports import (
+    Delivery,
+    Endpoint,
+    Identity,
+    Message,
+    ReplayMarker,
+    TokenRefused,
+    Unavailable,
+)
+from chalicelib.rate_limit import RateLimit
+from chalicelib.settings import LARGEST_FRAME_BYTES
 from tests.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, InMemorySends, Notes
 
 HERE = Endpoint("api", "dev")
 
 
 class World:
-    def __init__(self) -> None:
+    """`now` is in milliseconds."""
+
+    def __init__(self, access: Access = Access(is_open=True)) -> None:  # noqa: B008  # It is immutable.
         self.connections = InMemoryConnections()
         self.messages = InMemoryMessages()
         self.sends = InMemorySends()
@@ -23,7 +37,9 @@ class World:
         self.gateway = FakeGateway()
         self.notes = Notes()
         ids = count(1)
+        self.connections.clock = lambda: 1000 * self.now
         self.messenger = Messenger(
+            access,
             self.connections,
             self.messages,
             self.sends,
@@ -31,10 +47,29 @@ class World:
             lambda: f"id-{next(ids)}",
             lambda: self.now,
             self.notes,
+            LARGEST_FRAME_BYTES,
         )
 
     def connect(self, player_id: str, connection_id: str, **query: str) -> None:
-        self.messenger.connect(connection_id, HERE, {"playerId": player_id} | query)
+        self.shake_hands(connection_id, {"playerId": player_id} | query)
+
+    def shake_hands(
+        self, connection_id: str, query: dict[str, str], headers: dict[str, str] | None = None
+    ) -> str | None:
+        return self.messenger.connect(
+            connection_id,
+            HERE,
+            {name: [value] for name, value in query.items()},
+            {name: [value] for name, value in (headers or {}).items()},
+        )
+
+    def refusal(self, query: dict[str, str], headers: dict[str, str] | None = None) -> int:
+        """The status that a handshake is refused with, which must leave nothing behind."""
+        before = dict(self.connections.registered), list(self.messages.stored)
+        with pytest.raises(Refused) as caught:
+            self.shake_hands("refused", query, headers)
+        assert (self.connections.registered, self.messages.stored) == before
+        return caught.value.status
 
     def send(self, connection_id: str, **frame: Any) -> dict[str, Any]:
         return self.send_text(connection_id, json.dumps(frame))
@@ -81,7 +116,7 @@ def test_a_player_may_have_several_connections_and_disconnecting_ends_exactly_on
 
 def test_a_query_without_a_player_is_refused_with_400(world: World) -> None:
     with pytest.raises(Refused) as caught:
-        world.messenger.connect("c", HERE, {})
+        world.messenger.connect("c", HERE, {}, {})
 
     assert caught.value.status == 400
     assert world.connections.registered == {}
@@ -97,7 +132,7 @@ def test_a_connect_that_could_not_be_stored_is_refused_and_leaves_nothing(world:
     with pytest.raises(Refused) as caught:
         world.connect("1", "c")
 
-    assert caught.value.status == 503
+    assert caught.value.status == 429
     assert world.connections.registered == {}
     assert world.connections.player("1").connections == set()
 
@@ -185,13 +220,13 @@ def test_a_connection_that_was_removed_is_unknown_even_where_its_record_is_still
 def test_a_message_is_too_large_by_the_bytes_of_the_frame_it_would_travel_in(world: World) -> None:
     world.connect("1", "c")
     envelope = len(json.dumps(world.send("c", **to_two("x")), separators=(",", ":"))) - 1
-    room = FRAME_BYTES - envelope - len(',"duplicate":true')
+    room = LARGEST_FRAME_BYTES - envelope - len(',"duplicate":true')
 
     fits = world.send_text("c", json.dumps(to_two("x" * room)))
     over = world.send_text("c", json.dumps(to_two("\U0001f600" * (room // 4 + 1))))
 
     assert fits["type"] == "ack"
-    assert (over["code"], str(FRAME_BYTES) in over["detail"]) == ("too_large", True)
+    assert (over["code"], str(LARGEST_FRAME_BYTES) in over["detail"]) == ("too_large", True)
     assert len(world.messages.stored) == 3
 
 
@@ -353,3 +388,221 @@ def test_a_live_connection_may_be_as_old_as_it_likes(world: World) -> None:
     world.now += 10 * LIVE_WITHIN_MS
 
     assert world.send("c", action="ping")["type"] == "pong"
+
+
+# Who may connect
+
+
+class Known:
+    """Knows tokens by heart: "token-1" is player 1's until second 2000."""
+
+    def identify(self, token: str) -> Identity:
+        if token == "down":
+            raise Unavailable("the keys cannot be had")
+        if not token.startswith("token-"):
+            raise TokenRefused("the token is not valid")
+        return Identity(token.removeprefix("token-"), expires_at=2000)
+
+
+@pytest.fixture
+def guarded() -> World:
+    """Players are who their tokens say."""
+    return World(Access(is_open=False, tokens=Known))
+
+
+def bearing(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_whoever_connects_is_who_the_token_says(guarded: World) -> None:
+    guarded.shake_hands("c", {}, bearing("token-1"))
+
+    assert guarded.connections.registered["c"].player_id == "1"
+    assert guarded.connections.registered["c"].expires_at == 2000
+
+
+def test_a_player_that_is_named_must_be_the_tokens(guarded: World) -> None:
+    guarded.shake_hands("c", {"playerId": "1"}, bearing("token-1"))
+
+    assert guarded.refusal({"playerId": "2"}, bearing("token-1")) == 403
+
+
+@pytest.mark.parametrize("headers", [{}, bearing("forged"), {"Authorization": "Basic token-1"}])
+def test_nobody_gets_in_without_a_token_that_proves_something(
+    guarded: World, headers: dict[str, str]
+) -> None:
+    assert guarded.refusal({"playerId": "1"}, headers) == 401
+
+
+def test_an_empty_token_is_none(guarded: World) -> None:
+    assert guarded.refusal({"token": ""}) == 401
+
+
+def test_keys_that_cannot_be_had_are_not_the_clients_fault(guarded: World) -> None:
+    assert guarded.refusal({}, bearing("down")) == 429
+
+
+def test_a_stage_that_does_not_say_who_may_connect_lets_in_nobody_and_its_log_says_what_to_set() -> None:
+    world = World(Access(is_open=False))
+
+    assert world.refusal({"playerId": "1"}, bearing("token-1")) == 401
+    assert Access(is_open=False).in_words().startswith("nobody can connect: set AUTH_MODE to jwt")
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://game.example", None),
+        ("https://game.example:443", 403),
+        ("http://game.example", 403),
+        ("https://GAME.example", 403),
+        ("https://evil.game.example", 403),
+        ("https://game.example.evil.example", 403),
+        ("null", 403),
+        ("", 403),
+        (None, 403),
+    ],
+)
+def test_origins_are_matched_exactly_when_there_is_a_list(origin: str | None, status: int | None) -> None:
+    world = World(Access(is_open=True, allowed_origins=frozenset({"https://game.example"})))
+    headers = {} if origin is None else {"Origin": origin}
+
+    if status is None:
+        world.shake_hands("c", {"playerId": "1"}, headers)
+    else:
+        assert world.refusal({"playerId": "1"}, headers) == status
+
+
+def test_any_origin_will_do_when_there_is_no_list(world: World) -> None:
+    world.shake_hands("c", {"playerId": "1"}, {"Origin": "https://anywhere.example"})
+
+    assert "c" in world.connections.registered
+
+
+def test_a_token_is_neither_saved_nor_noted(guarded: World) -> None:
+    guarded.shake_hands("a", {"token": "token-canary"})
+    guarded.refusal({"token": "canary"})
+
+    assert guarded.connections.registered["a"].client_data == {}
+    assert "token-canary" not in repr(guarded.notes.steps)
+    assert ("refused", {"connection": "refused", "status": 401, "reason": "the token is not valid"}) in (
+        guarded.notes.steps
+    )
+
+
+@pytest.mark.parametrize(("second", "code"), [(1999, None), (2000, "unauthorized"), (9999, "unauthorized")])
+def test_a_token_that_has_expired_ends_the_connection_at_its_next_frame(
+    guarded: World, second: int, code: str | None
+) -> None:
+    guarded.now = 1_990_000
+    guarded.shake_hands("c", {}, bearing("token-1"))
+    guarded.now = 1000 * second
+
+    reply = guarded.send("c", action="ping", ackId=1)
+
+    assert (reply.get("code"), reply["ackId"]) == (code, 1)
+    assert guarded.gateway.closed == ([] if code is None else ["c"])
+    assert ("c" in guarded.connections.registered) == (code is None)
+
+
+def test_an_expired_token_sends_nothing(guarded: World) -> None:
+    guarded.shake_hands("c", {}, bearing("token-1"))
+    guarded.now = 2_000_000
+
+    guarded.send("c", action="sendmessage", message="hi", destinationPlayerId="2")
+
+    assert len(guarded.messages.stored) == 1
+
+
+# Limits
+
+
+def test_frames_over_the_players_rate_are_told_when_to_come_again(world: World) -> None:
+    world.connect("1", "c")
+    world.connections.rate, world.connections.used = RateLimit(10, 2), {}
+
+    replies = [
+        world.send("c", action="sendmessage", message="hi", destinationPlayerId="2", ackId=n)
+        for n in range(3)
+    ]
+
+    assert [reply["type"] for reply in replies] == ["ack", "ack", "error"]
+    assert replies[2] == {
+        "type": "error",
+        "code": "rate_limited",
+        "detail": "too many frames",
+        "retryable": True,
+        "retryAfterMs": 50,
+        "ackId": 2,
+    }
+    assert len(world.messages.stored) == 3
+    world.now += 50
+    assert world.send("c", action="ping") == {"type": "pong"}
+
+
+@pytest.mark.parametrize("frame", ["no json", "{}", '{"action": "ping"}', '{"action": "sync"}'])
+def test_every_frame_counts_whatever_it_holds(world: World, frame: str) -> None:
+    world.connect("1", "c")
+    world.connections.rate, world.connections.used = RateLimit(10, 1), {}
+    world.messenger.receive("c", HERE, frame)
+
+    assert world.send_text("c", frame)["code"] == "rate_limited"
+
+
+def test_connects_count_against_the_players_rate(world: World) -> None:
+    world.connections.rate = RateLimit(10, 2)
+    world.connect("1", "a")
+    world.connect("1", "b")
+
+    assert world.refusal({"playerId": "1"}) == 429
+    world.connect("2", "c")
+
+
+def test_a_player_has_so_many_connections_at_most(world: World) -> None:
+    world.connections.connections_per_player = 2
+    world.connect("1", "a")
+    world.connect("1", "b")
+
+    assert world.refusal({"playerId": "1"}) == 429
+    world.connect("2", "c")
+
+
+def test_connections_that_ended_without_a_word_take_up_no_place(world: World) -> None:
+    world.connections.connections_per_player = 2
+    world.connect("1", "ended")
+    world.connect("1", "there")
+    world.gateway.gone = {"ended"}
+    world.now += HANDSHAKE_MS
+
+    world.connect("1", "new")
+
+    assert world.connections.player("1").connections == {"there", "new"}
+
+
+def test_a_connection_that_may_not_be_there_yet_keeps_its_place(world: World) -> None:
+    world.connections.connections_per_player = 1
+    world.connect("1", "connecting")
+    world.gateway.gone = {"connecting"}
+
+    assert world.refusal({"playerId": "1"}) == 429
+    assert world.connections.player("1").connections == {"connecting"}
+
+
+def test_a_smaller_limit_for_messages_is_kept_and_said(world: World) -> None:
+    world.messenger = replace(world.messenger, max_message_bytes=1024)
+    world.connect("1", "c")
+
+    reply = world.send("c", action="sendmessage", message="\u00e9" * 500, destinationPlayerId="2")
+
+    assert (reply["code"], reply["detail"]) == ("too_large", "a message and its envelope may take 1024 bytes")
+
+
+def test_disconnecting_touches_no_connection_but_its_own(world: World) -> None:
+    for player_id, connection_id in (("1", "a"), ("1", "b"), ("2", "c")):
+        world.connect(player_id, connection_id)
+
+    world.messenger.disconnect("a")
+    world.messenger.disconnect("1")
+    world.messenger.disconnect("player#2")
+
+    assert set(world.connections.registered) == {"b", "c"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chalicelib import protocol
-from chalicelib.protocol import Action, FrameError, InvalidQuery, SendMessage
+from chalicelib.protocol import Action, FrameError, SendMessage
 
 ORIGINAL_FRAME = (
     '{"routeKey": "sendmessage", "action": "sendmessage", "message": "Hello, from player 1!", '
@@ -152,34 +152,13 @@ def test_an_error_says_whether_to_try_again() -> None:
     }
 
 
-def test_further_query_parameters_are_the_clients_own_data_but_never_its_token() -> None:
-    query = protocol.parse_query({"playerId": "1", "level": "9", "token": "secret", "after": "0"})
+def test_an_error_that_passes_says_when() -> None:
+    error = protocol.Error.of(FrameError("rate_limited", "too many frames", retry_after_ms=50))
 
-    assert query.player_id == "1"
-    assert query.client_data == {"level": "9"}
-
-
-@pytest.mark.parametrize(
-    ("query", "named"),
-    [
-        ({}, "playerId: Field required"),
-        ({"playerId": ""}, "playerId: must be"),
-        ({"playerId": "a b"}, "playerId: must be"),
-        ({"playerId": "1", "": "x"}, "query parameters need a name"),
-        ({"playerId": "1", "after": "1"}, "after: must be a messageId"),
-        ({"playerId": "1", "x": "\ud800"}, "query parameters must be UTF-8"),
-        ({"playerId": "1"} | {f"p{i}": "" for i in range(17)}, "at most 16 further query parameters"),
-        ({"playerId": "1", "x": "y" * 1024}, "at most 16 further query parameters"),
-    ],
-)
-def test_a_query_that_cannot_be_taken_says_why(query: dict[str, str], named: str) -> None:
-    with pytest.raises(InvalidQuery) as caught:
-        protocol.parse_query(query)
-
-    assert caught.value.detail.startswith(named)
-
-
-def test_client_data_up_to_its_limits_is_taken() -> None:
-    most = {f"p{i:02}": "v" * 61 for i in range(16)}
-
-    assert protocol.parse_query({"playerId": "1"} | most).client_data == most
+    assert json.loads(error.to_json()) == {
+        "type": "error",
+        "code": "rate_limited",
+        "detail": "too many frames",
+        "retryable": True,
+        "retryAfterMs": 50,
+    }

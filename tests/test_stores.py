@@ -3,11 +3,14 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chalicelib.connections_table import ConnectionsTable
 from chalicelib.dynamodb import CONFIG
@@ -23,8 +26,10 @@ from chalicelib.ports import (
     ReplayMarker,
     Send,
     SendStore,
+    TooManyConnections,
     Unavailable,
 )
+from chalicelib.rate_limit import OverRate, RateLimit
 from chalicelib.sends_table import SendsTable
 from tests.dynamodb_tables import Tables, make_tables
 from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
@@ -40,12 +45,44 @@ def tables() -> Tables:
     return make_tables()
 
 
+RATE = RateLimit(per_second=10, burst=5)
+MOST = 3
+
+
+@dataclass
+class Clock:
+    """Microseconds, as told."""
+
+    now: int = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, milliseconds: int) -> None:
+        self.now += 1000 * milliseconds
+
+
+def connections_table(tables: Tables, player_seconds: int = DAY, **options: Any) -> ConnectionsTable:
+    limits: dict[str, Any] = {"rate": RateLimit(1000, 1000), "connections_per_player": 100} | options
+    return ConnectionsTable(tables.client, tables.websockets, player_seconds, **limits)
+
+
 @pytest.fixture(params=["dynamodb", "in memory"])
 def store(request: pytest.FixtureRequest) -> ConnectionStore:
+    return InMemoryConnections() if request.param == "in memory" else connections_table(make_tables())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["dynamodb", "in memory"])
+def limited(request: pytest.FixtureRequest, clock: Clock) -> ConnectionStore:
+    """A store with the limits RATE and MOST, by a clock that the test moves."""
     if request.param == "in memory":
-        return InMemoryConnections()
-    tables = make_tables()
-    return ConnectionsTable(tables.client, tables.websockets, DAY)
+        return InMemoryConnections(rate=RATE, connections_per_player=MOST, clock=clock)
+    return connections_table(make_tables(), rate=RATE, connections_per_player=MOST, clock=clock)
 
 
 def connection(connection_id: str, player_id: str = "1") -> Connection:
@@ -60,7 +97,7 @@ def test_a_registered_connection_is_found_as_it_was_saved(store: ConnectionStore
     store.register(connection("c"))
 
     assert store.find("c") == connection("c")
-    assert player(store) == Player("1", HERE, frozenset({"c"}))
+    assert player(store) == Player("1", HERE, frozenset({"c"}), since={"c": 1000})
 
 
 def test_what_was_never_registered_is_not_found(store: ConnectionStore) -> None:
@@ -79,7 +116,7 @@ def test_a_connection_that_is_registered_after_it_was_not_found_is_found(store: 
 def test_only_a_players_own_connection_is_admitted_or_made_live(store: ConnectionStore) -> None:
     store.register(connection("c"))
 
-    assert store.admit("1", "c") == Player("1", HERE, frozenset({"c"}))
+    assert store.admit("1", "c") == Player("1", HERE, frozenset({"c"}), since={"c": 1000})
     assert store.admit("1", "other") is None
     assert store.admit("2", "c") is None
     assert store.make_live("1", "other", 7) is False
@@ -102,7 +139,7 @@ def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) 
     store.remove("1", "a")
     store.remove("1", "a")
 
-    assert player(store) == Player("1", HERE, frozenset({"b"}), {"b": 7})
+    assert player(store) == Player("1", HERE, frozenset({"b"}), {"b": 7}, since={"b": 1000})
     assert store.admit("1", "a") is None
 
 
@@ -119,7 +156,7 @@ def test_everything_may_be_repeated(store: ConnectionStore) -> None:
         store.register(connection("c"))
         store.make_live("1", "c", 7)
 
-    assert player(store) == Player("1", HERE, frozenset({"c"}), {"c": 7})
+    assert player(store) == Player("1", HERE, frozenset({"c"}), {"c": 7}, since={"c": 1000})
 
 
 def test_a_place_in_the_stream_may_have_forty_digits(store: ConnectionStore) -> None:
@@ -163,7 +200,7 @@ def test_any_number_of_players_can_be_asked_for_at_once(store: ConnectionStore) 
 
 def test_connects_and_disconnects_of_one_player_at_once_lose_nothing() -> None:
     tables = make_tables()
-    store = ConnectionsTable(tables.client, tables.websockets, DAY)
+    store = connections_table(tables)
     for number in range(0, 60, 2):
         store.register(connection(f"c{number}"))
 
@@ -193,8 +230,151 @@ def test_the_embedded_dynamodb_counts_right_under_many_threads(tables: Tables) -
     assert tables.client.get_item(TableName=tables.websockets, Key=key)["Item"]["n"] == {"N": "400"}
 
 
+# Limits
+
+
+def admitted(store: ConnectionStore, connection_id: str = "c") -> bool:
+    try:
+        assert store.admit("1", connection_id) is not None
+    except OverRate:
+        return False
+    return True
+
+
+def test_a_burst_is_let_in_and_after_it_one_frame_an_interval(limited: ConnectionStore, clock: Clock) -> None:
+    limited.register(connection("c"))
+    burst = [admitted(limited) for _ in range(6)]
+    clock.advance(100)
+    later = [admitted(limited) for _ in range(2)]
+    clock.advance(10_000)
+    rested = [admitted(limited) for _ in range(6)]
+
+    assert burst == [True] * 4 + [False] * 2  # The connect counts as well.
+    assert later == [True, False]
+    assert rested == [True] * 5 + [False]
+
+
+def test_a_frame_is_let_in_exactly_when_it_was_said_that_it_would_be(
+    limited: ConnectionStore, clock: Clock
+) -> None:
+    limited.register(connection("c"))
+    while admitted(limited):
+        pass
+    with pytest.raises(OverRate) as caught:
+        limited.admit("1", "c")
+    clock.advance(caught.value.retry_after_ms - 1)
+    too_early = admitted(limited)
+    clock.advance(1)
+
+    assert (too_early, admitted(limited)) == (False, True)
+
+
+def test_the_rate_is_the_players_whatever_connection_the_frames_come_from(limited: ConnectionStore) -> None:
+    limited.register(connection("phone"))
+    limited.register(connection("laptop"))
+
+    assert [admitted(limited, "phone" if n % 2 else "laptop") for n in range(4)] == [True] * 3 + [False]
+
+
+def test_connects_count_against_the_rate_and_one_too_many_saves_nothing(
+    limited: ConnectionStore, clock: Clock
+) -> None:
+    for number in range(5):
+        limited.register(connection(f"c{number}"))
+        limited.remove("1", f"c{number}")
+
+    with pytest.raises(OverRate):
+        limited.register(connection("c"))
+
+    assert limited.find("c") is None
+    assert player(limited).connections == set()
+
+
+def test_connections_beyond_a_players_share_are_not_registered(limited: ConnectionStore) -> None:
+    for number in range(MOST):
+        limited.register(connection(f"c{number}"))
+
+    with pytest.raises(TooManyConnections) as caught:
+        limited.register(connection("c"))
+
+    assert caught.value.player.connections == {"c0", "c1", "c2"}
+    assert caught.value.player.since == {"c0": 1000, "c1": 1000, "c2": 1000}
+    assert limited.find("c") is None
+    limited.remove("1", "c1")
+    limited.register(connection("c"))
+    assert player(limited).connections == {"c0", "c2", "c"}
+
+
+def test_a_clock_that_is_found_to_be_behind_refuses_nobody(limited: ConnectionStore, clock: Clock) -> None:
+    limited.register(connection("c"))
+    while admitted(limited):
+        pass
+    clock.advance(-60_000)
+
+    assert [admitted(limited) for _ in range(6)] == [True] * 5 + [False]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from((0, 0, 1, 20, 99, 100, 101, 500, -30, -200, -5000)), max_size=30), st.data())
+def test_lambdas_that_know_nothing_of_each_other_count_as_one(steps: list[int], data: st.DataObject) -> None:
+    """Whichever of them a frame comes to, it is let in or not as the pure rule says."""
+    clock, tables = Clock(), make_tables()
+    lambdas = [connections_table(tables, rate=RATE, clock=clock) for _ in range(3)]
+    lambdas[0].register(connection("c"))
+    model = InMemoryConnections(rate=RATE, clock=clock)
+    model.register(connection("c"))
+
+    for step in steps:
+        clock.advance(step)
+        assert admitted(data.draw(st.sampled_from(lambdas))) == admitted(model)
+
+
+def test_two_at_once_never_let_in_more_than_the_burst() -> None:
+    clock, tables = Clock(), make_tables()
+    lambdas = [connections_table(tables, rate=RATE, clock=clock) for _ in range(8)]
+    lambdas[0].register(connection("c"))
+
+    with ThreadPoolExecutor(8) as pool:
+        let_in = list(pool.map(lambda number: admitted(lambdas[number % 8]), range(40)))
+
+    assert sum(let_in) == RATE.burst - 1
+
+
+def test_a_frame_costs_one_update_alone_and_in_a_burst(tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(tables, rate=RATE, clock=clock)
+    store.register(connection("c"))
+    clock.advance(1000)
+    calls = count_calls(tables.client)
+
+    for _ in range(5):
+        store.admit("1", "c")
+    assert calls == ["UpdateItem"] * 5
+    assert not admitted(store)
+    assert calls == ["UpdateItem"] * 6
+
+
+def test_a_connect_over_a_limit_costs_one_call(tables: Tables) -> None:
+    store = connections_table(tables, connections_per_player=1)
+    store.register(connection("c"))
+    calls = count_calls(tables.client)
+
+    with pytest.raises(TooManyConnections):
+        store.register(connection("d"))
+
+    assert calls == ["UpdateItem"]
+
+
+def test_a_token_that_ends_ends_with_the_connection_that_was_saved(store: ConnectionStore) -> None:
+    store.register(replace(connection("c"), expires_at=1_790_000_000))
+
+    found = store.find("c")
+    assert found is not None
+    assert found.expires_at == 1_790_000_000
+
+
 def test_a_warm_lambda_reads_a_connection_once(tables: Tables) -> None:
-    store = ConnectionsTable(tables.client, tables.websockets, DAY)
+    store = connections_table(tables)
     store.register(connection("c"))
     calls = count_calls(tables.client)
 
@@ -205,7 +385,7 @@ def test_a_warm_lambda_reads_a_connection_once(tables: Tables) -> None:
 
 
 def test_a_batch_of_players_costs_one_consistent_read(tables: Tables) -> None:
-    store = ConnectionsTable(tables.client, tables.websockets, DAY)
+    store = connections_table(tables)
     calls = count_calls(tables.client)
     requests: list[Any] = []
     tables.client.meta.events.register(
@@ -219,7 +399,7 @@ def test_a_batch_of_players_costs_one_consistent_read(tables: Tables) -> None:
 
 
 def test_what_dynamodb_left_unprocessed_is_asked_for_again(tables: Tables) -> None:
-    store = ConnectionsTable(tables.client, tables.websockets, DAY)
+    store = connections_table(tables)
     store.register(connection("c"))
     key = {"id": {"S": "player#1"}}
     unprocessed = {tables.websockets: {"Keys": [key], "ConsistentRead": True}}
@@ -232,7 +412,7 @@ def test_what_dynamodb_left_unprocessed_is_asked_for_again(tables: Tables) -> No
 
 
 def test_players_that_cannot_be_read_whole_are_unavailable(tables: Tables) -> None:
-    store = ConnectionsTable(tables.client, tables.websockets, DAY)
+    store = connections_table(tables)
     unprocessed = {tables.websockets: {"Keys": [{"id": {"S": "player#1"}}]}}
     tables.client.meta.events.register_first(
         "before-send.dynamodb.BatchGetItem",
@@ -247,7 +427,7 @@ def test_players_that_cannot_be_read_whole_are_unavailable(tables: Tables) -> No
     "failure", ["ProvisionedThroughputExceededException", "InternalServerError", "AccessDeniedException"]
 )
 def test_every_failure_of_dynamodb_is_unavailable(tables: Tables, failure: str) -> None:
-    store = ConnectionsTable(tables.client, tables.websockets, DAY)
+    store = connections_table(tables)
     messages = MessagesTable(tables.client, tables.messages, DAY)
     sends = SendsTable(tables.client, tables.websockets, DAY)
     tables.client.meta.events.register_first(
@@ -285,7 +465,7 @@ def test_an_answer_that_does_not_come_is_unavailable() -> None:
 
 
 def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables) -> None:
-    store = ConnectionsTable(tables.client, tables.websockets, player_seconds=5 * DAY)
+    store = connections_table(tables, player_seconds=5 * DAY)
     store.register(connection("c"))
     MessagesTable(tables.client, tables.messages, 7 * DAY).put(ReplayMarker("m", "1", "c"))
 

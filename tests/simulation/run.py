@@ -134,6 +134,7 @@ def all_hear_from_all(world: World, devices: list[Device]) -> bool:
         for player_id in {other.player_id: None for other in devices}:
             if not device.at_rest:
                 return False
+            world.schedule.advance(1)
             device.say(player_id, once=True)
             let_all_work_end(world, devices)
     return all(device.at_rest for device in devices)

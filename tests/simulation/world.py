@@ -6,14 +6,27 @@
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from chalicelib.access import Access
+from chalicelib.handshake import Refused
 from chalicelib.message_id import MessageIds
-from chalicelib.messenger import Messenger, Refused
-from chalicelib.ports import POST_SECONDS, Connection, Delivery, Endpoint, Entry, Unavailable
+from chalicelib.messenger import Messenger
+from chalicelib.ports import (
+    POST_SECONDS,
+    Connection,
+    Delivery,
+    Endpoint,
+    Entry,
+    TooManyConnections,
+    Unavailable,
+)
 from chalicelib.push import Calls, Push
+from chalicelib.rate_limit import OverRate, RateLimit
+from chalicelib.settings import LARGEST_FRAME_BYTES
 from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
 from tests.simulation.schedule import Crash, Schedule
 
@@ -82,6 +95,9 @@ class World:
         self._repeats = self.random.choice((0.0, 0.1, 0.4))
         self._nanoseconds = 0
         self.connections = RememberingConnections()
+        self.connections.clock = lambda: round(self.schedule.now * 1_000_000)
+        if self.random.random() < 0.3:
+            self.connections.rate, self.connections.connections_per_player = RateLimit(2, 5), 3
         self.messages = StreamedMessages(self)
         self.sends = InMemorySends()
         new_message_id = MessageIds(self._time_ns)
@@ -90,7 +106,15 @@ class World:
         sends: Any = Aws(self, self.sends, reads=())
         gateway = Posting(self)
         self.messenger = Messenger(
-            connections, messages, sends, gateway, new_message_id, self._milliseconds, self._note
+            Access(is_open=True),
+            connections,
+            messages,
+            sends,
+            gateway,
+            new_message_id,
+            self._milliseconds,
+            self._note,
+            LARGEST_FRAME_BYTES,
         )
         self.push = Push(
             connections,
@@ -112,9 +136,10 @@ class World:
     def connect(self, player_id: str, after: str | None) -> Socket:
         socket = Socket(f"c{len(self.sockets)}", player_id)
         self.sockets[socket.id] = socket
-        query = {"playerId": player_id} | ({"after": after} if after is not None else {})
+        query = {"playerId": [player_id]} | ({"after": [after]} if after is not None else {})
 
         def opened(error: BaseException | None) -> None:
+            self._expected(error)
             if error is None and not socket.cut:
                 socket.opened = socket.open = True
                 socket.connected_at = self.schedule.now
@@ -123,11 +148,14 @@ class World:
 
         self.schedule.start(
             "connect",
-            lambda: self.messenger.connect(socket.id, HERE, query),
+            lambda: self._handshake(socket, query),
             CONNECT_SECONDS,
             opened,
         )
         return socket
+
+    def _handshake(self, socket: Socket, query: dict[str, list[str]]) -> None:
+        self.messenger.connect(socket.id, HERE, query, {})
 
     def send(self, socket: Socket, frame: dict[str, Any]) -> None:
         body = json.dumps(frame)
@@ -207,7 +235,7 @@ class World:
         if fault == "crash before":
             self.schedule.crash()
         if fault == "late":
-            self.schedule.later(self.random.random() * LATE_SECONDS, effect)
+            self.schedule.later(self.random.random() * LATE_SECONDS, lambda: _late(effect))
             raise Unavailable(name)
         result = effect()
         self.schedule.pause()
@@ -253,6 +281,12 @@ class World:
 
     def _milliseconds(self) -> int:
         return round(self.schedule.now * 1000)
+
+
+def _late(effect: Callable[[], Any]) -> None:
+    """Nobody is there any more to be told that the condition of a write was not met."""
+    with suppress(OverRate, TooManyConnections):
+        effect()
 
 
 class RememberingConnections(InMemoryConnections):
@@ -336,6 +370,11 @@ class Posting:
         world.schedule.pause()
         if world.draw("close", ("before", "crash before")) is None:
             world.close(world.sockets[connection_id])
+
+    def is_gone(self, endpoint: Endpoint, connection_id: str) -> bool:
+        world = self._world
+        world.schedule.pause()
+        return world.draw("info", ("before",)) is None and not world.sockets[connection_id].open
 
     def _arrive(self, socket: Socket, frame: dict[str, Any]) -> None:
         if not socket.cut:

@@ -1,0 +1,125 @@
+"""What a client says when it connects: the query, the origin, and the token, by whichever way it comes.
+
+docs/protocol.md says what the parameters mean. Nothing here does I/O.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chalicelib.protocol import PlayerId, Position, describe
+
+CLIENT_DATA_PAIRS = 16
+CLIENT_DATA_BYTES = 1024
+
+RESERVED_PARAMETERS = frozenset({"playerId", "token", "after"})
+"""Query parameters that mean something to the service and so are not saved as the client's own data."""
+
+BEARER_PROTOCOL = "bearer."
+_SUBPROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+Multi = Mapping[str, Sequence[str]]
+"""Every value of every parameter or header, as API Gateway hands them over."""
+
+
+class Refused(Exception):
+    """The handshake is refused with this HTTP status. `detail` may be shown to the client."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """`subprotocol`: the one to accept with, if any was offered."""
+
+    player_id: str | None
+    after: str | None
+    client_data: Mapping[str, str]
+    token: str | None
+    origin: str | None
+    subprotocol: str | None
+
+
+class ConnectQuery(BaseModel):
+    """The query parameters of a handshake that mean something to the service."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    player_id: Annotated[PlayerId | None, Field(alias="playerId")] = None
+    after: Position | None = None
+
+
+def parse_handshake(query: Multi, headers: Multi) -> Handshake:
+    """Raises Refused: 400 for what cannot be taken, 401 for a token that is offered in no valid way."""
+    parameters = _single(query)
+    by_name = {name.lower(): values for name, values in headers.items()}
+    subprotocols = _listed(by_name.get("sec-websocket-protocol", ()))
+    asked = {name: parameters[name] for name in ("playerId", "after") if name in parameters}
+    try:
+        wanted = ConnectQuery.model_validate(asked)
+    except ValidationError as invalid:
+        raise Refused(400, describe(invalid)) from None
+    return Handshake(
+        wanted.player_id,
+        wanted.after,
+        _client_data(parameters),
+        _token(by_name.get("authorization", ()), subprotocols, parameters),
+        next(iter(by_name.get("origin", ())), None),
+        _accepted(subprotocols),
+    )
+
+
+def _single(query: Multi) -> dict[str, str]:
+    repeated = next((name for name, values in query.items() if len(values) != 1), None)
+    if repeated is not None:
+        known = repeated if repeated in RESERVED_PARAMETERS else "a query parameter"
+        raise Refused(400, f"{known}: given more than once")
+    return {name: values[0] for name, values in query.items()}
+
+
+def _client_data(parameters: Mapping[str, str]) -> dict[str, str]:
+    own = {name: value for name, value in parameters.items() if name not in RESERVED_PARAMETERS}
+    if "" in own:
+        raise Refused(400, "query parameters need a name")
+    try:
+        size = sum(len(f"{name}{value}".encode()) for name, value in own.items())
+    except UnicodeEncodeError:
+        raise Refused(400, "query parameters must be UTF-8") from None
+    if len(own) > CLIENT_DATA_PAIRS or size > CLIENT_DATA_BYTES:
+        raise Refused(
+            400, f"at most {CLIENT_DATA_PAIRS} further query parameters, {CLIENT_DATA_BYTES} bytes in all"
+        )
+    return own
+
+
+def _listed(values: Iterable[str]) -> list[str]:
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def _token(
+    authorization: Sequence[str], subprotocols: Iterable[str], parameters: Mapping[str, str]
+) -> str | None:
+    """The token from the header, else from a subprotocol, else from the query: None when there is none."""
+    if authorization:
+        scheme, _, token = authorization[0].partition(" ")
+        if len(authorization) > 1 or scheme.lower() != "bearer" or not token.strip():
+            raise Refused(401, "the Authorization header must be: Bearer <token>")
+        return token.strip()
+    offered = [name for name in subprotocols if name.startswith(BEARER_PROTOCOL)]
+    if len(offered) > 1:
+        raise Refused(401, f"one subprotocol {BEARER_PROTOCOL}<token> at most")
+    return offered[0].removeprefix(BEARER_PROTOCOL) if offered else parameters.get("token")
+
+
+def _accepted(subprotocols: Sequence[str]) -> str | None:
+    """Browsers give up when none that they offered is accepted, and a token must not be echoed."""
+    ordinary = [name for name in subprotocols if not name.startswith(BEARER_PROTOCOL)]
+    if subprotocols and (not ordinary or not _SUBPROTOCOL.fullmatch(ordinary[0])):
+        raise Refused(400, f"offer an ordinary subprotocol next to {BEARER_PROTOCOL}<token>")
+    return ordinary[0] if ordinary else None

@@ -1,0 +1,148 @@
+"""Which settings make sense, and what is said about those that do not."""
+
+import pytest
+
+from chalicelib.settings import Settings, SettingsError, TokenSettings
+
+TABLES = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"}
+SECRET = "canary-secret-of-32-bytes-or-more"
+URL = "https://issuer.example/.well-known/jwks.json"
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_environment(TABLES | environ)
+
+
+def refusal(**environ: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        settings(**environ)
+    assert SECRET not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["WEBSOCKETS_TABLE", "MESSAGES_TABLE"])
+def test_a_required_setting_that_is_missing_is_named_with_the_place_to_set_it(missing: str) -> None:
+    said = refusal(**{missing: ""})
+
+    assert said.startswith(f"{missing} is not set: ")
+    assert ".chalice/config.json" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "smallest", "largest"),
+    [
+        ("MESSAGE_RETENTION_DAYS", 1, 3650),
+        ("MAX_MESSAGE_BYTES", 1024, 131072),
+        ("MESSAGES_PER_SECOND", 1, 1000),
+        ("MESSAGE_BURST", 1, 10000),
+        ("CONNECTIONS_PER_PLAYER", 1, 100),
+    ],
+)
+def test_a_number_has_its_limits_and_is_told_them(name: str, smallest: int, largest: int) -> None:
+    field = name.lower()
+
+    assert getattr(settings(**{name: str(smallest)}), field) == smallest
+    assert getattr(settings(**{name: str(largest)}), field) == largest
+    for wrong in (str(smallest - 1), str(largest + 1), "-1", "7.5", "many", "\u0667", " 7", "9" * 400):
+        assert refusal(**{name: wrong}).startswith(f"{name} must be a whole number of ")
+        assert refusal(**{name: wrong}).endswith(f"from {smallest} to {largest}")
+
+
+def test_a_stage_that_says_nothing_about_who_may_connect_lets_in_nobody() -> None:
+    assert (settings().is_open, settings().tokens) == (False, None)
+
+
+def test_a_stage_is_open_only_when_it_says_so() -> None:
+    assert settings(AUTH_MODE="open").is_open
+
+
+@pytest.mark.parametrize("mode", [{}, {"AUTH_MODE": "jwt"}])
+def test_a_stage_with_a_key_is_not_open(mode: dict[str, str]) -> None:
+    assert not settings(JWT_SECRET=SECRET, **mode).is_open
+    assert settings(JWT_SECRET=SECRET, **mode).tokens == TokenSettings(
+        SECRET, None, None, ("HS256",), None, None, "sub"
+    )
+
+
+def test_everything_about_tokens_can_be_set() -> None:
+    chosen = settings(
+        JWT_JWKS_URL=URL,
+        JWT_ALGORITHMS="ES256, RS256",
+        JWT_ISSUER="https://issuer.example",
+        JWT_AUDIENCE="game",
+        JWT_PLAYER_CLAIM="custom:player",
+    ).tokens
+
+    assert chosen == TokenSettings(
+        None, None, URL, ("ES256", "RS256"), "https://issuer.example", "game", "custom:player"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"AUTH_MODE": "none"}, "AUTH_MODE must be jwt or open"),
+        ({"AUTH_MODE": "OPEN"}, "AUTH_MODE must be jwt or open"),
+        (
+            {"AUTH_MODE": "jwt"},
+            "AUTH_MODE=jwt needs one of JWT_SECRET, JWT_SECRET_NAME, JWT_JWKS_URL",
+        ),
+        (
+            {"JWT_ISSUER": "https://issuer.example"},
+            "AUTH_MODE=jwt needs one of JWT_SECRET, JWT_SECRET_NAME, JWT_JWKS_URL",
+        ),
+        (
+            {"AUTH_MODE": "open", "JWT_SECRET": SECRET},
+            "AUTH_MODE=open contradicts JWT_SECRET: remove one",
+        ),
+        (
+            {"AUTH_MODE": "open", "JWT_AUDIENCE": "a"},
+            "AUTH_MODE=open contradicts JWT_AUDIENCE: remove one",
+        ),
+        (
+            {"JWT_SECRET": SECRET, "JWT_JWKS_URL": URL},
+            "JWT_SECRET contradicts JWT_JWKS_URL: remove one",
+        ),
+        (
+            {"JWT_SECRET": SECRET, "JWT_SECRET_NAME": "/s"},
+            "JWT_SECRET contradicts JWT_SECRET_NAME: remove one",
+        ),
+        ({"JWT_SECRET": "short"}, "JWT_SECRET must have at least 32 bytes: openssl rand -hex 32"),
+        ({"JWT_SECRET": SECRET, "JWT_ALGORITHMS": "none"}, "JWT_ALGORITHMS must be of HS256 with JWT_SECRET"),
+        (
+            {"JWT_SECRET": SECRET, "JWT_ALGORITHMS": "RS256"},
+            "JWT_ALGORITHMS must be of HS256 with JWT_SECRET",
+        ),
+        (
+            {"JWT_JWKS_URL": URL, "JWT_ALGORITHMS": "RS256,HS256"},
+            "JWT_ALGORITHMS must be of RS256, ES256 with JWT_JWKS_URL",
+        ),
+        ({"JWT_JWKS_URL": "http://issuer.example/jwks"}, "JWT_JWKS_URL must be an https URL"),
+        ({"JWT_JWKS_URL": "file:///etc/passwd"}, "JWT_JWKS_URL must be an https URL"),
+        ({"JWT_JWKS_URL": "https://"}, "JWT_JWKS_URL must be an https URL"),
+        ({"JWT_JWKS_URL": "https://[::1"}, "JWT_JWKS_URL must be an https URL"),
+    ],
+)
+def test_what_is_contradictory_or_incomplete_is_named(environ: dict[str, str], said: str) -> None:
+    assert refusal(**environ) == said
+
+
+def test_keys_may_come_over_plain_http_from_this_machine_alone() -> None:
+    assert settings(JWT_JWKS_URL="http://127.0.0.1:8080/jwks").tokens is not None
+
+
+def test_origins_are_listed_with_commas() -> None:
+    chosen = settings(ALLOWED_ORIGINS="https://game.example, http://localhost:3000,capacitor://localhost")
+
+    assert chosen.allowed_origins == {
+        "https://game.example",
+        "http://localhost:3000",
+        "capacitor://localhost",
+    }
+
+
+@pytest.mark.parametrize(
+    "origins", ["*", "game.example", "https://a.example/", "https://a https://b", "null"]
+)
+def test_what_is_no_origin_is_refused(origins: str) -> None:
+    assert refusal(ALLOWED_ORIGINS=origins).startswith("ALLOWED_ORIGINS must be origins with commas")
