@@ -102,4 +102,4 @@ def endpoint_of(event: WebsocketEvent) -> Endpoint:
 
 
 if local_aws is not None:
-    local_aws.serve(app, access_of(settings).in_words())
+    local_aws.serve(app, access_of(settings))

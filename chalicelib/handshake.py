@@ -58,7 +58,9 @@ class ConnectQuery(BaseModel):
 def parse_handshake(query: Multi, headers: Multi) -> Handshake:
     """Raises Refused: 400 for what cannot be taken, 401 for a token that is offered in no valid way."""
     parameters = _single(query)
-    by_name = {name.lower(): values for name, values in headers.items()}
+    by_name: dict[str, list[str]] = {}
+    for name, values in headers.items():
+        by_name.setdefault(name.lower(), []).extend(values)
     subprotocols = _listed(by_name.get("sec-websocket-protocol", ()))
     asked = {name: parameters[name] for name in ("playerId", "after") if name in parameters}
     try:

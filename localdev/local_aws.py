@@ -14,6 +14,7 @@ import boto3
 from chalice import Chalice
 from chalice.app import DynamoDBEventConfig
 
+from chalicelib.access import Access
 from chalicelib.settings import KEYS
 from localdev import command_line, dynamodb
 from localdev.command_line import ChaliceLocal
@@ -70,11 +71,8 @@ class LocalAws:
         url = f"http://{options.host}:{port} (embedded, in memory)"
         return cls(options, limits, url, SAFETY_POLL_SECONDS, written)
 
-    def serve(self, app: Chalice, access: str) -> None:
-        """Start everything, and return; a port that is taken ends the process with one line.
-
-        `access`: who may connect, in words.
-        """
+    def serve(self, app: Chalice, access: Access) -> None:
+        """Start everything, and return; a port that is taken ends the process with one line."""
         tables = {
             "WebsocketsTable": os.environ["WEBSOCKETS_TABLE"],
             "MessagesTable": os.environ["MESSAGES_TABLE"],
@@ -85,8 +83,8 @@ class LocalAws:
                 self._start_mapping(app, source, is_new="MessagesTable" in made)
         url = self._start_gateway(app)
         say(
-            f"\n  WebSocket API  {url}?playerId=1\n"
-            f"  Players        {access}\n"
+            f"\n  WebSocket API  {url}?{'playerId=1' if access.is_open else 'token=…'}\n"
+            f"  Players        {access.in_words()}\n"
             f"  DynamoDB       {self.dynamodb}\n"
             f"  Tables         {', '.join(tables.values())}\n"
         )

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import logs
+
 PROJECT = Path(__file__).parent.parent
 CHALICE = Path(sys.executable).parent / "chalice"
 START_SECONDS = 30
@@ -88,6 +90,7 @@ class ChaliceLocal:
             return
         finally:
             self.process.wait()
+            logs.search(self.lines)
 
     def ports_are_free(self) -> bool:
         return all(map(is_free, (self.http_port, self.websocket_port, self.dynamodb_port)))

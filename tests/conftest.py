@@ -2,7 +2,10 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
@@ -13,3 +16,11 @@ os.environ.update(
 PROJECT = Path(__file__).parent.parent
 config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
 os.environ.update(config["stages"]["dev"]["environment_variables"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_was_logged() -> Iterator[None]:
+    """No text of a message, no token and no secret, in no line of the whole run."""
+    from tests import logs  # After the environment above: it imports the service.
+
+    yield from logs.watch()

@@ -3,6 +3,7 @@
 import json
 import time
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -73,3 +74,43 @@ def described(key: Any) -> dict[str, Any]:
 def published(kid: str, key: Any) -> jwt.PyJWK:
     """A public key as a provider publishes it."""
     return jwt.PyJWK({**described(key), "kid": kid, "use": "sig"})
+
+
+FORGED: dict[str, Callable[[], str]] = {
+    "empty": lambda: "",
+    "one part": lambda: made("canary"),
+    "three empty parts": lambda: "..",
+    "no base64": lambda: made("!canary!.!!.!!"),
+    "not ascii": lambda: made("canary\u0430.b.c"),
+    "a lone surrogate": lambda: "\ud800.b.c",
+    "a header that is no object": lambda: raw(b"[]", claims()),
+    "a deep header": lambda: raw(b"[" * 3000, claims()),
+    "a header with a huge number": lambda: raw(b'{"alg":' + b"9" * 5000 + b"}", claims()),
+    "unsigned": lambda: token().rpartition(".")[0] + ".",
+    "alg none": lambda: raw({"alg": "none"}, claims()),
+    "alg None": lambda: raw({"alg": "None"}, claims()),
+    "alg in a list": lambda: raw({"alg": ["HS256"]}, claims()),
+    "alg missing": lambda: raw({"typ": "JWT"}, claims()),
+    "another alg": lambda: token("canary" * 20, "HS512"),
+    "another secret": lambda: token("canary" * 10),
+    "flipped in the claims": lambda: flipped(token(), 1),
+    "flipped in the signature": lambda: flipped(token(), 2),
+    "claims of another token": lambda: swapped(token(sub="1"), token(sub="2")),
+    "claims that are no object": lambda: raw({"alg": "HS256"}, b"[]", b"x"),
+    "critical": lambda: token(headers={"crit": ["exp"], "exp": 1}),
+    "detached": lambda: token(headers={"crit": ["b64"], "b64": False}),
+    "too long": lambda: token(padding="canary" * 2000),
+    "nul": lambda: made(token()[:-1] + "\0"),
+}
+
+
+def flipped(good: str, part: int) -> str:
+    """Another first character in one part: its last ones may hold no bits that count."""
+    parts = good.split(".")
+    parts[part] = ("A" if parts[part][0] != "A" else "B") + parts[part][1:]
+    return made(".".join(parts))
+
+
+def swapped(first: str, second: str) -> str:
+    head, _, signature = first.split(".")
+    return made(f"{head}.{second.split('.')[1]}.{signature}")

@@ -1,0 +1,45 @@
+"""Everything that was logged while the tests ran, searched for what must never be logged."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+from chalicelib.telemetry import steps
+from tests.tokens import MADE
+
+CANARY = "canary"
+"""Every text and secret of the tests that might come out somewhere says this, or is a token that was made."""
+
+_found: list[str] = []
+_searched = 0
+
+
+def search(text: str) -> None:
+    """Remember the lines that hold what they must not."""
+    global _searched
+    secrets = {part for token in MADE for part in token.split(".") if len(part) > 40}
+    for line in text.splitlines():
+        _searched += 1
+        if CANARY in line or any(secret in line for secret in secrets):
+            _found.append(line)
+
+
+class Searching(logging.Handler):
+    """A handler of the loggers that propagate, and a filter of the one that does not."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        search(f"{record.getMessage()} {json.dumps(getattr(record, 'ids', {}))}")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
+
+
+def watch() -> Iterator[None]:
+    """Search whatever is logged in this process from now on, and fail in the end if anything was found."""
+    handler = Searching()
+    logging.getLogger().addHandler(handler)
+    steps.addFilter(handler)
+    yield
+    assert _searched > 0
+    assert not _found, _found[:5]
