@@ -15,7 +15,7 @@ from tests import logs
 
 PROJECT = Path(__file__).parent.parent
 CHALICE = Path(sys.executable).parent / "chalice"
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 def free_port() -> int:

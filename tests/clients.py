@@ -8,7 +8,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 30
 """How long a test waits for what must happen: only a failing test ever waits it out."""
 
 

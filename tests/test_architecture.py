@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-USE_CASES = ("protocol", "message_id", "ports", "messenger", "push")
+USE_CASES = (
+    "access",
+    "handshake",
+    "message_id",
+    "messenger",
+    "ports",
+    "protocol",
+    "push",
+    "rate_limit",
+)
 STANDARD_LIBRARY_OF_USE_CASES = {
     "collections",
     "contextlib",
@@ -14,6 +23,7 @@ STANDARD_LIBRARY_OF_USE_CASES = {
     "enum",
     "functools",
     "json",
+    "re",
     "secrets",
     "threading",
     "time",
@@ -73,4 +83,4 @@ def test_imports_go_in_one_direction() -> None:
 def test_boto3_is_known_to_one_module_a_service() -> None:
     users = {path.stem for path in shipped() if imported_by(path) & {"boto3", "botocore.config"}}
 
-    assert users == {"dynamodb", "posting"}
+    assert users == {"dynamodb", "posting", "tokens"}

@@ -379,7 +379,7 @@ def test_a_taken_port_is_one_line_that_names_the_port_and_its_variable(
         local = start(**{variable: str(port)})
         local.process.wait(timeout=30)
 
-    assert local.lines == f"chalice local: port {port} is taken: set {variable} to another\n"
+    assert local.lines == f"chalice: port {port} is taken: set {variable} to another\n"
     assert local.ports_are_free()
 
 
@@ -407,7 +407,7 @@ def test_chalices_own_port_taken_is_one_line_too_and_does_not_hang(
         local = start("--port", str(port))
         local.process.wait(timeout=30)
 
-    assert local.lines == (f"chalice local: port {port} is taken: give chalice local another with --port\n")
+    assert local.lines == (f"chalice: port {port} is taken: give chalice local another with --port\n")
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_a_setting_that_makes_no_sense_is_one_line(
     local = start(**{variable: value})
     local.process.wait(timeout=30)
 
-    assert local.lines == f"chalice local: {said}\n"
+    assert local.lines == f"chalice: {said}\n"
 
 
 def test_a_dynamodb_that_is_named_is_used_and_keeps_its_messages(

@@ -13,6 +13,7 @@ from chalicelib.push import OVERLAP_MS
 from chalicelib.settings import LARGEST_FRAME_BYTES, SECRET_BYTES, Settings
 from localdev.limits import Limits
 from localdev.local_aws import DYNAMODB_PORT, WEBSOCKET_PORT
+from tests.bad_input import CONNECTS, FRAMES, RECORDS
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
@@ -112,6 +113,12 @@ def test_the_number_of_bugs_that_must_be_found_is_right() -> None:
     patches = list((PROJECT / "tests" / "mutants").glob("*.patch"))
 
     assert f"{len(patches)} small bugs" in README
+
+
+def test_the_number_of_kinds_of_bad_input_is_right() -> None:
+    rows = len(CONNECTS) + len(FRAMES) + len(RECORDS)
+
+    assert f"some {rows // 10 * 10} kinds of bad" in README
 
 
 def test_the_overlap_covers_the_message_functions_time_out() -> None:
