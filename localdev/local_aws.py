@@ -28,6 +28,9 @@ from localdev.terminal import say, show_steps
 API_ID = "local"
 WEBSOCKET_PORT = 8001
 DYNAMODB_PORT = 8002
+SWITCH_SECONDS = 0.0005
+"""How long a function may compute while the gateway waits for its turn: there are many of them and one of it."""
+
 SAFETY_POLL_SECONDS = 5.0
 """The embedded DynamoDB says when it was written to; its stream is polled only to be on the safe side."""
 
@@ -50,6 +53,7 @@ class LocalAws:
 
     @classmethod
     def prepare(cls, options: ChaliceLocal) -> "LocalAws":
+        sys.setswitchinterval(SWITCH_SECONDS)
         watch_only_sources(Path.cwd())
         end_with_parent()
         show_steps()
