@@ -4,8 +4,9 @@ BIN := .venv/bin
 
 SCHEDULES ?= 1000000
 PLAYER ?= 1
+STAGE ?= dev
 
-.PHONY: run test token prove setup clean
+.PHONY: run test token deploy destroy package rehearse accept prove setup clean
 
 setup: .venv/ready
 
@@ -27,8 +28,30 @@ test: setup
 token: setup
 	@$(BIN)/python -m localdev.token $(PLAYER)
 
+deploy: setup
+	$(BIN)/python -m deployment deploy $(STAGE)
+
+destroy: setup
+	$(BIN)/python -m deployment destroy $(STAGE)
+
+package: setup
+	mkdir -p build
+	$(BIN)/python -m deployment template $(STAGE) > build/$(STAGE).json
+	$(BIN)/chalice package --stage $(STAGE) --merge-template build/$(STAGE).json build/$(STAGE)
+
+rehearse: setup .venv-rehearsal/ready
+	$(BIN)/python -m tests.rehearse .venv-rehearsal/bin/python
+
+.venv-rehearsal/ready: requirements-rehearsal.txt
+	$(PYTHON) -m venv .venv-rehearsal
+	.venv-rehearsal/bin/pip install --quiet --disable-pip-version-check -r requirements-rehearsal.txt
+	@touch $@
+
+accept: setup
+	ACCEPT_URL=$(URL) $(BIN)/pytest tests/test_acceptance.py
+
 prove: setup
 	$(BIN)/python -m tests.prove --schedules $(SCHEDULES)
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-rehearsal build .mypy_cache .pytest_cache .ruff_cache .hypothesis

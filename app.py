@@ -7,9 +7,12 @@ from typing import Any
 
 local_aws = None
 if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
-    from localdev import LocalAws, end
+    from deployment import find_stream
+    from localdev import LocalAws, deploying, end
 
     local_aws = LocalAws.if_asked_for()
+    if (stage := deploying()) is not None:
+        find_stream(stage, end)
 
 from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent

@@ -42,16 +42,31 @@ def _project() -> dict[str, Any]:
 
 def parse(argv: Sequence[str]) -> ChaliceLocal | None:
     """The options in a process's arguments, or None when they are not those of `chalice local`."""
+    options = _options_of("local", argv)
+    return None if options is None else ChaliceLocal(options["host"], options["port"], options["stage"])
+
+
+def deployed_stage(argv: Sequence[str]) -> str | None:
+    """The stage in the arguments of `chalice deploy`, or None when they are of something else."""
+    options = _options_of("deploy", argv)
+    return None if options is None else str(options["stage"])
+
+
+def _options_of(command: str, argv: Sequence[str]) -> dict[str, Any] | None:
     try:
         group = click.Context(cli, info_name="chalice")
         _, arguments, _ = cli.make_parser(group).parse_args(list(argv[1:]))
-        if arguments[:1] != ["local"]:
+        if arguments[:1] != [command]:
             return None
-        options = cli.commands["local"].make_context("local", arguments[1:], parent=group).params
+        return cli.commands[command].make_context(command, arguments[1:], parent=group).params
     except (click.ClickException, click.exceptions.Exit):
         return None
-    return ChaliceLocal(options["host"], options["port"], options["stage"])
 
 
 def of_this_process() -> ChaliceLocal | None:
     return parse(sys.argv)
+
+
+def deploying() -> str | None:
+    """The stage, when this process is `chalice deploy`."""
+    return deployed_stage(sys.argv)

@@ -29,7 +29,7 @@ API_ID = "local"
 WEBSOCKET_PORT = 8001
 DYNAMODB_PORT = 8002
 SWITCH_SECONDS = 0.0005
-"""How long a function may compute while the gateway waits for its turn: there are many of them and one of it."""
+"""How long a function may compute while the gateway waits for its turn, of which there is only one."""
 
 SAFETY_POLL_SECONDS = 5.0
 """The embedded DynamoDB says when it was written to; its stream is polled only to be on the safe side."""

@@ -1,0 +1,276 @@
+"""What a deployment must do, seen from outside: at ACCEPT_URL, or else at a `chalice local` of its own.
+
+The players are its own, made up for each run; its connections are closed, and its messages expire.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from tests.chalice_process import ChaliceLocal
+from tests.clients import Player
+from tests.tokens import token
+
+URL = os.environ.get("ACCEPT_URL")
+SECRET = os.environ.get("ACCEPT_SECRET")
+"""The stage's JWT_SECRET, when players need tokens."""
+
+RUN = secrets.token_hex(4)
+
+
+def differs_on_ministack(reason: str) -> pytest.MarkDecorator:
+    """For what the rehearsal's emulator does otherwise than AWS; should it come to do it, this fails."""
+    return pytest.mark.xfail(os.environ.get("ACCEPT_TARGET") == "ministack", reason=reason, strict=True)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if URL is not None:
+        yield URL
+        return
+    started = ChaliceLocal.start(tmp_path_factory.mktemp("acceptance"))
+    try:
+        yield started.started().url
+    finally:
+        started.kill()
+
+
+def named(name: str) -> str:
+    """A player of this run alone."""
+    return f"accept-{RUN}-{name}"
+
+
+def query(name: str, **parameters: str) -> str:
+    who = {"playerId": named(name)} if SECRET is None else {"token": token(SECRET, sub=named(name))}
+    return "&".join(f"{key}={value}" for key, value in (who | parameters).items())
+
+
+@asynccontextmanager
+async def player(
+    url: str, name: str, **parameters: str
+) -> AsyncIterator[tuple[Player, list[dict[str, Any]]]]:
+    """A connected player, and the frames that came before `connected`, with it as the last one."""
+    async with connect(f"{url}?{query(name, **parameters)}") as socket:
+        connected = Player(socket)
+        frames = [await connected.frame()]
+        while frames[-1]["type"] != "system":
+            frames.append(await connected.frame())
+        yield connected, frames
+
+
+def test_a_message_arrives_and_is_acknowledged(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "a1") as (one, _), player(url, "a2") as (two, greeting):
+            ack = await one.ask(
+                routeKey="sendmessage",
+                action="sendmessage",
+                message="Hello, from player 1!",
+                playerId=named("a1"),
+                destinationPlayerId=named("a2"),
+            )
+            message = await two.message()
+
+        assert (ack["type"], ack["status"], ack["message"]) == (
+            "ack",
+            "Message sent!",
+            "Hello, from player 1!",
+        )
+        assert message == {
+            "type": "message",
+            "message": "Hello, from player 1!",
+            "messageId": ack["messageId"],
+            "srcPlayerId": named("a1"),
+            "destinationPlayerId": named("a2"),
+            "sentAt": ack["sentAt"],
+        }
+        assert greeting == [
+            {
+                "type": "system",
+                "event": "connected",
+                "connectionId": greeting[0]["connectionId"],
+                "playerId": named("a2"),
+                "messageId": greeting[0]["messageId"],
+                "replayed": 0,
+            }
+        ]
+
+    asyncio.run(talk())
+
+
+def test_messages_arrive_in_order_at_every_connection_of_the_player(url: str) -> None:
+    texts = [f"message {number}" for number in range(20)]
+
+    async def talk() -> None:
+        async with (
+            player(url, "b1") as (one, _),
+            player(url, "b2") as (phone, _),
+            player(url, "b2") as (
+                laptop,
+                _,
+            ),
+        ):
+            for text in texts:
+                assert (await one.send_message(named("b2"), text))["type"] == "ack"
+            for device in (phone, laptop):
+                assert [frame["message"] for frame in await device.messages(len(texts))] == texts
+
+    asyncio.run(talk())
+
+
+def test_whoever_was_offline_is_sent_what_came_meanwhile(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "c1") as (one, _):
+            sent = [await one.send_message(named("c2"), f"message {number}") for number in range(3)]
+            async with player(url, "c2") as (two, before):
+                assert [(f["messageId"], f["replayed"]) for f in before[:-1]] == [
+                    (ack["messageId"], True) for ack in sent
+                ]
+                assert before[-1]["replayed"] == 3
+            await one.send_message(named("c2"), "one more")
+            async with player(url, "c2", after=sent[-1]["messageId"]) as (two, before):
+                seen = {ack["messageId"] for ack in sent}
+                assert [f["message"] for f in before[:-1] if f["messageId"] not in seen] == ["one more"]
+                reply = await two.ask(action="sync", after="0")
+                assert (reply["event"], reply["replayed"], reply["more"]) == ("synced", 4, False)
+
+    asyncio.run(talk())
+
+
+def test_a_message_that_is_sent_again_is_stored_once(url: str) -> None:
+    async def talk() -> None:
+        frame = {
+            "action": "sendmessage",
+            "destinationPlayerId": named("d2"),
+            "message": "once",
+            "clientMessageId": RUN,
+        }
+        async with player(url, "d1") as (one, _):
+            first = await one.ask(**frame)
+        async with player(url, "d1") as (one, _):
+            second = await one.ask(**frame)
+        async with player(url, "d2") as (_, before):
+            assert [f["message"] for f in before[:-1]] == ["once"]
+
+        assert second == {**first, "duplicate": True}
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "detail"),
+    [
+        ("hello", "invalid_json", ""),
+        ('{"action": "ping", "action": "ping"}', "invalid_json", ""),
+        ("{}", "unknown_action", "sendmessage, sync, ping"),
+        ('{"action": "sendmessage", "message": "hi"}', "invalid_frame", "destinationPlayerId"),
+        ('{"action": "ping", "pong": 1}', "invalid_frame", "pong: unknown key"),
+        (
+            '{"action": "sendmessage", "message": "hi", "destinationPlayerId": "2", "playerId": "somebody"}',
+            "forbidden",
+            "",
+        ),
+    ],
+)
+def test_what_cannot_be_carried_out_is_told_why_and_the_connection_stays(
+    url: str, frame: str, code: str, detail: str
+) -> None:
+    async def talk() -> None:
+        async with player(url, "e") as (one, _):
+            await one.socket.send(frame)
+            error = await one.frame()
+            assert (error["type"], error["code"], error["retryable"]) == ("error", code, False)
+            assert detail in error["detail"]
+            assert await one.ask(action="ping", ackId=7) == {"type": "pong", "ackId": 7}
+
+    asyncio.run(talk())
+
+
+@differs_on_ministack("it takes the action for the route of that name, which answers nothing")
+def test_the_action_disconnect_is_no_action_and_ends_nothing(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "j") as (one, _):
+            await one.socket.send('{"action": "$disconnect"}')
+            reply = json.loads(await asyncio.wait_for(one.socket.recv(), 10))
+            assert reply["code"] == "unknown_action"
+            assert (await one.ask(action="ping"))["type"] == "pong"
+
+    asyncio.run(talk())
+
+
+def test_a_player_who_floods_is_told_when_to_go_on(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "f") as (one, _):
+            for _ in range(200):
+                await one.socket.send('{"action": "ping"}')
+            replies = [await one.frame() for _ in range(200)]
+        refused = [reply for reply in replies if reply["type"] == "error"]
+
+        assert {reply["code"] for reply in refused} <= {"rate_limited"}
+        assert all(reply["retryAfterMs"] > 0 for reply in refused)
+        assert len(replies) - len(refused) >= 1
+
+    asyncio.run(talk())
+
+
+def test_a_recipient_that_is_gone_holds_up_nobody(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "g1") as (one, _), player(url, "g3") as (three, _):
+            gone = await connect(f"{url}?{query('g2')}")
+            await gone.recv()
+            gone.transport.abort()
+            for recipient in ("g2", "g3"):
+                assert (await one.send_message(named(recipient), "hi"))["type"] == "ack"
+            assert (await three.message())["message"] == "hi"
+
+    asyncio.run(talk())
+
+
+def refusal(url: str, query: str, **options: Any) -> int:
+    async def shake_hands() -> int:
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(f"{url}?{query}", **options)
+        return caught.value.response.status_code
+
+    return asyncio.run(shake_hands())
+
+
+@pytest.mark.skipif(SECRET is not None, reason="for stages that are open")
+@differs_on_ministack("it answers every refused handshake with 403")
+@pytest.mark.parametrize("who", ["", "playerId=a%23b", "playerId=1&playerId=2"])
+def test_a_handshake_that_makes_no_sense_is_refused_with_400(url: str, who: str) -> None:
+    assert refusal(url, who) == 400
+
+
+@pytest.mark.skipif(SECRET is None, reason="for stages with tokens")
+@differs_on_ministack("it answers every refused handshake with 403")
+@pytest.mark.parametrize("who", ["", "playerId=1", "token=forged"])
+def test_a_handshake_without_a_good_token_is_refused_with_401(url: str, who: str) -> None:
+    assert refusal(url, who) == 401
+
+
+@differs_on_ministack("it echoes no subprotocol")
+def test_the_ordinary_subprotocol_is_accepted(url: str) -> None:
+    async def talk() -> None:
+        async with connect(f"{url}?{query('h')}", subprotocols=["chat"]) as socket:  # type: ignore[list-item]
+            assert socket.subprotocol == "chat"
+
+    asyncio.run(talk())
+
+
+@differs_on_ministack("it knows no limits of frames")
+def test_a_frame_over_32_kb_closes_the_connection(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "i") as (one, _):
+            await one.socket.send(json.dumps({"action": "ping", "routeKey": "x" * 33_000}))
+            await asyncio.wait_for(one.socket.wait_closed(), 10)
+            assert one.socket.close_code == 1009
+
+    asyncio.run(talk())
