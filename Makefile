@@ -6,7 +6,7 @@ SCHEDULES ?= 1000000
 PLAYER ?= 1
 STAGE ?= dev
 
-.PHONY: run test token deploy destroy package rehearse accept prove setup clean
+.PHONY: run test token deploy destroy package rehearse accept test-dynamodb-local prove setup clean
 
 setup: .venv/ready
 
@@ -49,6 +49,13 @@ rehearse: setup .venv-rehearsal/ready
 
 accept: setup
 	ACCEPT_URL=$(URL) $(BIN)/pytest tests/test_acceptance.py
+
+test-dynamodb-local: setup build/dynamodb-local/ready
+	$(BIN)/python -m tests.dynamodb_local build/dynamodb-local $(BIN)/pytest tests/test_stores.py tests/test_acceptance.py
+
+build/dynamodb-local/ready: tests/dynamodb_local/pom.xml
+	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/dynamodb-local
+	@touch $@
 
 prove: setup
 	$(BIN)/python -m tests.prove --schedules $(SCHEDULES)

@@ -136,6 +136,9 @@ class StreamMapping:
         except self.streams.exceptions.ExpiredIteratorException:
             shard.iterator = self._iterator_after(shard)
             return
+        except self.streams.exceptions.TrimmedDataAccessException:  # What is still there comes next.
+            shard.iterator = self._iterator(shard.id, ShardIteratorType="TRIM_HORIZON")
+            return
         shard.pending += answer["Records"]
         if answer["Records"]:
             shard.last_sequence_number = answer["Records"][-1]["dynamodb"]["SequenceNumber"]

@@ -40,3 +40,4 @@ class Lines(logging.Handler):
 
 def show_steps() -> None:
     steps.handlers[:] = [Lines()]
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # Chalice shows what others log as information.

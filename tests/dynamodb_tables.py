@@ -1,5 +1,6 @@
-"""The tables of the template in an embedded DynamoDB, under names that no other test uses."""
+"""The tables of the template under names that no other test uses: embedded, or in DynamoDB Local."""
 
+import os
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -7,6 +8,9 @@ import boto3
 from botocore.config import Config
 
 from localdev.dynamodb import EmbeddedDynamoDB, create_tables
+
+DYNAMODB_LOCAL = os.environ.get("DYNAMODB_LOCAL_URL")
+"""Where AWS's own engine serves, when the tests are to be run with it."""
 
 _numbers = count(1)
 
@@ -20,8 +24,11 @@ class Tables(NamedTuple):
 
 def make_tables() -> Tables:
     session = boto3.Session("local", "local", region_name="us-east-1")
-    EmbeddedDynamoDB(on_write=lambda: None).attach(session)
-    client = session.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
+    if DYNAMODB_LOCAL is None:
+        EmbeddedDynamoDB(on_write=lambda: None).attach(session)
+    client = session.client(
+        "dynamodb", endpoint_url=DYNAMODB_LOCAL, config=Config(retries={"total_max_attempts": 1})
+    )
     number = next(_numbers)
     tables = Tables(client, session, f"websockets-{number}", f"messages-{number}")
     create_tables(client, {"WebsocketsTable": tables.websockets, "MessagesTable": tables.messages})

@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.chalice_process import ChaliceLocal
 from tests.clients import Player
+from tests.dynamodb_tables import DYNAMODB_LOCAL
 from tests.tokens import token
 
 URL = os.environ.get("ACCEPT_URL")
@@ -36,7 +37,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if URL is not None:
         yield URL
         return
-    started = ChaliceLocal.start(tmp_path_factory.mktemp("acceptance"))
+    started = ChaliceLocal.start(
+        tmp_path_factory.mktemp("acceptance"), AWS_ENDPOINT_URL_DYNAMODB=DYNAMODB_LOCAL or ""
+    )
     try:
         yield started.started().url
     finally:

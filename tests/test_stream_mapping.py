@@ -165,11 +165,15 @@ class Stream:
         class ExpiredIteratorException(Exception):
             pass
 
+        class TrimmedDataAccessException(Exception):
+            pass
+
     def __init__(self, shards: list[dict[str, str]], records: dict[str, list[str]]) -> None:
         self.shards = shards
         self.records = records
         self.expired_once: set[str] = set()
         self.failures = 0
+        self.trimmed = False
 
     def describe_stream(self, StreamArn: str, ExclusiveStartShardId: str = "") -> Any:  # noqa: N803
         ids = [shard["ShardId"] for shard in self.shards]
@@ -195,6 +199,9 @@ class Stream:
 
             raise ReadTimeoutError(endpoint_url="streams")
         shard_id, _, position = ShardIterator.partition("/")
+        if self.trimmed:
+            self.trimmed = False
+            raise self.exceptions.TrimmedDataAccessException
         if position == "1" and shard_id not in self.expired_once:
             self.expired_once.add(shard_id)
             raise self.exceptions.ExpiredIteratorException
@@ -242,6 +249,17 @@ def test_a_shard_is_read_only_after_its_parent_and_every_shard_is_read(function:
     assert [key for key in seen if key != "o1"] == ["p1", "p2", "p3", "c1", "c2"]
     assert seen.count("o1") == 1
     assert function.events[0]["Records"][0]["dynamodb"]["NewImage"] == {"raw": {"B": "AA=="}}
+
+
+def test_a_place_that_is_no_more_is_left_for_what_is_still_there(function: Function) -> None:
+    stream = split_stream()
+    mapping = StreamMapping(stream, "arn:aws:dynamodb:r", "push", function, poll_seconds=0.01)
+    stream.trimmed = True
+    mapping.start()
+    wait_for(function, 3)
+    mapping.stop()
+
+    assert sorted(key for batch in function.batches for key in batch) == ["c1", "c2", "o1", "p1", "p2", "p3"]
 
 
 def test_a_stream_that_cannot_be_read_for_a_while_loses_nothing(function: Function) -> None:
