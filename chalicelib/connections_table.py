@@ -10,6 +10,7 @@ disconnects commute. `rateDue` and `rateCountedAt` are what the player has used 
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.ports import Connection, Endpoint, Player, TooManyConnections, Unavailable
-from chalicelib.rate_limit import Allowance, RateLimit
+from chalicelib.rate_limit import Allowance, OverRate, RateLimit
 
 CONNECTION_SECONDS = 3 * 60 * 60
 """API Gateway ends a connection after two hours; an hour more is slack for its clean-up."""
@@ -26,7 +27,7 @@ KEYS_PER_BATCH_GET = 100
 BATCH_GET_ATTEMPTS = 4
 CONNECTIONS_KEPT = 10_000
 PLAYERS_KEPT = 10_000
-COUNT_ATTEMPTS = 4
+COUNT_ATTEMPTS = 5
 """A second is needed when somebody else has counted since; more when that goes on and on."""
 
 _LIVE = "live:"
@@ -62,7 +63,7 @@ class ConnectionsTable:
         self._last_used: OrderedDict[str, Allowance | None] = OrderedDict()
 
     def register(self, connection: Connection) -> None:
-        """The player's item first: whoever is over a limit costs one call."""
+        """The player's item first: whoever is over a limit leaves nothing. Being refused counts too."""
         most = self._connections_per_player
         added, player = self._count(
             connection.player_id,
@@ -81,6 +82,7 @@ class ConnectionsTable:
             {"#since": _SINCE + connection.id},
         )
         if not added:
+            self._count(connection.player_id, "SET", "attribute_exists(id)", lambda _: True, {})
             raise TooManyConnections(player)
         with unavailable_on_failure():
             self._client.put_item(TableName=self._table, Item=_connection_item(connection))
@@ -92,13 +94,14 @@ class ConnectionsTable:
         except _NotFound:
             return None
 
-    def admit(self, player_id: str, connection_id: str) -> Player | None:
+    def admit(self, player_id: str, connection_id: str, once_a_second: bool = False) -> Player | None:
         own, player = self._count(
             player_id,
             "SET",
             "contains(connections, :connection)",
             lambda player: connection_id in player.connections,
             {":connection": {"S": connection_id}},
+            frames=self._rate.second if once_a_second else 1,
         )
         return player if own else None
 
@@ -129,6 +132,16 @@ class ConnectionsTable:
                     ":missed": {"S": message_id},
                     ":expires": in_seconds(self._player_seconds),
                 },
+            )
+
+    def advance_missed(self, player_id: str, old: str, new: str) -> None:
+        with suppress(ClientError), unavailable_on_failure():
+            self._client.update_item(
+                TableName=self._table,
+                Key=_player_key(player_id),
+                UpdateExpression="SET missedFrom = :new",
+                ConditionExpression="missedFrom = :old",
+                ExpressionAttributeValues={":new": {"S": new}, ":old": {"S": old}},
             )
 
     def remove(self, player_id: str, connection_id: str) -> None:
@@ -188,6 +201,7 @@ class ConnectionsTable:
         holds: Callable[[Player], bool],
         values: Item,
         names: dict[str, str] | None = None,
+        frames: int = 1,
     ) -> tuple[bool, Player]:
         """Count one frame of the player, and update the player's item, in one call; raises OverRate.
 
@@ -197,9 +211,10 @@ class ConnectionsTable:
         Expressions have no maximum, so which of two updates it must be is guessed from what was used last
         as far as this process knows; what the call itself finds decides.
         """
-        used, now = self._last_used.get(player_id), self._clock()
+        arrived = now = self._clock()
+        used = self._last_used.get(player_id)
         for _ in range(COUNT_ATTEMPTS):
-            counted, if_due, amounts = _counting(self._rate, used, now)
+            counted, if_due, amounts = _counting(self._rate, used, arrived, now, frames)
             try:
                 with unavailable_on_failure():
                     answer = self._client.update_item(
@@ -221,13 +236,15 @@ class ConnectionsTable:
                 player, used = _player(player_id, item), self._remember_used(player_id, item)
                 if not holds(player):
                     return False, player
+                now = max(now, self._clock())
                 if used is not None:  # Whoever was faster was not before this, unless the clocks differ.
-                    now = max(now, min(self._clock(), used.counted_at))
-                self._rate.take(used, now)
+                    arrived = max(arrived, min(now, used.counted_at))
+                if not self._rate.starts_anew(used, arrived):
+                    self._rate.take(used, now, frames)
             else:
                 self._remember_used(player_id, answer["Attributes"])
                 return True, _player(player_id, answer["Attributes"])
-        raise Unavailable("what the player has used changes too often")
+        raise OverRate(self._rate.interval // 1000 + 1)  # So many at once are a flood.
 
     def _remember_used(self, player_id: str, item: Item) -> Allowance | None:
         used = _used(item)
@@ -303,20 +320,31 @@ def _connection_item(connection: Connection) -> Item:
     return item
 
 
-def _counting(rate: RateLimit, used: Allowance | None, now: int) -> tuple[str, str, dict[str, int]]:
-    """RateLimit.take as an update: what it sets, on which condition, and the amounts of both."""
-    if not rate.starts_anew(used, now):
-        amounts = {":now": now, ":interval": rate.interval, ":latest": rate.latest(now)}
+def _counting(
+    rate: RateLimit, used: Allowance | None, arrived: int, now: int, frames: int
+) -> tuple[str, str, dict[str, int]]:
+    """RateLimit.take as an update: what it sets, on which condition, and the amounts of both.
+
+    When the frame arrived decides which update it is, so that a second try is not overtaken like the first
+    one; whether it is too early is for now to say.
+    """
+    amounts = {":arrived": arrived, ":now": now}
+    if not rate.starts_anew(used, arrived):
         return (
-            "rateDue = rateDue + :interval, rateCountedAt = :now",
-            "rateDue > :now AND rateDue <= :latest",
-            amounts,
+            "rateDue = rateDue + :frames, rateCountedAt = :now",
+            "rateDue > :arrived AND rateDue <= :latest",
+            amounts | {":frames": frames * rate.interval, ":latest": rate.latest(now, frames)},
         )
-    amounts = {":now": now, ":due": now + rate.interval}
-    condition = "attribute_not_exists(rateDue) OR rateDue <= :now"
-    if used is not None and used.due > now:  # Counted by a clock that ran ahead.
-        condition, amounts[":ahead"] = "rateCountedAt > :ahead", now + rate.tolerance
-    return "rateDue = :due, rateCountedAt = :now", f"({condition})", amounts
+    condition = "attribute_not_exists(rateDue) OR rateDue <= :arrived"
+    if used is not None and used.due > arrived:  # Counted by a clock that ran ahead.
+        condition = "rateCountedAt > :ahead"
+        del amounts[":arrived"]
+        amounts[":ahead"] = arrived + rate.tolerance
+    return (
+        "rateDue = :due, rateCountedAt = :now",
+        f"({condition})",
+        amounts | {":due": arrived + frames * rate.interval},
+    )
 
 
 def _used(item: Item) -> Allowance | None:

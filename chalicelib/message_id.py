@@ -11,8 +11,12 @@ def moved_back(position: str, milliseconds: int) -> str:
     """The position so much earlier: every id made since then is greater. `position` may be 0."""
     if position == "0":
         return position
-    earlier = max(0, made_at(position) - milliseconds)
-    return str(UUID(int=earlier << 80))
+    return position_at(made_at(position) - milliseconds)
+
+
+def position_at(milliseconds: int) -> str:
+    """Every id that is made from then on is greater."""
+    return str(UUID(int=max(0, milliseconds) << 80))
 
 
 def made_at(message_id: str) -> int:

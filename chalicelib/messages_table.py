@@ -1,7 +1,8 @@
 """The Messages table: what was said, to whom, in order, and the markers among it; by its attribute names.
 
 A player's messages are one partition, sorted by message id. A marker lies in the same partition, so that
-the table's stream hands it over in order with the messages. An item that is `withdrawn` keeps the place of
+the table's stream hands it over in order with the messages; but behind all of them, so that no query for
+messages has to read over it. An item that is `withdrawn` keeps the place of
 a message that is never to be stored.
 """
 
@@ -14,6 +15,9 @@ from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.ports import Entry, Message, Page, ReplayMarker, Send
+
+MARKER = "marker#"
+"""Before the id of a marker in its sort key. It sorts behind every message id."""
 
 
 class UnreadableRecord(Exception):
@@ -45,12 +49,14 @@ class MessagesTable:
         """DynamoDB deletes expired items late, so their expiry is compared here."""
         query: dict[str, Any] = {
             "TableName": self._table,
-            "KeyConditionExpression": "destinationPlayerId = :player AND messageId > :since",
+            "KeyConditionExpression": "destinationPlayerId = :player"
+            " AND messageId BETWEEN :since AND :markers",
             "FilterExpression": "attribute_exists(#message) AND expiresAt > :now",
             "ExpressionAttributeNames": {"#message": "message"},
             "ExpressionAttributeValues": {
                 ":player": {"S": player_id},
                 ":since": {"S": since},
+                ":markers": {"S": MARKER},
                 ":now": {"N": str(int(time.time()))},
             },
             "ConsistentRead": True,
@@ -111,27 +117,32 @@ def _item(entry: Entry) -> Item:
         item["message"] = {"S": entry.text}
         item["sentAt"] = {"N": str(entry.sent_at)}
         return item
+    item["messageId"] = {"S": MARKER + entry.id}
     item["replayTo"] = {"S": entry.connection_id}
     item["replayed"] = {"N": str(entry.replayed)}
     item["sync"] = {"BOOL": entry.sync}
     for name, position in (("after", entry.after), ("began", entry.began)):
         if position is not None:
             item[name] = {"S": position}
+    if entry.asked_at is not None:
+        item["askedAt"] = {"N": str(entry.asked_at)}
     return item
 
 
 def _entry(item: Mapping[str, Any], place: int) -> Entry:
-    UUID(item["messageId"]["S"])  # A ValueError for what is no message id.
+    entry_id = item["messageId"]["S"].removeprefix(MARKER)
+    UUID(entry_id)  # A ValueError for what is no message id.
     if "replayTo" not in item:
         return _message(item, place)
     return ReplayMarker(
-        item["messageId"]["S"],
+        entry_id,
         item["destinationPlayerId"]["S"],
         item["replayTo"]["S"],
         item.get("after", {}).get("S"),
         item.get("began", {}).get("S"),
         int(item["replayed"]["N"]),
         item["sync"]["BOOL"],
+        int(item["askedAt"]["N"]) if "askedAt" in item else None,
         place,
     )
 

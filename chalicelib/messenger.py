@@ -105,20 +105,31 @@ class Messenger:
             raise
 
     def _forget_gone(self, player: Player) -> None:
-        """Connections that ended without a word count no longer. Young ones may not be there yet."""
-        endpoint, settled = player.endpoint, self.clock() - HANDSHAKE_MS
+        """Connections that ended without a word count no longer, nor those whose token has expired."""
         for connection_id in player.connections:
-            young = player.since.get(connection_id, 0) > settled
-            if endpoint is not None and not young and self.gateway.is_gone(endpoint, connection_id):
+            connection = self.connections.find(connection_id)
+            expired = connection is not None and self._has_expired(connection)
+            if expired or self._is_gone(player, connection_id):
                 self.connections.remove(player.id, connection_id)
                 self.note("removed", player=player.id, connection=connection_id)
+            if expired and connection is not None:
+                self.gateway.close(connection.endpoint, connection_id)
+
+    def _is_gone(self, player: Player, connection_id: str) -> bool:
+        """A young connection may not be there yet."""
+        is_young = player.since.get(connection_id, 0) > self.clock() - HANDSHAKE_MS
+        return (
+            player.endpoint is not None
+            and not is_young
+            and self.gateway.is_gone(player.endpoint, connection_id)
+        )
 
     def receive(self, connection_id: str, endpoint: Endpoint, body: str) -> None:
         """Carry out one frame and answer it with one frame, whatever it holds."""
         ack_id, frame = read_frame(body)
         reply: ServiceFrame | None
         try:
-            reply = self._carry_out(self._admit(connection_id), frame)
+            reply = self._carry_out(self._admit(connection_id, isinstance(frame, Sync)), frame)
         except FrameError as refused:
             self.note("refused", connection=connection_id, code=refused.code)
             reply = Error.of(refused, ack_id)
@@ -148,22 +159,28 @@ class Messenger:
         if player_id is not None:
             self.note("disconnected", player=player_id, connection=connection_id)
 
-    def _admit(self, connection_id: str) -> Connection:
-        """Whose frame this is, if it may be carried out. Every frame counts, whatever it holds."""
+    def _admit(self, connection_id: str, once_a_second: bool) -> Connection:
+        """Whose frame this is, if it may be carried out. Every frame counts, whatever it holds.
+
+        `once_a_second`: a frame that costs a page of posts, while which others of the shard wait.
+        """
         connection = self.connections.find(connection_id)
         if connection is None:
             raise FrameError("unknown_connection", "this connection is not known; connect again")
-        if connection.expires_at is not None and self.clock() >= 1000 * connection.expires_at:
+        if self._has_expired(connection):
             self.connections.remove(connection.player_id, connection_id)
             raise FrameError("unauthorized", "the token has expired; connect again with a new one")
         try:
-            player = self.connections.admit(connection.player_id, connection_id)
+            player = self.connections.admit(connection.player_id, connection_id, once_a_second)
         except OverRate as over:
             raise FrameError("rate_limited", "too many frames", over.retry_after_ms) from None
         age = self.clock() - connection.connected_at
         if player is None or (connection_id not in player.live and age >= LIVE_WITHIN_MS):
             raise FrameError("unknown_connection", "this connection is not known; connect again")
         return connection
+
+    def _has_expired(self, connection: Connection) -> bool:
+        return connection.expires_at is not None and self.clock() >= 1000 * connection.expires_at
 
     def _carry_out(self, connection: Connection, frame: Action | FrameError) -> ServiceFrame | None:
         """The reply; None where the stream will bring it."""

@@ -94,7 +94,8 @@ class ReplayMarker:
 
     A connection that is not live yet goes live at the marker at which nothing is left to replay. After a
     full page there is a next marker, with `after` the last message replayed, `began` where the first of
-    these markers began, and `replayed` how many there were. `sync`: one page, for a live connection.
+    these markers began, `replayed` how many there were, and `asked_at` when the page before was asked for,
+    in milliseconds since the epoch. `sync`: one page, for a live connection.
     """
 
     id: str
@@ -104,6 +105,7 @@ class ReplayMarker:
     began: str | None = None
     replayed: int = 0
     sync: bool = False
+    asked_at: int | None = None
     place: int = field(default=0, compare=False)
 
 
@@ -149,8 +151,11 @@ class ConnectionStore(Protocol):
 
     def find(self, connection_id: str) -> Connection | None: ...
 
-    def admit(self, player_id: str, connection_id: str) -> Player | None:
-        """Count one frame; raises OverRate. None when the connection is not one of the player's."""
+    def admit(self, player_id: str, connection_id: str, once_a_second: bool = False) -> Player | None:
+        """Count one frame; raises OverRate. None when the connection is not one of the player's.
+
+        `once_a_second`: it counts for a whole second's frames.
+        """
 
     def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
         """Let it receive what comes after that place. False when it is not one of the player's connections.
@@ -161,6 +166,9 @@ class ConnectionStore(Protocol):
 
     def note_missed(self, player_id: str, message_id: str) -> None:
         """Remember the first message that reached none of the player's connections."""
+
+    def advance_missed(self, player_id: str, old: str, new: str) -> None:
+        """What was missed begins later than was noted, if that is still what is noted."""
 
     def remove(self, player_id: str, connection_id: str) -> None:
         """Forget exactly this connection."""
@@ -185,7 +193,7 @@ class MessageStore(Protocol):
         """See to it that a message that is not stored by now never is; the message if it is stored."""
 
     def page(self, player_id: str, since: str, after: str, limit: int) -> Page:
-        """The player's messages that have not expired, from the first after `since`.
+        """The player's messages that have not expired, from `since` on.
 
         At least `limit` of them are after `after`, or there are no more.
         """

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+PLAYER_ID = r"^[A-Za-z0-9._@|:+-]{1,128}$"
 POSITION = r"^(0|[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})$"
 """A `messageId`, or 0 for the beginning."""
 
@@ -76,9 +77,7 @@ def _ack_id(value: object, validate: ValidatorFunctionWrapHandler) -> str | int:
     return ack_id
 
 
-PlayerId = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9._@|:+-]{1,128}$"), WrapValidator(_player_id)
-]
+PlayerId = Annotated[str, StringConstraints(pattern=PLAYER_ID), WrapValidator(_player_id)]
 """ASCII only, so that no two ids look alike by accident; without `#`, which separates keys in the tables."""
 
 Position = Annotated[str, StringConstraints(pattern=POSITION), WrapValidator(_position)]

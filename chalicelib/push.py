@@ -6,10 +6,10 @@ not take down who missed something.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from chalicelib.message_id import made_at, moved_back
+from chalicelib.message_id import made_at, moved_back, position_at
 from chalicelib.ports import (
     POST_SECONDS,
     ConnectionStore,
@@ -50,7 +50,10 @@ Calls = Iterable[Callable[[], None]]
 
 @dataclass(slots=True)
 class Recipient:
-    """A player as the work on a batch goes on. `time_left`: seconds of the invocation."""
+    """A player as the work on a batch goes on. `time_left`: seconds of the invocation.
+
+    `has_replayed`: whether the batch has had its page of the player, `replayed_to`: up to which message.
+    """
 
     id: str
     endpoint: Endpoint
@@ -58,6 +61,8 @@ class Recipient:
     live: dict[str, int]
     missed_from: str | None
     time_left: Callable[[], float]
+    has_replayed: bool = False
+    replayed_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +161,18 @@ class Push:
         if live_from is not None and not marker.sync and live_from != marker.place:
             return  # One of two runs of markers, which a repeated batch makes, is enough.
         began = marker.began or _earliest(marker.after, recipient.missed_from)
+        half_done = live_from is not None and not marker.sync  # Live, and perhaps not told so yet.
+        if began is not None and recipient.has_replayed and not half_done:
+            self._put_again(marker)
+            return
         try:
             replayed = self._replay_page(recipient, marker, began)
         except Unavailable:
             self._drop(recipient, connection_id, Delivery.FAILED)
             return
         except _NotDelivered as failed:
+            if failed.delivery is Delivery.FAILED:
+                self._advance_missed(recipient, began)
             self._drop(recipient, connection_id, failed.delivery)
             return
         if replayed:
@@ -169,37 +180,59 @@ class Push:
 
     def _replay_page(self, recipient: Recipient, marker: ReplayMarker, began: str | None) -> int:
         """How many were replayed. First the page, then what follows: a crash in between repeats it."""
-        page = self._page(recipient.id, marker.after if marker.began is not None else began)
+        asked_at = self.clock()
+        page = self._page(recipient.id, marker, began)
         replayed = marker.replayed + len(page.messages)
         not_yet_connected = marker.began is None and not marker.sync
         for message in page.messages:
             self._must_post(recipient, marker, _frame(message, replayed=True), not_yet_connected)
-            not_yet_connected = False
+            not_yet_connected, recipient.has_replayed = False, True
+            if not marker.sync:
+                recipient.replayed_to = message.id
         if marker.sync:
             self._must_post(recipient, marker, _synced(marker, page, replayed))
         elif page.more and marker.connection_id not in recipient.live:
-            self._put_next(marker, page, began, replayed)
+            self._put_next(marker, page, began, replayed, asked_at)
+            self._advance_missed(recipient, began)
         elif self._make_live(recipient, marker, began):
             self._must_post(recipient, marker, _connected(marker, replayed), not_yet_connected)
             self.note("live", player=recipient.id, connection=marker.connection_id)
         return replayed
 
-    def _page(self, player_id: str, cursor: str | None) -> Page:
-        if cursor is None:
+    def _page(self, player_id: str, marker: ReplayMarker, began: str | None) -> Page:
+        """From its cursor on, and before it what may have been stored since the page before was asked for."""
+        if began is None:
             return Page((), more=False)
-        return self.messages.page(player_id, moved_back(cursor, OVERLAP_MS), cursor, self.page_size)
+        cursor = began if marker.began is None or marker.after is None else marker.after
+        since = moved_back(cursor, OVERLAP_MS)
+        if marker.asked_at is not None:
+            since = max(since, min(cursor, position_at(marker.asked_at - OVERLAP_MS)))
+        return self.messages.page(player_id, since, cursor, self.page_size)
 
-    def _put_next(self, marker: ReplayMarker, page: Page, began: str | None, replayed: int) -> None:
+    def _put_next(
+        self, marker: ReplayMarker, page: Page, began: str | None, replayed: int, asked_at: int
+    ) -> None:
         self.messages.put(
-            ReplayMarker(
-                self.new_message_id(),
-                marker.destination_player_id,
-                marker.connection_id,
+            replace(
+                marker,
+                id=self.new_message_id(),
                 after=page.messages[-1].id,
                 began=began,
                 replayed=replayed,
+                asked_at=asked_at,
             )
         )
+
+    def _put_again(self, marker: ReplayMarker) -> None:
+        """One page of a player is enough for a batch, for which others wait: this one has its turn later."""
+        self.messages.put(replace(marker, id=self.new_message_id()))
+
+    def _advance_missed(self, recipient: Recipient, began: str | None) -> None:
+        """What was replayed is missed no longer: should this replay break off, the next one gets further."""
+        missed, reached = recipient.missed_from, recipient.replayed_to
+        if missed is not None and began is not None and reached is not None and began <= missed < reached:
+            self.connections.advance_missed(recipient.id, missed, reached)
+            recipient.missed_from = reached
 
     def _make_live(self, recipient: Recipient, marker: ReplayMarker, began: str | None) -> bool:
         missed = recipient.missed_from

@@ -8,6 +8,8 @@ time lies in the past and means a whole burst.
 from dataclasses import dataclass
 
 MICROSECONDS = 1_000_000
+CLOCKS_DIFFER = 10_000
+"""By so many microseconds at least Lambdas' clocks may differ."""
 
 
 class OverRate(Exception):
@@ -39,12 +41,17 @@ class RateLimit:
 
     @property
     def tolerance(self) -> int:
-        """How far two clocks may differ before it can be noticed: it never makes room for a frame more."""
-        return self.interval // 2
+        """How far clocks may differ before it is noticed. At usual rates it makes room for no frame more."""
+        return max(self.interval // 2, CLOCKS_DIFFER)
 
-    def latest(self, now: int) -> int:
-        """A frame that is due later than this has come too early."""
-        return now + (self.burst - 1) * self.interval + self.tolerance
+    @property
+    def second(self) -> int:
+        """How many frames something counts for that may be asked for once a second."""
+        return min(self.per_second, self.burst)
+
+    def latest(self, now: int, frames: int = 1) -> int:
+        """Frames that are due later than this have come too early."""
+        return now + (self.burst - frames) * self.interval + self.tolerance
 
     def starts_anew(self, used: Allowance | None, now: int) -> bool:
         """Whether nothing is left to count: the player was idle, or was counted by a clock that ran ahead.
@@ -53,10 +60,11 @@ class RateLimit:
         """
         return used is None or used.due <= now or used.counted_at > now + self.tolerance
 
-    def take(self, used: Allowance | None, now: int) -> Allowance:
-        """Count one frame; raises OverRate and counts nothing."""
+    def take(self, used: Allowance | None, now: int, frames: int = 1) -> Allowance:
+        """Count one frame, or one that counts for several; raises OverRate and counts nothing."""
         if used is None or self.starts_anew(used, now):
-            return Allowance(now + self.interval, now)
-        if used.due > self.latest(now):
-            raise OverRate(-((self.latest(now) - used.due) // 1000))
-        return Allowance(used.due + self.interval, now)
+            return Allowance(now + frames * self.interval, now)
+        latest = self.latest(now, frames)
+        if used.due > latest:
+            raise OverRate(-((latest - used.due) // 1000))
+        return Allowance(used.due + frames * self.interval, now)

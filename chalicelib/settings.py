@@ -17,7 +17,7 @@ FURTHER_JWT_SETTINGS = ("JWT_ALGORITHMS", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_PLA
 ALGORITHMS_OF_SECRETS = ("HS256",)
 ALGORITHMS_OF_PUBLISHED_KEYS = ("RS256", "ES256")
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
 
 
 class SettingsError(Exception):
@@ -131,7 +131,7 @@ def _tokens(environ: Mapping[str, str]) -> TokenSettings:
     if len(keys) > 1:
         raise SettingsError(f"{keys[0]} contradicts {keys[1]}: remove one")
     secret, jwks_url = _get(environ, "JWT_SECRET"), _get(environ, "JWT_JWKS_URL")
-    if secret is not None and len(secret.encode()) < SECRET_BYTES:
+    if secret is not None and len(secret.encode(errors="replace")) < SECRET_BYTES:
         raise SettingsError(f"JWT_SECRET must have at least {SECRET_BYTES} bytes: openssl rand -hex 32")
     if jwks_url is not None and not _is_safe(jwks_url):
         raise SettingsError("JWT_JWKS_URL must be an https URL")
@@ -156,12 +156,19 @@ def _algorithms(environ: Mapping[str, str], key: str) -> tuple[str, ...]:
 
 
 def _origins(environ: Mapping[str, str]) -> frozenset[str]:
+    given = _get(environ, "ALLOWED_ORIGINS")
     origins = frozenset(_listed(environ, "ALLOWED_ORIGINS"))
-    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+    if (given is not None and not origins) or not all(_is_origin(origin) for origin in origins):
         raise SettingsError(
-            "ALLOWED_ORIGINS must be origins with commas between them, such as https://game.example"
+            "ALLOWED_ORIGINS must be origins as browsers send them, with commas between them: "
+            "such as https://game.example, in small letters, without a path and without the usual port"
         )
     return origins
+
+
+def _is_origin(text: str) -> bool:
+    usual = re.fullmatch(r"https://.*:443|http://.*:80", text) is not None
+    return _ORIGIN.fullmatch(text) is not None and not usual
 
 
 def _listed(environ: Mapping[str, str], name: str) -> list[str]:

@@ -56,7 +56,7 @@ class JwtTokens:
             player_id = _player_ids.validate_python(claims.get(claim), strict=True)
         except ValidationError:
             raise TokenRefused(f"the token's {claim} is no player id") from None
-        return Identity(player_id, int(claims["exp"]))
+        return Identity(player_id, int(claims["exp"]) + LEEWAY_SECONDS)
 
     def _proven_claims(self, token: str) -> dict[str, Any]:
         if len(token) > TOKEN_CHARACTERS:
@@ -150,7 +150,7 @@ class PublishedKeys:
         self._asked_at = now
         try:
             self._keys = {key.key_id: key for key in self._fetch()}
-        except (jwt.PyJWTError, ValueError, OSError) as failure:
+        except (jwt.PyJWTError, NotImplementedError, ValueError, OSError) as failure:
             raise Unavailable(f"the keys at JWT_JWKS_URL: {type(failure).__name__}") from None
 
 

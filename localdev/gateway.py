@@ -119,7 +119,7 @@ class Gateway:
             return _refusal(HTTPStatus.REQUEST_URI_TOO_LONG)
         stage = request.path.partition("?")[0].strip("/")
         if stage != self._stage:
-            show("refused", status=403, stage=f"/{stage}/", served=f"/{self._stage}/")
+            show("refused", status=403, reason="another path", served=f"/{self._stage}/")
             return _refusal(HTTPStatus.FORBIDDEN)
         return await self._connect(socket, request, response)
 
@@ -153,7 +153,7 @@ class Gateway:
             new_id(),
             _milliseconds(),
             socket.remote_address[0],
-            request.headers.get("User-Agent"),
+            next(iter(request.headers.get_all("User-Agent")), None),
         )
 
     # Conversation

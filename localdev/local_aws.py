@@ -15,7 +15,7 @@ from chalice import Chalice
 from chalice.app import DynamoDBEventConfig
 
 from chalicelib.access import Access
-from chalicelib.settings import KEYS
+from chalicelib.settings import FURTHER_JWT_SETTINGS, KEYS
 from localdev import command_line, dynamodb
 from localdev.command_line import ChaliceLocal
 from localdev.functions import function, websocket_routes
@@ -127,7 +127,7 @@ def _configure(stage: str) -> None:
     """A stage that the configuration does not name has its own tables, and is open unless it gets a key."""
     for table in ("websockets", "messages"):
         os.environ.setdefault(f"{table.upper()}_TABLE", f"serverless-websockets-{stage}-{table}")
-    if not any(os.environ.get(name) for name in KEYS):
+    if not any(os.environ.get(name) for name in (*KEYS, *FURTHER_JWT_SETTINGS)):
         os.environ.setdefault("AUTH_MODE", "open")
 
 

@@ -5,11 +5,13 @@ JWT_SECRET=… python -m localdev.token PLAYER
 
 import argparse
 import os
+import re
 import sys
 import time
 
 import jwt
 
+from chalicelib.protocol import PLAYER_ID
 from chalicelib.settings import SettingsError, TokenSettings, authentication
 
 
@@ -29,6 +31,10 @@ def main() -> str | None:
     parser.add_argument("player", help="whose token it is")
     parser.add_argument("--hours", type=float, default=1, help="how long it is valid (1)")
     asked = parser.parse_args()
+    if not 0 < asked.hours < 1e6:
+        return "--hours must be a number of hours"
+    if not re.fullmatch(PLAYER_ID, asked.player):
+        return "a player id is 1 to 128 of A-Z a-z 0-9 . _ - @ | : +"
     if not os.environ.get("JWT_SECRET"):
         return "JWT_SECRET is not set: tokens are signed with the secret that the service checks them with"
     try:

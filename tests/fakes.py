@@ -35,9 +35,9 @@ class InMemoryConnections:
         self._fail("register")
         player = self.player(connection.player_id)
         connections = player.connections | {connection.id}
+        self._count(player.id)
         if len(connections) > self.connections_per_player:
             raise TooManyConnections(player)
-        self._count(player.id)
         self.registered[connection.id] = connection
         self.by_player[player.id] = replace(
             player,
@@ -50,12 +50,12 @@ class InMemoryConnections:
         self._fail("find")
         return self.registered.get(connection_id)
 
-    def admit(self, player_id: str, connection_id: str) -> Player | None:
+    def admit(self, player_id: str, connection_id: str, once_a_second: bool = False) -> Player | None:
         self._fail("admit")
         player = self.player(player_id)
         if connection_id not in player.connections:
             return None
-        self._count(player_id)
+        self._count(player_id, self.rate.second if once_a_second else 1)
         return player
 
     def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
@@ -72,6 +72,12 @@ class InMemoryConnections:
         self._fail("note_missed")
         player = self.player(player_id)
         self.by_player[player_id] = replace(player, missed_from=player.missed_from or message_id)
+
+    def advance_missed(self, player_id: str, old: str, new: str) -> None:
+        self._fail("advance_missed")
+        player = self.player(player_id)
+        if player.missed_from == old:
+            self.by_player[player_id] = replace(player, missed_from=new)
 
     def remove(self, player_id: str, connection_id: str) -> None:
         self._fail("remove")
@@ -98,8 +104,8 @@ class InMemoryConnections:
     def player(self, player_id: str) -> Player:
         return self.by_player.get(player_id, Player(player_id))
 
-    def _count(self, player_id: str) -> None:
-        self.used[player_id] = self.rate.take(self.used.get(player_id), self.clock())
+    def _count(self, player_id: str, frames: int = 1) -> None:
+        self.used[player_id] = self.rate.take(self.used.get(player_id), self.clock(), frames)
 
     def _fail(self, method: str) -> None:
         if method in self.failing:
@@ -142,7 +148,7 @@ class InMemoryMessages:
                 for entry in self.stored
                 if isinstance(entry, Message)
                 and entry.destination_player_id == player_id
-                and entry.id > since
+                and entry.id >= since
             ),
             key=lambda message: message.id,
         )

@@ -579,6 +579,19 @@ def test_connections_that_ended_without_a_word_take_up_no_place(world: World) ->
     assert world.connections.player("1").connections == {"there", "new"}
 
 
+def test_connections_whose_token_has_expired_take_up_no_place() -> None:
+    world = World(Access(is_open=False, tokens=Known))
+    world.connections.connections_per_player = 1
+    world.now = 1_990_000
+    world.shake_hands("expired", {}, bearing("token-1"))
+    world.now = 2_000_000
+
+    world.shake_hands("new", {}, bearing("token-1"))
+
+    assert world.connections.player("1").connections == {"new"}
+    assert world.gateway.closed == ["expired"]
+
+
 def test_a_connection_that_may_not_be_there_yet_keeps_its_place(world: World) -> None:
     world.connections.connections_per_player = 1
     world.connect("1", "connecting")

@@ -321,6 +321,65 @@ def test_every_page_begins_a_little_before_its_cursor(world: World) -> None:
     ]
 
 
+def test_a_page_repeats_nothing_that_cannot_have_changed_since_the_page_before(world: World) -> None:
+    world.register("2", "c")
+    world.store(*(message(f"m{n}", second=1000 + n / 1000) for n in range(3 * REPLAY_PAGE)))
+    world.batch(marker("c", 5, after="0"))
+
+    for place in (6, 7):
+        world.batch(replace(world.put_markers()[-1], place=place))
+
+    assert world.received("c") == [
+        *(f"m{n}" for n in range(REPLAY_PAGE)),
+        *(f"m{n}" for n in range(REPLAY_PAGE - 1, 2 * REPLAY_PAGE)),
+        *(f"m{n}" for n in range(2 * REPLAY_PAGE - 1, 3 * REPLAY_PAGE)),
+        "connected",
+    ]
+
+
+def test_a_player_has_one_page_a_batch_and_the_rest_has_its_turn_later(world: World) -> None:
+    world.live("2", "a", "b")
+    world.live("3", "c")
+    world.store(message("m1", second=10))
+    asked = [marker("a", 5, after="0", sync=True), marker("b", 6, after="0", sync=True)]
+
+    world.batch(*asked, message("m2", 7, to="3"))
+
+    (again,) = world.put_markers()
+    assert world.received("a") == ["m1", "synced"]
+    assert (world.received("b"), world.received("c")) == ([], ["m2"])
+    assert (again.connection_id, again.after, again.sync) == ("b", "0", True)
+    world.batch(replace(again, place=8))
+    assert world.received("b") == ["m1", "synced"]
+
+
+def test_a_replay_that_breaks_off_has_come_nearer_to_its_end(world: World) -> None:
+    missed = [message(f"m{n}", second=1000 + 100 * n) for n in range(4)]
+    world.store(*missed)
+    world.batch(missed[0])
+    world.register("2", "slow")
+    world.gateway.answers["slow"] = [Delivery.DELIVERED, Delivery.DELIVERED, Delivery.FAILED]
+    world.batch(marker("slow"))
+    world.register("2", "again")
+
+    world.batch(marker("again", 6, after="0"), marker("again", 7))
+
+    assert world.gateway.closed == ["slow"]
+    assert world.received("slow") == ["m0", "m1"]
+    assert world.connections.player("2").missed_from is None
+
+
+def test_what_a_full_page_brought_is_missed_no_longer(world: World) -> None:
+    missed = [message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 2)]
+    world.store(*missed)
+    world.batch(missed[0])
+    world.register("2", "c")
+
+    world.batch(marker("c"))
+
+    assert world.connections.player("2").missed_from == missed[REPLAY_PAGE].id
+
+
 def test_more_messages_than_a_page_within_the_overlap_do_not_stop_a_replay(world: World) -> None:
     world.register("2", "c")
     many = 3 * REPLAY_PAGE

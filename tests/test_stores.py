@@ -354,15 +354,71 @@ def test_a_frame_costs_one_update_alone_and_in_a_burst(tables: Tables) -> None:
     assert calls == ["UpdateItem"] * 6
 
 
-def test_a_connect_over_a_limit_costs_one_call(tables: Tables) -> None:
-    store = connections_table(tables, connections_per_player=1)
+def test_a_connect_over_the_rate_costs_one_call_and_one_too_many_costs_two(tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(tables, connections_per_player=1, rate=RATE, clock=clock)
     store.register(connection("c"))
     calls = count_calls(tables.client)
 
-    with pytest.raises(TooManyConnections):
-        store.register(connection("d"))
+    while True:
+        calls.clear()
+        try:
+            store.register(connection("d"))
+        except TooManyConnections:
+            assert calls == ["UpdateItem"] * 2
+        except OverRate:
+            break
 
-    assert calls == ["UpdateItem"]
+    assert calls == ["UpdateItem"] * 2
+    with pytest.raises(OverRate):
+        store.admit("1", "c")
+
+
+def test_being_refused_a_connection_counts_against_the_rate(limited: ConnectionStore) -> None:
+    limited.register(connection("c"))
+    for number in range(MOST - 1):
+        limited.register(connection(f"c{number}"))
+    for _ in range(RATE.burst - MOST):
+        with pytest.raises(TooManyConnections):
+            limited.register(connection("d"))
+
+    with pytest.raises(OverRate):
+        limited.register(connection("d"))
+
+
+def test_what_may_be_asked_for_once_a_second_counts_for_a_second(
+    limited: ConnectionStore, clock: Clock
+) -> None:
+    limited.register(connection("c"))
+    clock.advance(1000)
+
+    assert limited.admit("1", "c", once_a_second=True) is not None
+    assert not admitted(limited)
+    clock.advance(400)
+    with pytest.raises(OverRate):
+        limited.admit("1", "c", once_a_second=True)
+    clock.advance(100)
+    assert limited.admit("1", "c", once_a_second=True) is not None
+
+
+def test_a_whole_burst_at_once_by_many_lambdas_is_let_in() -> None:
+    tables = make_tables()
+    rate = RateLimit(per_second=20, burst=60)
+    lambdas = [connections_table(tables, rate=rate) for _ in range(16)]
+    lambdas[0].register(connection("c"))
+
+    with ThreadPoolExecutor(16) as pool:
+        let_in = list(pool.map(lambda number: admitted(lambdas[number % 16]), range(rate.burst - 1)))
+
+    assert all(let_in)
+
+
+def test_what_was_missed_begins_later_only_if_it_is_still_what_was_noted(store: ConnectionStore) -> None:
+    store.note_missed("1", "m1")
+    store.advance_missed("1", "m1", "m3")
+    store.advance_missed("1", "m1", "m9")
+
+    assert player(store).missed_from == "m3"
 
 
 def test_a_token_that_ends_ends_with_the_connection_that_was_saved(store: ConnectionStore) -> None:
@@ -443,6 +499,7 @@ def test_every_failure_of_dynamodb_is_unavailable(tables: Tables, failure: str) 
         lambda: store.remove_by_id("c"),
         lambda: store.players(["1"]),
         lambda: store.note_missed("1", "m"),
+        lambda: store.advance_missed("1", "m", "n"),
         lambda: messages.put(ReplayMarker("m", "1", "c")),
         lambda: messages.put_unless_withdrawn(message("m")),
         lambda: messages.withdraw(Send("1", "m")),
@@ -474,7 +531,7 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
     left = {key: int(item["expiresAt"]["N"]) - time.time() for key, item in items.items()}
     assert 2 * 3600 < left["connection#c"] < DAY
     assert 4.9 * DAY < left["player#1"] <= 5 * DAY
-    assert 6.9 * DAY < left["m"] <= 7 * DAY
+    assert 6.9 * DAY < left["marker#m"] <= 7 * DAY
 
 
 @pytest.mark.parametrize(
@@ -483,13 +540,13 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
         Message(M1, "2", "1", "h\u00e9 \U0001f600 \u0000", 1000),
         ReplayMarker(M1, "2", "c"),
         ReplayMarker(M1, "2", "c", after="0", sync=True),
-        ReplayMarker(M1, "2", "c", after="m0", began="0", replayed=50),
+        ReplayMarker(M1, "2", "c", after="m0", began="0", replayed=50, asked_at=1000),
     ],
 )
 def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | ReplayMarker) -> None:
     MessagesTable(tables.client, tables.messages, DAY).put(entry)
 
-    item = scan(tables, tables.messages)[M1]
+    (item,) = scan(tables, tables.messages).values()
 
     brought = entry_of({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "12"}})
     assert brought == entry
@@ -523,7 +580,7 @@ def test_a_page_has_a_players_messages_in_order_and_nothing_else(message_store: 
     assert ids(message_store.page("1", "0", "0", 10)) == (["m1", "m3"], False)
 
 
-def test_a_page_begins_after_since_and_has_as_many_as_were_asked_for_after_after(
+def test_a_page_begins_with_since_and_has_as_many_as_were_asked_for_after_after(
     message_store: MessageStore,
 ) -> None:
     for number in range(1, 10):
@@ -531,10 +588,21 @@ def test_a_page_begins_after_since_and_has_as_many_as_were_asked_for_after_after
 
     page = message_store.page("1", "m2", "m5", 2)
 
-    assert page.messages[0] == message("m3")
+    assert page.messages[0] == message("m2")
     assert [m.id for m in page.messages if m.id > "m5"][:2] == ["m6", "m7"]
     assert page.more is True
-    assert ids(message_store.page("1", "m8", "m8", 2)) == (["m9"], False)
+    assert ids(message_store.page("1", "m8", "m8", 2)) == (["m8", "m9"], False)
+
+
+def test_markers_cost_a_page_nothing_however_many_there_were(tables: Tables) -> None:
+    store = MessagesTable(tables.client, tables.messages, DAY)
+    for number in range(120):
+        store.put(ReplayMarker(f"01a20b18-76be-73f4-9340-{number:012}", "1", "c"))
+    store.put(message(M1))
+    calls = count_calls(tables.client)
+
+    assert ids(store.page("1", "0", "0", 50)) == ([M1], False)
+    assert calls == ["Query"]
 
 
 def test_a_message_is_stored_once_however_often_it_is_put(message_store: MessageStore) -> None:

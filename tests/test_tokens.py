@@ -61,7 +61,7 @@ def refusal(tokens: JwtTokens, bad: str) -> str:
 def test_a_token_signed_with_the_secret_says_whose_it_is_and_until_when() -> None:
     until = int(time.time()) + 60
 
-    assert by_secret().identify(token(sub="ann", exp=until)) == Identity("ann", until)
+    assert by_secret().identify(token(sub="ann", exp=until)) == Identity("ann", until + LEEWAY_SECONDS)
 
 
 @pytest.mark.parametrize(("kid", "key", "algorithm"), [("rsa", RSA_KEY, "RS256"), ("ec", EC_KEY, "ES256")])
@@ -224,6 +224,14 @@ def test_a_provider_that_is_down_is_not_the_tokens_fault_and_is_not_asked_each_t
     provider.down, provider.now = False, FETCH_AGAIN_SECONDS
 
     assert (asked, provider.tokens.identify(good).player_id) == (1, "1")
+
+
+def test_a_provider_whose_keys_make_no_sense_proves_nothing() -> None:
+    def fetch() -> list[jwt.PyJWK]:
+        raise NotImplementedError("alg none")
+
+    with pytest.raises(Unavailable, match="NotImplementedError"):
+        PublishedKeys(fetch)("any")
 
 
 def test_a_provider_that_is_down_locks_out_nobody_whose_key_is_known() -> None:
