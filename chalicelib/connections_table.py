@@ -332,8 +332,13 @@ def _counting(
     if not rate.starts_anew(used, arrived):
         return (
             "rateDue = rateDue + :frames, rateCountedAt = :now",
-            "rateDue > :arrived AND rateDue <= :latest",
-            amounts | {":frames": frames * rate.interval, ":latest": rate.latest(now, frames)},
+            "rateDue > :arrived AND rateDue <= :latest AND rateCountedAt <= :ahead",
+            amounts
+            | {
+                ":frames": frames * rate.interval,
+                ":latest": rate.latest(now, frames),
+                ":ahead": now + rate.tolerance,
+            },
         )
     condition = "attribute_not_exists(rateDue) OR rateDue <= :arrived"
     if used is not None and used.due > arrived:  # Counted by a clock that ran ahead.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.messages_table import MessagesTable
+from chalicelib.messages_table import MARKER, MessagesTable
 from chalicelib.ports import ReplayMarker
 from localdev.dynamodb import stream_arn
 from localdev.stream_mapping import StreamMapping
@@ -20,7 +20,7 @@ Batch = list[str]
 
 @dataclass
 class Function:
-    """Remembers the sort keys of each batch it was given; `failures`: how many calls are still to fail."""
+    """Remembers the ids of each batch it was given; `failures`: how many calls are still to fail."""
 
     failures: int = 0
     batches: list[Batch] = field(default_factory=list)
@@ -28,7 +28,8 @@ class Function:
 
     def __call__(self, event: dict[str, Any]) -> None:
         self.events.append(event)
-        self.batches.append([r["dynamodb"]["Keys"]["messageId"]["S"] for r in event["Records"]])
+        keys = [record["dynamodb"]["Keys"]["messageId"]["S"] for record in event["Records"]]
+        self.batches.append([key.removeprefix(MARKER) for key in keys])
         if self.failures:
             self.failures -= 1
             raise RuntimeError("told to fail")
