@@ -130,7 +130,10 @@ def test_connections_are_managed_by_whoever_posts_and_of_this_api_alone(packaged
     both = [f"{stage.name}/DELETE/@connections/*", f"{stage.name}/POST/@connections/*"]
 
     assert managed == {
-        "WebsocketConnectRole": [f"{stage.name}/GET/@connections/*"],
+        "WebsocketConnectRole": [
+            f"{stage.name}/DELETE/@connections/*",
+            f"{stage.name}/GET/@connections/*",
+        ],
         "WebsocketMessageRole": both,
         "PushMessagesRole": both,
     }
