@@ -244,7 +244,7 @@ class ConnectionsTable:
             else:
                 self._remember_used(player_id, answer["Attributes"])
                 return True, _player(player_id, answer["Attributes"])
-        raise OverRate(self._rate.interval // 1000 + 1)  # So many at once are a flood.
+        raise OverRate(-(-self._rate.interval // 1000))  # So many at once are a flood.
 
     def _remember_used(self, player_id: str, item: Item) -> Allowance | None:
         used = _used(item)
