@@ -27,7 +27,7 @@ KEYS_PER_BATCH_GET = 100
 BATCH_GET_ATTEMPTS = 4
 CONNECTIONS_KEPT = 10_000
 PLAYERS_KEPT = 10_000
-COUNT_ATTEMPTS = 5
+COUNT_ATTEMPTS = 10
 """A second is needed when somebody else has counted since; more when that goes on and on."""
 
 _LIVE = "live:"
