@@ -3,7 +3,8 @@
 import functools
 import os
 import threading
-from typing import Any
+import time
+from typing import Any, cast
 
 local_aws = None
 if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
@@ -18,11 +19,11 @@ from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent
 
 from chalicelib.handshake import Refused
-from chalicelib.messages_table import UnreadableRecord, entry_of
+from chalicelib.messages_table import UnreadableRecord, entry_of, written_at
 from chalicelib.ports import Endpoint
 from chalicelib.posting import POSTS_AT_ONCE
 from chalicelib.settings import Settings, SettingsError
-from chalicelib.telemetry import note
+from chalicelib.telemetry import call, note
 from chalicelib.wiring import Service, access_of, wire
 
 app = Chalice(app_name="serverless-websockets")
@@ -58,7 +59,8 @@ def websocket_connect(event: WebsocketEvent) -> Response:
     query = every(handshake, "multiValueQueryStringParameters", "queryStringParameters")
     headers = every(handshake, "multiValueHeaders", "headers")
     try:
-        subprotocol = service().messenger.connect(event.connection_id, endpoint_of(event), query, headers)
+        with call("connect", name_of(event)):
+            subprotocol = service().messenger.connect(event.connection_id, endpoint_of(event), query, headers)
     except Refused as refused:
         return Response(body=refused.detail, status_code=refused.status)
     return Response(body="", headers={"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {})
@@ -67,12 +69,14 @@ def websocket_connect(event: WebsocketEvent) -> Response:
 @app.on_ws_message()
 def websocket_message(event: WebsocketEvent) -> None:
     body = event.to_dict().get("body") or ""
-    service().messenger.receive(event.connection_id, endpoint_of(event), body)
+    with call("message", name_of(event)):
+        service().messenger.receive(event.connection_id, endpoint_of(event), body)
 
 
 @app.on_ws_disconnect()
 def websocket_disconnect(event: WebsocketEvent) -> None:
-    service().messenger.disconnect(event.connection_id)
+    with call("disconnect", name_of(event)):
+        service().messenger.disconnect(event.connection_id)
 
 
 @app.on_dynamodb_record(
@@ -80,17 +84,23 @@ def websocket_disconnect(event: WebsocketEvent) -> None:
 )
 def push_messages(event: DynamoDBEvent) -> None:
     """Reads the records itself: Chalice's own iteration fails whole batches on one unusual record."""
-    entries = []
-    for record in event.to_dict()["Records"]:
-        try:
-            entry = entry_of(record)
-        except UnreadableRecord as unreadable:
-            note("unreadable", reason=str(unreadable))
-            continue
-        if entry is not None:
-            entries.append(entry)
-    context: Any = event.context
-    service().push.batch(entries, lambda: context.get_remaining_time_in_millis() / 1000)
+    records, context = event.to_dict()["Records"], cast(Any, event.context)
+    age_ms = round(1000 * max(0, time.time() - written_at(records[-1]))) if records else 0
+    with call("push", name_of(event), in_one_line=False, batch_size=len(records), iterator_age_ms=age_ms):
+        entries = []
+        for record in records:
+            try:
+                entry = entry_of(record)
+            except UnreadableRecord as unreadable:
+                note("unreadable", reason=str(unreadable))
+                continue
+            if entry is not None:
+                entries.append(entry)
+        service().push.batch(entries, lambda: context.get_remaining_time_in_millis() / 1000)
+
+
+def name_of(event: WebsocketEvent | DynamoDBEvent) -> str:
+    return str(cast(Any, event.context).function_name)
 
 
 def every(event: dict[str, Any], multiple: str, single: str) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.ports import Connection, Endpoint, Player, TooManyConnections, Unavailable
 from chalicelib.rate_limit import Allowance, OverRate, RateLimit
+from chalicelib.telemetry import timed
 
 CONNECTION_SECONDS = 3 * 60 * 60
 """API Gateway ends a connection after two hours; an hour more is slack for its clean-up."""
@@ -62,6 +63,7 @@ class ConnectionsTable:
         self._find_cached = lru_cache(CONNECTIONS_KEPT)(self._read)
         self._last_used: OrderedDict[str, Allowance | None] = OrderedDict()
 
+    @timed("save_connection")
     def register(self, connection: Connection) -> None:
         """The player's item first: whoever is over a limit leaves nothing. Being refused counts too."""
         most = self._connections_per_player
@@ -94,6 +96,7 @@ class ConnectionsTable:
         except _NotFound:
             return None
 
+    @timed("admit")
     def admit(self, player_id: str, connection_id: str, once_a_second: bool = False) -> Player | None:
         own, player = self._count(
             player_id,
@@ -105,6 +108,7 @@ class ConnectionsTable:
         )
         return player if own else None
 
+    @timed("make_live")
     def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
         update = "SET #live = :place, expiresAt = :expires"
         values: Item = {":place": {"S": str(place)}}
@@ -144,6 +148,7 @@ class ConnectionsTable:
                 ExpressionAttributeValues={":new": {"S": new}, ":old": {"S": old}},
             )
 
+    @timed("remove")
     def remove(self, player_id: str, connection_id: str) -> None:
         with unavailable_on_failure():
             self._client.update_item(
@@ -176,6 +181,7 @@ class ConnectionsTable:
                 found[player_id] = _player(player_id, item)
         return found
 
+    @timed("find_connection")
     def _read(self, connection_id: str) -> Connection:
         with unavailable_on_failure():
             answer = self._client.get_item(

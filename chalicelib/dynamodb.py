@@ -10,6 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.ports import Unavailable
+from chalicelib.telemetry import count
 
 Item = dict[str, dict[str, Any]]
 """An item in DynamoDB's own notation: each value with its type."""
@@ -22,6 +23,8 @@ CONFIG = Config(
 )
 """In seconds. Two attempts of at most three leave a frame's function time to say that it did not work."""
 
+THROTTLED = ("ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded")
+
 
 def make_client() -> Any:
     return boto3.client("dynamodb", config=CONFIG)
@@ -33,9 +36,12 @@ def unavailable_on_failure() -> Iterator[None]:
     try:
         yield
     except ClientError as failure:
-        if failure.response["Error"]["Code"] == "ConditionalCheckFailedException":
+        code = failure.response["Error"]["Code"]
+        if code == "ConditionalCheckFailedException":
             raise
-        raise Unavailable(failure.response["Error"]["Code"]) from failure
+        if code in THROTTLED:
+            count("throttled")
+        raise Unavailable(code) from failure
     except BotoCoreError as failure:
         raise Unavailable(type(failure).__name__) from failure
 

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.ports import Entry, Message, Page, ReplayMarker, Send
+from chalicelib.telemetry import timed
 
 MARKER = "marker#"
 """Before the id of a marker in its sort key. It sorts behind every message id."""
@@ -32,19 +33,23 @@ class MessagesTable:
         self._table = table
         self._retention_seconds = retention_seconds
 
+    @timed("save_message")
     def put(self, entry: Entry) -> None:
         with unavailable_on_failure():
             self._client.put_item(TableName=self._table, Item=self._expiring(_item(entry)))
 
+    @timed("save_message")
     def put_unless_withdrawn(self, message: Message) -> bool:
         there = self._put_if_free(_item(message))
         return there is None or "withdrawn" not in there
 
+    @timed("withdraw")
     def withdraw(self, send: Send) -> Message | None:
         key = _key(send.destination_player_id, send.message_id)
         there = self._put_if_free({**key, "withdrawn": {"BOOL": True}})
         return None if there is None or "withdrawn" in there else _message(there)
 
+    @timed("page")
     def page(self, player_id: str, since: str, after: str, limit: int) -> Page:
         """DynamoDB deletes expired items late, so their expiry is compared here."""
         query: dict[str, Any] = {
@@ -104,6 +109,14 @@ def entry_of(record: Mapping[str, Any]) -> Entry | None:
         return None if "withdrawn" in item else _entry(item, place)
     except (KeyError, TypeError, ValueError, AttributeError) as broken:
         raise UnreadableRecord(f"{type(broken).__name__} in a stream record") from None
+
+
+def written_at(record: Mapping[str, Any]) -> float:
+    """When it came into the stream, in seconds since the epoch; now, if it does not say."""
+    try:
+        return float(record["dynamodb"]["ApproximateCreationDateTime"])
+    except (KeyError, TypeError, ValueError):
+        return time.time()
 
 
 def _key(player_id: str, message_id: str) -> Item:

@@ -76,13 +76,13 @@ class Messenger:
             )
             self._register(connection, handshake.after)
         except Refused as refused:
-            self.note("refused", connection=connection_id, status=refused.status, reason=refused.detail)
+            self.note("refused", connection=connection_id, code=str(refused.status), reason=refused.detail)
             raise
         except OverRate as over:
-            self.note("refused", connection=connection_id, status=429, reason="over the player's rate")
+            self.note("refused", connection=connection_id, code="429", reason="over the player's rate")
             raise Refused(429, f"try again in {over.retry_after_ms} ms") from None
         except Unavailable as unavailable:
-            self.note("refused", connection=connection_id, status=429, reason=str(unavailable))
+            self.note("refused", connection=connection_id, code="429", reason=str(unavailable))
             raise Refused(429, "try again") from None
         self.note("connected", player=identity.player_id, connection=connection_id)
         return handshake.subprotocol
@@ -111,7 +111,7 @@ class Messenger:
             expired = connection is not None and self._has_expired(connection)
             if expired or self._is_gone(player, connection_id):
                 self.connections.remove(player.id, connection_id)
-                self.note("removed", player=player.id, connection=connection_id)
+                self.note("made_room", player=player.id, instead_of=connection_id)
             if expired and connection is not None:
                 self.gateway.close(connection.endpoint, connection_id)
 

@@ -230,5 +230,5 @@ class Tokens(Protocol):
 
 
 class Telemetry(Protocol):
-    def __call__(self, step: str, /, **ids: str | int) -> None:
-        """Note a step of the sequence by the ids it is about; never text, tokens or whole events."""
+    def __call__(self, outcome: str, /, **about: str | int | float) -> None:
+        """Say what came of something, by ids and numbers; never text, tokens or whole events."""

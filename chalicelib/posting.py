@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
 from chalicelib.ports import POST_SECONDS, Delivery, Endpoint
+from chalicelib.telemetry import count, timed
 
 POSTS_AT_ONCE = 100
 """One for each record of a batch, so that any number of recipients that hang delay nobody by more than one.
@@ -59,6 +60,7 @@ class ManagementApi:
         self._session = ManagementSession()
         self._apis: dict[Endpoint, WebsocketAPI] = {}
 
+    @timed("post")
     def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery:
         websocket_api = self._api(endpoint)
         try:
@@ -71,6 +73,7 @@ class ManagementApi:
             return Delivery.FAILED
         return Delivery.DELIVERED
 
+    @timed("close")
     def close(self, endpoint: Endpoint, connection_id: str) -> None:
         try:
             self._api(endpoint).close(connection_id)
@@ -102,4 +105,6 @@ def _meaning_of(status: int) -> Delivery:
     """Not every 410 comes with the code by which boto3 knows that it means gone."""
     if status == 410:
         return Delivery.GONE
+    if status == 429:
+        count("throttled")
     return Delivery.FAILED if status == 429 or status >= 500 else Delivery.REFUSED

@@ -53,6 +53,7 @@ class Recipient:
     """A player as the work on a batch goes on. `time_left`: seconds of the invocation.
 
     `has_replayed`: whether the batch has had its page of the player, `replayed_to`: up to which message.
+    `look_up_ms`: how long the batch took to find its players.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Recipient:
     live: dict[str, int]
     missed_from: str | None
     time_left: Callable[[], float]
+    look_up_ms: float
     has_replayed: bool = False
     replayed_to: str | None = None
 
@@ -95,10 +97,12 @@ class Push:
             by_player.setdefault(entry.destination_player_id, []).append(entry)
         if not by_player:
             return
+        asked = self.monotonic()
         players = self.connections.players(by_player.keys())
+        look_up_ms = round(1000 * (self.monotonic() - asked), 2)
         self.players_at_once(
             [
-                partial(self._push_to, _recipient(players[player_id], time_left), theirs)
+                partial(self._push_to, _recipient(players[player_id], time_left, look_up_ms), theirs)
                 for player_id, theirs in by_player.items()
             ]
         )
@@ -133,10 +137,12 @@ class Push:
         try:
             self.connections_at_once(lanes)
         finally:
-            missed = next((message.id for message in messages if message.id not in covered), None)
-            if missed is not None and recipient.missed_from is None:
-                self.connections.note_missed(recipient.id, missed)
-                recipient.missed_from = missed
+            missed = [message.id for message in messages if message.id not in covered]
+            if missed and recipient.missed_from is None:
+                self.connections.note_missed(recipient.id, missed[0])
+                recipient.missed_from = missed[0]
+            for message_id in missed:
+                self.note("missed", player=recipient.id, message=message_id)
 
     def _run_lane(
         self, recipient: Recipient, connection_id: str, messages: list[Message], reached: set[str]
@@ -144,11 +150,18 @@ class Push:
         """Post to one connection, in order, until one post fails; add to `reached` what came through."""
         for message in messages:
             delivery = self._post(recipient, connection_id, _frame(message))
-            self.note(delivery.value, player=recipient.id, connection=connection_id, message=message.id)
             if delivery is not Delivery.DELIVERED:
-                self._drop(recipient, connection_id, delivery)
+                self._drop(recipient, connection_id, delivery, message=message.id)
                 return
             reached.add(message.id)
+            self.note(
+                "delivered",
+                player=recipient.id,
+                connection=connection_id,
+                message=message.id,
+                look_up_ms=recipient.look_up_ms,
+                push_latency_ms=self.clock() - message.sent_at,
+            )
 
     # Replay
 
@@ -176,7 +189,7 @@ class Push:
             self._drop(recipient, connection_id, failed.delivery)
             return
         if replayed:
-            self.note("replayed", player=recipient.id, connection=connection_id, count=replayed)
+            self.note("replayed", player=recipient.id, connection=connection_id, replayed=replayed)
 
     def _replay_page(self, recipient: Recipient, marker: ReplayMarker, began: str | None) -> int:
         """How many were replayed. First the page, then what follows: a crash in between repeats it."""
@@ -290,7 +303,7 @@ class Push:
     def _is_registered(self, recipient: Recipient, connection_id: str) -> bool:
         return connection_id in self.connections.players([recipient.id])[recipient.id].connections
 
-    def _drop(self, recipient: Recipient, connection_id: str, delivery: Delivery) -> None:
+    def _drop(self, recipient: Recipient, connection_id: str, delivery: Delivery, **about: str) -> None:
         """Forget the connection, and end it unless it is gone: first the one, then the other.
 
         A message that came through to it after one that did not would hide the hole from its client.
@@ -302,7 +315,8 @@ class Push:
         finally:
             if delivery is not Delivery.GONE:
                 self.gateway.close(recipient.endpoint, connection_id)
-        self.note("removed", player=recipient.id, connection=connection_id)
+        outcome = "gone" if delivery is Delivery.GONE else "closed"
+        self.note(outcome, player=recipient.id, connection=connection_id, because=delivery.value, **about)
 
 
 class _NotDelivered(Exception):
@@ -311,10 +325,10 @@ class _NotDelivered(Exception):
         self.delivery = delivery
 
 
-def _recipient(player: Player, time_left: Callable[[], float]) -> Recipient:
+def _recipient(player: Player, time_left: Callable[[], float], look_up_ms: float) -> Recipient:
     endpoint = player.endpoint or Endpoint("", "")
     return Recipient(
-        player.id, endpoint, player.connections, dict(player.live), player.missed_from, time_left
+        player.id, endpoint, player.connections, dict(player.live), player.missed_from, time_left, look_up_ms
     )
 
 

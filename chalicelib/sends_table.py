@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.ports import Send
+from chalicelib.telemetry import timed
 
 
 class SendsTable:
@@ -19,6 +20,7 @@ class SendsTable:
         self._table = table
         self._retention_seconds = retention_seconds
 
+    @timed("claim")
     def claim(self, player_id: str, client_message_id: str, send: Send) -> Send:
         try:
             with unavailable_on_failure():

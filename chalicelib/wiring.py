@@ -19,7 +19,7 @@ from chalicelib.push import Calls, Push
 from chalicelib.rate_limit import RateLimit
 from chalicelib.sends_table import SendsTable
 from chalicelib.settings import Settings
-from chalicelib.telemetry import log_steps, note
+from chalicelib.telemetry import aside, log_lines, note
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Service:
 
 def wire(settings: Settings) -> Service:
     """Make the clients, once a process: they cost more than a frame does."""
-    log_steps()
+    log_lines()
     client = make_client()
     retention = settings.message_retention_seconds
     connections = ConnectionsTable(
@@ -97,7 +97,7 @@ def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:
         if len(several) == 1:
             several[0]()
             return
-        running = [pool.submit(call) for call in several]
+        running = [pool.submit(aside(call)) for call in several]
         wait(running)
         for done in running:
             done.result()

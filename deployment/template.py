@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
-from deployment.stage import PROJECT, Stage
+from chalicelib.telemetry import NAMESPACE
+from deployment import dashboard
+from deployment.stage import APP, PROJECT, Stage
 
 Template = dict[str, Any]
 
@@ -114,7 +116,7 @@ def _kept_tables(stage: Stage, resources: Template) -> Template:
 
 
 def _watched(stage: Stage) -> Template:
-    """The queue of the batches that were given up, and alarms for what a person has to look at."""
+    """The queue of the batches that were given up, a dashboard, and alarms for what a person must look at."""
     push = [{"Name": "FunctionName", "Value": stage.function_name("push_messages")}]
     message = [{"Name": "FunctionName", "Value": stage.function_name("websocket_message")}]
     queue = [{"Name": "QueueName", "Value": stage.failed_batches_queue}]
@@ -127,6 +129,24 @@ def _watched(stage: Stage) -> Template:
                 "SqsManagedSseEnabled": True,
             },
         },
+        "Dashboard": {
+            "Type": "AWS::CloudWatch::Dashboard",
+            "Properties": {
+                "DashboardName": f"{APP}-{stage.name}",
+                "DashboardBody": {"Fn::Sub": dashboard.body(stage)},
+            },
+        },
+        "PushesThrottled": _alarm(
+            "API Gateway or DynamoDB hold pushes back", NAMESPACE, "throttled", push, 10, "Sum"
+        ),
+        "PushesSlow": _alarm(
+            "one message in a hundred takes over five seconds",
+            NAMESPACE,
+            "push_latency_ms",
+            push,
+            5000,
+            "p99",
+        ),
         "PushLags": _alarm(
             "messages wait over a minute for their push", "AWS/Lambda", "IteratorAge", push, 60_000
         ),
@@ -143,7 +163,12 @@ def _watched(stage: Stage) -> Template:
 
 
 def _alarm(
-    description: str, namespace: str, metric: str, dimensions: list[dict[str, str]], threshold: int
+    description: str,
+    namespace: str,
+    metric: str,
+    dimensions: list[dict[str, str]],
+    threshold: int,
+    statistic: str = "Maximum",
 ) -> Template:
     return {
         "Type": "AWS::CloudWatch::Alarm",
@@ -152,7 +177,7 @@ def _alarm(
             "Namespace": namespace,
             "MetricName": metric,
             "Dimensions": dimensions,
-            "Statistic": "Maximum",
+            "ExtendedStatistic" if statistic.startswith("p") else "Statistic": statistic,
             "Period": 60,
             "EvaluationPeriods": 3,
             "Threshold": threshold,

@@ -23,7 +23,7 @@ from localdev.gateway import Gateway
 from localdev.limits import LimitError, Limits
 from localdev.reloading import end_with_parent, watch_only_sources
 from localdev.stream_mapping import POLL_SECONDS, StreamMapping
-from localdev.terminal import say, show_steps
+from localdev.terminal import say, show_outcomes
 
 API_ID = "local"
 WEBSOCKET_PORT = 8001
@@ -56,7 +56,7 @@ class LocalAws:
         sys.setswitchinterval(SWITCH_SECONDS)
         watch_only_sources(Path.cwd())
         end_with_parent()
-        show_steps()
+        _tell(os.environ.get("TELEMETRY_FILE"))
         _check_free(options.host, options.port)
         if not options.is_configured:
             _configure(options.stage)
@@ -121,6 +121,13 @@ class LocalAws:
         endpoint = f"http://{host}:{port}/{stage}"
         os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = endpoint
         return f"ws://{host}:{port}/{stage}/"
+
+
+def _tell(telemetry_file: str | None) -> None:
+    try:
+        show_outcomes(telemetry_file)
+    except OSError as failure:
+        end(f"TELEMETRY_FILE cannot be written: {failure.strerror}")
 
 
 def _configure(stage: str) -> None:

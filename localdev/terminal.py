@@ -3,9 +3,10 @@
 import logging
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import datetime
 
-from chalicelib.telemetry import steps
+from chalicelib.telemetry import lines, watchers
 
 _writing = threading.Lock()
 
@@ -15,6 +16,10 @@ def show(step: str, **about: object) -> None:
     now = datetime.now().strftime("%H:%M:%S.%f")[:-3]
     details = " ".join(f"{name}={_printable(str(value))}" for name, value in about.items())
     say(f"{now}  {step:<13} {details}".rstrip())
+
+
+def _show_outcome(outcome: str, about: Mapping[str, object]) -> None:
+    show(outcome, **about)
 
 
 def _printable(text: str) -> str:
@@ -31,13 +36,11 @@ def say(text: str) -> None:
         sys.stdout.flush()
 
 
-class Lines(logging.Handler):
-    """Shows the service's own steps as lines in place of JSON."""
+def show_outcomes(telemetry_file: str | None) -> None:
+    """Show outcomes as they happen; the lines of JSON, which come later, go to the file, if there is one.
 
-    def emit(self, record: logging.LogRecord) -> None:
-        show(record.getMessage(), **getattr(record, "ids", {}))
-
-
-def show_steps() -> None:
-    steps.handlers[:] = [Lines()]
+    Raises OSError when it cannot be written.
+    """
+    watchers[:] = [_show_outcome]
+    lines.handlers[:] = [logging.FileHandler(telemetry_file) if telemetry_file else logging.NullHandler()]
     logging.getLogger("botocore").setLevel(logging.WARNING)  # Chalice shows what others log as information.

@@ -217,13 +217,13 @@ class FakeGateway:
 
 @dataclass
 class Notes:
-    steps: list[tuple[str, dict[str, str | int]]] = field(default_factory=list)
+    outcomes: list[tuple[str, dict[str, str | int | float]]] = field(default_factory=list)
 
-    def __call__(self, step: str, /, **ids: str | int) -> None:
-        self.steps.append((step, ids))
+    def __call__(self, outcome: str, /, **about: str | int | float) -> None:
+        self.outcomes.append((outcome, about))
 
     def names(self) -> list[str]:
-        return [step for step, _ in self.steps]
+        return [outcome for outcome, _ in self.outcomes]
 
 
 def one_after_the_other(calls: Iterable[Callable[[], None]]) -> None:

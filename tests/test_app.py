@@ -136,7 +136,7 @@ def test_records_that_make_no_sense_are_noted_and_hold_up_nobody(
 
     assert world.pushing.received("c") == ["connected"]
     assert notes.names() == ["unreadable", "unreadable"]
-    assert "canary" not in repr(notes.steps)
+    assert "canary" not in repr(notes.outcomes)
 
 
 def test_a_batch_comes_again_when_the_players_cannot_be_read(world: World) -> None:

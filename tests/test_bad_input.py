@@ -75,7 +75,7 @@ def test_a_bad_handshake_is_refused_and_leaves_nothing(row: Connect, world: Worl
     strict = "audience" in row.name or "issuer" in row.name
     access = STRICT if strict else world.messenger.access
     world.messenger = replace(world.messenger, access=replace(access, allowed_origins=origins))
-    before, noted = world.state(), len(world.notes.steps)
+    before, noted = world.state(), len(world.notes.outcomes)
     headers = [(name, value()) for name, value in row.headers]
 
     event = connect_event(ORIGIN, f"/dev/?{row.query()}", headers, 0)
@@ -84,14 +84,14 @@ def test_a_bad_handshake_is_refused_and_leaves_nothing(row: Connect, world: Worl
     assert answer["statusCode"] == row.status
     assert says_nothing_it_should_not(answer["body"])
     assert world.state() == before
-    assert [step for step, _ in world.notes.steps[noted:]] == ["refused"]
-    assert "canary" not in repr(world.notes.steps)
+    assert [outcome for outcome, _ in world.notes.outcomes[noted:]] == ["refused"]
+    assert "canary" not in repr(world.notes.outcomes)
 
 
 @pytest.mark.parametrize("row", FRAMES, ids=lambda row: row.name)
 def test_a_bad_frame_gets_its_error_and_stores_nothing(row: Frame, world: World) -> None:
     world.connect_with_token("c", "1")
-    before, noted = world.state(), len(world.notes.steps)
+    before, noted = world.state(), len(world.notes.outcomes)
 
     websocket_routes(app.app)["$default"](message_event(ORIGIN, "$default", row.body, 0))
 
@@ -102,8 +102,8 @@ def test_a_bad_frame_gets_its_error_and_stores_nothing(row: Frame, world: World)
     assert world.gateway.frames_to("b") == world.gateway.closed == []
     assert len(world.messages.stored) - len(before[2]) == row.stores
     assert row.stores or world.state() == before
-    assert len(world.notes.steps) == noted + 1
-    assert "canary" not in repr(world.notes.steps)
+    assert len(world.notes.outcomes) == noted + 1
+    assert "canary" not in repr(world.notes.outcomes)
 
 
 def shown(reply: dict[str, Any]) -> str:
@@ -124,14 +124,14 @@ def test_a_record_that_is_no_new_message_is_pushed_to_nobody_and_holds_up_nobody
         "sentAt": {"N": "1"},
     }
     after_it = {"eventName": "INSERT", "dynamodb": {"NewImage": good, "SequenceNumber": "2"}}
-    noted = len(world.notes.steps)
+    noted = len(world.notes.outcomes)
 
     function(app.app, "push_messages")({"Records": [row.record, after_it]})
 
     assert [json.loads(frame)["message"] for frame in world.gateway.frames_to("b")] == ["hi"]
     assert world.unreadable.names() == ["unreadable"] * row.noted
-    assert len(world.notes.steps) == noted
-    assert "canary" not in repr(world.unreadable.steps)
+    assert len(world.notes.outcomes) == noted
+    assert "canary" not in repr(world.unreadable.outcomes)
 
 
 # Anything at all
@@ -189,14 +189,14 @@ def lasting(monkeypatch: pytest.MonkeyPatch) -> World:
 def test_any_frame_is_answered_with_one_frame_that_the_protocol_has(lasting: World, body: str) -> None:
     lasting.now += 10_000
     lasting.gateway.posted.clear()
-    lasting.notes.steps.clear()
+    lasting.notes.outcomes.clear()
     lasting.messages.stored.clear()
 
     websocket_routes(app.app)["$default"](message_event(ORIGIN, "$default", body, 0))
 
     replies = [json.loads(frame) for frame in lasting.gateway.frames_to("c")]
     assert lasting.gateway.frames_to("b") == lasting.gateway.closed == []
-    assert len(lasting.notes.steps) == 1
+    assert len(lasting.notes.outcomes) == 1
     stored = lasting.messages.stored
     if not replies:
         assert [type(entry).__name__ for entry in stored] == ["ReplayMarker"]

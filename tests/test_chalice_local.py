@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from localdev.dynamodb import EmbeddedDynamoDB
+from tests import logs
 from tests.chalice_process import CHALICE, PROJECT, ChaliceLocal, bare_environment, is_free
-from tests.clients import Player, until
+from tests.clients import PATIENCE_SECONDS, Player, until
 
 STEPS = ("connected", "live", "stored", "triggered", "delivered", "disconnected")
 
@@ -101,6 +103,42 @@ def test_every_step_is_a_line_with_ids_and_no_line_holds_the_text(local: Chalice
     about_the_message = [line for line in local.lines.splitlines() if message_id in line]
     assert [line.split()[1] for line in about_the_message] == ["stored", "triggered", "delivered"]
     assert "canary-text" not in local.lines
+
+
+def test_a_message_can_be_followed_by_its_id_through_lines_that_say_where_its_time_went(
+    start: Callable[..., ChaliceLocal], tmp_path: Path
+) -> None:
+    telemetry = tmp_path / "telemetry.jsonl"
+    local = start("--no-autoreload", TELEMETRY_FILE=str(telemetry)).started()
+
+    async def talk() -> str:
+        sender, recipient = await Player.connect(local.url, "s"), await Player.connect(local.url, "r")
+        ack = await sender.send_message("r", "canary-text")
+        await recipient.message()
+        await sender.socket.close()
+        await recipient.socket.close()
+        await until(lambda: telemetry.read_text().count("disconnected") == 2)
+        return str(ack["messageId"])
+
+    message_id = asyncio.run(talk())
+
+    lines = [json.loads(line) for line in telemetry.read_text().splitlines()]
+    logs.search(telemetry.read_text())
+    frame, push = [line for line in lines if line.get("message") == message_id]
+    assert (frame["step"], frame["outcome"], push["step"], push["outcome"]) == (
+        *("message", "stored"),
+        *("push", "delivered"),
+    )
+    assert frame["at"] < push["at"] < frame["at"] + 1000 * PATIENCE_SECONDS
+    parts = frame["find_connection_ms"] + frame["admit_ms"] + frame["save_message_ms"] + frame["post_ms"]
+    assert 0 < parts <= frame["ms"]
+    assert 0 < push["look_up_ms"] + push["post_ms"] <= push["ms"]
+    assert Counter(line["step"] for line in lines if "step" in line) == {
+        "connect": 2,
+        "message": 1,
+        "push": 3,
+        "disconnect": 2,
+    }
 
 
 def test_a_message_to_a_player_who_is_offline_is_acknowledged(local: ChaliceLocal) -> None:

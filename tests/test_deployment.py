@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
+from chalicelib.telemetry import COUNTED_AS, NAMESPACE, UNITS, UNITS_OF_A_BATCH
 from deployment import stack, template
 from deployment.stage import FUNCTIONS, Stage, UnknownStage
 from deployment.stream import find_stream
@@ -84,6 +85,23 @@ def test_the_template_of_the_tables_passes_cfn_lint(name: str, tmp_path: Path) -
     )
 
     assert ran.returncode == 0, ran.stdout
+
+
+def test_the_dashboard_and_the_alarms_show_metrics_that_there_are(packaged: tuple[Stage, Any]) -> None:
+    resources = packaged[1]["Resources"]
+    emitted = {*COUNTED_AS.values(), *UNITS, *UNITS_OF_A_BATCH}
+    dashboard = json.loads(resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    graphs = [widget["properties"]["metrics"] for widget in dashboard["widgets"]]
+    shown = {metric[1] for metrics in graphs for metric in metrics if metric[0] == NAMESPACE}
+    watched = {
+        r["Properties"]["MetricName"]
+        for r in resources.values()
+        if r["Type"] == "AWS::CloudWatch::Alarm" and r["Properties"]["Namespace"] == NAMESPACE
+    }
+
+    assert shown >= {"accepted", "delivered", "replayed", "push_latency_ms", "gone", "closed", "throttled"}
+    assert watched == {"throttled", "push_latency_ms"}
+    assert shown | watched <= emitted
 
 
 def test_every_function_has_a_role_of_its_own(packaged: tuple[Stage, Any]) -> None:

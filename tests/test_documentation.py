@@ -11,12 +11,14 @@ from chalicelib.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS
 from chalicelib.protocol import ACTIONS, RETRYABLE, parse_frame, parse_object
 from chalicelib.push import OVERLAP_MS
 from chalicelib.settings import LARGEST_FRAME_BYTES, SECRET_BYTES, Settings
+from chalicelib.telemetry import COUNTED_AS, UNITS, UNITS_OF_A_BATCH
 from localdev.limits import Limits
 from localdev.local_aws import DYNAMODB_PORT, WEBSOCKET_PORT
 from tests.bad_input import CONNECTS, FRAMES, RECORDS
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
+TELEMETRY = (PROJECT / "docs" / "telemetry.md").read_text()
 PROTOCOL = (PROJECT / "docs" / "protocol.md").read_text()
 
 
@@ -53,7 +55,8 @@ def test_the_settings_of_the_local_aws_are_those_there_are() -> None:
     limits = {f"WEBSOCKET_{f.name.upper()}": str(int(getattr(Limits(), f.name))) for f in fields(Limits)}
     ports = {"WEBSOCKET_PORT": str(WEBSOCKET_PORT), "DYNAMODB_PORT": str(DYNAMODB_PORT)}
 
-    assert documented == limits | ports | {"AWS_ENDPOINT_URL_DYNAMODB": "the embedded one"}
+    others = {"AWS_ENDPOINT_URL_DYNAMODB": "the embedded one", "TELEMETRY_FILE": "none"}
+    assert documented == limits | ports | others
 
 
 def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -> None:
@@ -81,6 +84,16 @@ def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -
             assert documented[name][0] == str(getattr(settings, field)), name
     assert settings.tokens is not None
     assert documented["JWT_PLAYER_CLAIM"][0] == settings.tokens.player_claim
+
+
+def test_the_metrics_and_the_outcomes_are_those_there_are() -> None:
+    source = "".join(path.read_text() for path in (PROJECT / "chalicelib").glob("*.py"))
+    source += (PROJECT / "app.py").read_text()
+    noted = set(re.findall(r'\bnote\(\s*"(\w+)"', source))
+    one_of_two = {"stored", "duplicate", "gone", "closed"}
+
+    assert set(table(TELEMETRY, "| outcome")) == noted | one_of_two
+    assert set(table(TELEMETRY, "| metric")) == {*COUNTED_AS.values(), *UNITS, *UNITS_OF_A_BATCH}
 
 
 def test_the_layout_names_every_module_that_is_shipped_and_nothing_that_is_not_there() -> None:

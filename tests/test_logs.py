@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from chalicelib.telemetry import log_steps, note
+from chalicelib.telemetry import log_lines, note
 from tests import logs
 from tests.tokens import token
 
@@ -22,7 +22,7 @@ def test_a_line_with_a_text_or_a_part_of_a_token_is_found() -> None:
 def test_whatever_is_logged_is_searched(speak: object, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[str] = []
     monkeypatch.setattr(logs, "search", found.append)
-    log_steps()
+    log_lines()
 
     assert callable(speak)
     speak("a text")

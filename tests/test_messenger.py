@@ -256,7 +256,7 @@ def test_a_reply_that_does_not_arrive_is_noted(world: World) -> None:
 
     world.messenger.receive("c", HERE, '{"action": "ping"}')
 
-    assert world.notes.steps[-1] == ("unanswered", {"connection": "c", "because": "failed"})
+    assert world.notes.outcomes[-1] == ("unanswered", {"connection": "c", "because": "failed"})
 
 
 def test_a_disconnect_that_could_not_be_stored_is_noted_and_not_raised(world: World) -> None:
@@ -270,14 +270,14 @@ def test_a_disconnect_that_could_not_be_stored_is_noted_and_not_raised(world: Wo
 
 def test_every_frame_is_one_line_that_holds_ids_and_no_text(world: World) -> None:
     world.connect("1", "c")
-    world.notes.steps.clear()
+    world.notes.outcomes.clear()
 
     world.send("c", **to_two("canary"))
     world.send_text("c", "canary")
     world.send("c", action="ping")
 
     assert world.notes.names() == ["stored", "refused", "pinged"]
-    assert "canary" not in repr(world.notes.steps)
+    assert "canary" not in repr(world.notes.outcomes)
 
 
 # clientMessageId
@@ -484,9 +484,9 @@ def test_a_token_is_neither_saved_nor_noted(guarded: World) -> None:
     guarded.refusal({"token": "canary"})
 
     assert guarded.connections.registered["a"].client_data == {}
-    assert "token-canary" not in repr(guarded.notes.steps)
-    assert ("refused", {"connection": "refused", "status": 401, "reason": "the token is not valid"}) in (
-        guarded.notes.steps
+    assert "token-canary" not in repr(guarded.notes.outcomes)
+    assert ("refused", {"connection": "refused", "code": "401", "reason": "the token is not valid"}) in (
+        guarded.notes.outcomes
     )
 
 

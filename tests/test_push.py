@@ -176,9 +176,35 @@ def test_every_pushed_message_is_one_line(world: World) -> None:
 
     world.batch(first, second)
 
-    assert world.notes.steps == [
-        ("delivered", {"player": "2", "connection": "c", "message": first.id}),
-        ("delivered", {"player": "2", "connection": "c", "message": second.id}),
+    assert [(outcome, about["message"]) for outcome, about in world.notes.outcomes] == [
+        ("delivered", first.id),
+        ("delivered", second.id),
+    ]
+    assert {about["push_latency_ms"] for _, about in world.notes.outcomes} == {2_000_000 - first.sent_at}
+
+
+def test_a_message_that_reached_nobody_is_one_line_too(world: World) -> None:
+    first, second = message("m1"), message("m2", 2)
+
+    world.batch(first, second)
+
+    assert [(outcome, about["message"]) for outcome, about in world.notes.outcomes] == [
+        ("missed", first.id),
+        ("missed", second.id),
+    ]
+
+
+def test_a_connection_that_is_given_up_is_one_line_that_says_why(world: World) -> None:
+    world.live("2", "gone", "slow")
+    world.gateway.answers = {"gone": [Delivery.GONE], "slow": [Delivery.REFUSED]}
+    sent = message("m1")
+
+    world.batch(sent)
+
+    about = {"player": "2", "message": sent.id}
+    assert world.notes.outcomes[:2] == [
+        ("gone", {"connection": "gone", "because": "gone", **about}),
+        ("closed", {"connection": "slow", "because": "refused", **about}),
     ]
 
 

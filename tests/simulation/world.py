@@ -272,7 +272,7 @@ class World:
         if error is not None and not isinstance(error, (Crash, Unavailable, Refused)):
             raise error
 
-    def _note(self, step: str, /, **ids: str | int) -> None:
+    def _note(self, outcome: str, /, **about: str | int | float) -> None:
         pass
 
     def _time_ns(self) -> int:
