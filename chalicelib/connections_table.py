@@ -40,7 +40,7 @@ class _NotFound(Exception):
 
 
 class ConnectionsTable:
-    """The connection store in DynamoDB. `player_seconds`: how long a player's item outlives its last use.
+    """The connection store in DynamoDB. `player_seconds`: how long a player's item outlives its last connect.
 
     `clock` is in microseconds since the epoch.
     """
@@ -69,7 +69,7 @@ class ConnectionsTable:
         most = self._connections_per_player
         added, player = self._count(
             connection.player_id,
-            "ADD connections :set SET apiId = :api, stage = :stage, #since = :since,",
+            "ADD connections :set SET apiId = :api, stage = :stage, #since = :since, expiresAt = :expires,",
             "(attribute_not_exists(connections) OR size(connections) < :most"
             " OR contains(connections, :connection))",
             lambda player: connection.id in player.connections or len(player.connections) < most,
@@ -80,6 +80,7 @@ class ConnectionsTable:
                 ":api": {"S": connection.endpoint.api_id},
                 ":stage": {"S": connection.endpoint.stage},
                 ":since": {"N": str(connection.connected_at)},
+                ":expires": in_seconds(self._player_seconds),
             },
             {"#since": _SINCE + connection.id},
         )
@@ -226,12 +227,11 @@ class ConnectionsTable:
                     answer = self._client.update_item(
                         TableName=self._table,
                         Key=_player_key(player_id),
-                        UpdateExpression=f"{update} {counted}, expiresAt = :expires",
+                        UpdateExpression=f"{update} {counted}",
                         ConditionExpression=f"{condition} AND {if_due}",
                         ExpressionAttributeValues={
                             **values,
                             **{name: {"N": str(amount)} for name, amount in amounts.items()},
-                            ":expires": in_seconds(self._player_seconds),
                         },
                         ReturnValues="ALL_NEW",
                         ReturnValuesOnConditionCheckFailure="ALL_OLD",

@@ -57,6 +57,7 @@ class OpenConnection:
     socket: ServerConnection
     last_active_at: float = field(default_factory=time.monotonic)
     frames: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FRAMES_AT_ONCE))
+    ending: asyncio.TimerHandle = field(init=False)
 
 
 class Gateway:
@@ -162,35 +163,37 @@ class Gateway:
         origin = self._accepted.pop(socket)
         connection = OpenConnection(origin, socket)
         self._connections[origin.connection_id] = connection
+        self._end_when_due(connection, time.monotonic() + self._limits.lifetime_seconds)
         try:
             await self._read(connection)
         except ConnectionClosed:
             pass
         finally:
+            connection.ending.cancel()
             self._connections.pop(origin.connection_id, None)
             code = socket.close_code or 1006
             event = disconnect_event(origin, code, socket.close_reason or "", _milliseconds())
             self._start(self._disconnect(event))
 
     async def _read(self, connection: OpenConnection) -> None:
-        socket = connection.socket
-        end_of_life = time.monotonic() + self._limits.lifetime_seconds
         while True:
-            idle_at = connection.last_active_at + self._limits.idle_seconds
-            left = min(idle_at, end_of_life) - time.monotonic()
-            if left <= 0:
-                await socket.close(1001, "Going away")
-                return
-            try:
-                body = await asyncio.wait_for(socket.recv(), left)
-            except asyncio.TimeoutError:
-                continue
+            body = await connection.socket.recv()
             connection.last_active_at = time.monotonic()
             if isinstance(body, bytes):
-                await socket.close(1003)
+                await connection.socket.close(1003)
                 return
             await connection.frames.acquire()
             self._start(self._message(connection, body))
+
+    def _end_when_due(self, connection: OpenConnection, end_of_life: float) -> None:
+        """Look again when it would be idle or too old, if nothing has come by then."""
+        idle_at = connection.last_active_at + self._limits.idle_seconds
+        left = min(idle_at, end_of_life) - time.monotonic()
+        if left <= 0:
+            self._start(connection.socket.close(1001, "Going away"))
+            return
+        loop = asyncio.get_running_loop()
+        connection.ending = loop.call_later(left, self._end_when_due, connection, end_of_life)
 
     async def _message(self, connection: OpenConnection, body: str) -> None:
         event = message_event(connection.origin, "$default", body, _milliseconds())
@@ -233,7 +236,8 @@ class Gateway:
 
     # @connections
 
-    async def _manage(self, request: management.Request) -> Answer:
+    async def manage(self, request: management.Request) -> Answer:
+        """Answer a request to `@connections`, however it came here."""
         if not request.signed:
             return Answer(403, {"message": "Missing Authentication Token"})
         stage, _, connection_id = unquote(request.path).lstrip("/").partition("/@connections/")
@@ -272,7 +276,7 @@ class Gateway:
             ServerConnection(*args, **kwargs),
             partial(
                 management.Management,
-                self._manage,
+                self.manage,
                 self._limits.message_bytes,
                 self._management_transports,
             ),

@@ -1,11 +1,14 @@
 """What starts with `chalice local`: DynamoDB and its tables, the stream mapping, and the WebSocket API."""
 
 import asyncio
+import gc
 import os
+import resource
 import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +19,7 @@ from chalice.app import DynamoDBEventConfig
 
 from chalicelib.access import Access
 from chalicelib.settings import FURTHER_JWT_SETTINGS, KEYS
-from localdev import command_line, dynamodb
+from localdev import command_line, direct_management, dynamodb
 from localdev.command_line import ChaliceLocal
 from localdev.functions import function, websocket_routes
 from localdev.gateway import Gateway
@@ -30,6 +33,9 @@ WEBSOCKET_PORT = 8001
 DYNAMODB_PORT = 8002
 SWITCH_SECONDS = 0.0005
 """How long a function may compute while the gateway waits for its turn, of which there is only one."""
+
+GARBAGE_AT = 50_000
+"""Objects made until rings of them are looked for, which by default stops all for 100 ms once a second."""
 
 SAFETY_POLL_SECONDS = 5.0
 """The embedded DynamoDB says when it was written to; its stream is polled only to be on the safe side."""
@@ -54,6 +60,7 @@ class LocalAws:
     @classmethod
     def prepare(cls, options: ChaliceLocal) -> "LocalAws":
         sys.setswitchinterval(SWITCH_SECONDS)
+        _open_many_files()
         watch_only_sources(Path.cwd())
         end_with_parent()
         _tell(os.environ.get("TELEMETRY_FILE"))
@@ -86,6 +93,9 @@ class LocalAws:
             if isinstance(source, DynamoDBEventConfig):
                 self._start_mapping(app, source, is_new="MessagesTable" in made)
         url = self._start_gateway(app)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE_AT)
         say(
             f"\n  WebSocket API  {url}?{'playerId=1' if access.is_open else 'token=…'}\n"
             f"  Players        {access.in_words()}\n"
@@ -120,7 +130,15 @@ class LocalAws:
         port = _bind("WEBSOCKET_PORT", WEBSOCKET_PORT, start)
         endpoint = f"http://{host}:{port}/{stage}"
         os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = endpoint
+        direct_management.attach(dynamodb.session(), endpoint, gateway.manage, loop)
         return f"ws://{host}:{port}/{stage}/"
+
+
+def _open_many_files() -> None:
+    """Each connection is an open file, and what a shell lets open by default is few."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # Some systems say that there is no limit, and set one.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _tell(telemetry_file: str | None) -> None:

@@ -22,10 +22,14 @@ class Tables(NamedTuple):
     messages: str
 
 
-def make_tables() -> Tables:
+def make_tables(directly: bool = True) -> Tables:
+    """`directly`: with calls answered before they are HTTP, where a fault in their place would not be met."""
     session = boto3.Session("local", "local", region_name="us-east-1")
     if DYNAMODB_LOCAL is None:
-        EmbeddedDynamoDB(on_write=lambda: None).attach(session)
+        embedded = EmbeddedDynamoDB(on_write=lambda: None)
+        embedded.attach(session)
+        if directly:
+            embedded.attach_directly(session)
     client = session.client(
         "dynamodb", endpoint_url=DYNAMODB_LOCAL, config=Config(retries={"total_max_attempts": 1})
     )

@@ -45,6 +45,12 @@ def tables() -> Tables:
     return make_tables()
 
 
+@pytest.fixture
+def failing_tables() -> Tables:
+    """Tables whose calls go as far as HTTP, where faults can take their place."""
+    return make_tables(directly=False)
+
+
 RATE = RateLimit(per_second=10, burst=5)
 MOST = 3
 
@@ -454,23 +460,23 @@ def test_a_batch_of_players_costs_one_consistent_read(tables: Tables) -> None:
     assert requests[0]["RequestItems"][tables.websockets]["ConsistentRead"] is True
 
 
-def test_what_dynamodb_left_unprocessed_is_asked_for_again(tables: Tables) -> None:
-    store = connections_table(tables)
+def test_what_dynamodb_left_unprocessed_is_asked_for_again(failing_tables: Tables) -> None:
+    store = connections_table(failing_tables)
     store.register(connection("c"))
     key = {"id": {"S": "player#1"}}
-    unprocessed = {tables.websockets: {"Keys": [key], "ConsistentRead": True}}
+    unprocessed = {failing_tables.websockets: {"Keys": [key], "ConsistentRead": True}}
     answers = [answer(200, {"Responses": {}, "UnprocessedKeys": unprocessed})]
-    tables.client.meta.events.register_first(
+    failing_tables.client.meta.events.register_first(
         "before-send.dynamodb.BatchGetItem", lambda **_: answers.pop() if answers else None
     )
 
     assert player(store).connections == {"c"}
 
 
-def test_players_that_cannot_be_read_whole_are_unavailable(tables: Tables) -> None:
-    store = connections_table(tables)
-    unprocessed = {tables.websockets: {"Keys": [{"id": {"S": "player#1"}}]}}
-    tables.client.meta.events.register_first(
+def test_players_that_cannot_be_read_whole_are_unavailable(failing_tables: Tables) -> None:
+    store = connections_table(failing_tables)
+    unprocessed = {failing_tables.websockets: {"Keys": [{"id": {"S": "player#1"}}]}}
+    failing_tables.client.meta.events.register_first(
         "before-send.dynamodb.BatchGetItem",
         lambda **_: answer(200, {"Responses": {}, "UnprocessedKeys": unprocessed}),
     )
@@ -482,11 +488,11 @@ def test_players_that_cannot_be_read_whole_are_unavailable(tables: Tables) -> No
 @pytest.mark.parametrize(
     "failure", ["ProvisionedThroughputExceededException", "InternalServerError", "AccessDeniedException"]
 )
-def test_every_failure_of_dynamodb_is_unavailable(tables: Tables, failure: str) -> None:
-    store = connections_table(tables)
-    messages = MessagesTable(tables.client, tables.messages, DAY)
-    sends = SendsTable(tables.client, tables.websockets, DAY)
-    tables.client.meta.events.register_first(
+def test_every_failure_of_dynamodb_is_unavailable(failing_tables: Tables, failure: str) -> None:
+    store = connections_table(failing_tables)
+    messages = MessagesTable(failing_tables.client, failing_tables.messages, DAY)
+    sends = SendsTable(failing_tables.client, failing_tables.websockets, DAY)
+    failing_tables.client.meta.events.register_first(
         "before-send.dynamodb", lambda **_: answer(400, {"__type": f"com.amazonaws#{failure}"})
     )
 
@@ -724,7 +730,7 @@ def answer(status: int, body: dict[str, Any]) -> AWSResponse:
 
 def count_calls(client: Any) -> list[str]:
     calls: list[str] = []
-    client.meta.events.register("before-call.dynamodb", lambda model, **_: calls.append(model.name))
+    client.meta.events.register("provide-client-params.dynamodb", lambda model, **_: calls.append(model.name))
     return calls
 
 

@@ -1,0 +1,1 @@
+"""How fast, how many, what it costs: load tests, counted budgets, a model. Never shipped to Lambda."""

@@ -1,0 +1,80 @@
+"""A `chalice local` of its own for a measurement, on free ports, with its telemetry in a file."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+START_SECONDS = 60
+
+
+class NotStarted(Exception):
+    """What `chalice local` printed in place of serving."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    url: str
+    pid: int
+    telemetry: Path
+
+    def kib(self) -> int | None:
+        """Its memory, where the system says so: in `/proc`."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return None
+        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0])
+
+
+@contextmanager
+def running(command: tuple[str, ...] = ()) -> Iterator[Local]:
+    """Serve until the block ends. `command`: what to run it under, such as a profiler. Raises NotStarted."""
+    with tempfile.TemporaryDirectory() as directory:
+        telemetry, output = Path(directory) / "telemetry.jsonl", Path(directory) / "output"
+        chalice = str(Path(sys.executable).parent / "chalice")
+        with output.open("wb") as out:
+            process = subprocess.Popen(
+                [*command, chalice, "local", "--no-autoreload", "--port", str(_free_port())],
+                cwd=PROJECT,
+                env={
+                    **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+                    "WEBSOCKET_PORT": "0",
+                    "DYNAMODB_PORT": "0",
+                    "TELEMETRY_FILE": str(telemetry),
+                    "PYTHONUNBUFFERED": "1",
+                },
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield Local(_url(process, output), process.pid, telemetry)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+def _url(process: subprocess.Popen[bytes], output: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        text = output.read_text()
+        if "Serving on http" in text:
+            return str(re.findall(r"ws://\S+/", text)[0])
+        time.sleep(0.02)
+    raise NotStarted(output.read_text())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

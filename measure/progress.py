@@ -1,0 +1,35 @@
+"""A bar on the terminal for work that takes long."""
+
+import sys
+import time
+
+WIDTH = 40
+EACH_SECONDS = 0.2
+
+
+class Progress:
+    """Shown on standard error, where that is a terminal: what is piped elsewhere stays readable."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._is_terminal = sys.stderr.isatty()
+
+    def show(self, done: float, total: float, doing: str = "") -> None:
+        now = time.monotonic()
+        if not self._is_terminal or now - self._shown < EACH_SECONDS or total <= 0:
+            return
+        self._shown = now
+        share = min(1.0, done / total)
+        bar = "#" * round(WIDTH * share)
+        print(
+            f"\r[{bar:<{WIDTH}}] {self._what} {doing or f'{share:.0%}':<12}",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def end(self) -> None:
+        if self._is_terminal:
+            print(f"\r{' ' * 79}\r", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,269 @@
+"""What a load test does: who connects, who writes to whom, and when."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from measure.observations import Observations, Send
+from measure.player import NotConnected, Player
+from measure.progress import Progress
+
+CONNECTS_AT_ONCE = 32
+DRAIN_SECONDS = 60
+"""How long what was sent may take to arrive before it counts as lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`clients`: pairs, senders, or connections. `rate`: of messages (of connects in churn) a second by the
+    clock, whatever the service does; without it each client sends when its message before has arrived.
+    """
+
+    clients: int
+    rate: float | None
+    seconds: float
+    warm_up_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`player` makes a player of that name; `server_kib` what memory the service takes, if that is known."""
+
+    player: Callable[[str], Player]
+    observed: Observations
+    progress: Progress
+    server_kib: Callable[[], int | None]
+
+
+Facts = dict[str, float]
+Scenario = Callable[[Stage, Load], Awaitable[Facts]]
+
+
+async def pairs(stage: Stage, load: Load) -> Facts:
+    """Many clients side by side: each sender writes to a recipient of its own."""
+    senders = [stage.player(f"s{n}") for n in range(load.clients)]
+    recipients = [stage.player(f"r{n}") for n in range(load.clients)]
+    await _connect(stage, [*senders, *recipients])
+    return await _converse(stage, load, senders, recipients)
+
+
+async def fan_in(stage: Stage, load: Load) -> Facts:
+    """Much traffic to one client: every sender writes to the same recipient."""
+    senders, recipient = [stage.player(f"s{n}") for n in range(load.clients)], stage.player("r")
+    await _connect(stage, [*senders, recipient])
+    return await _converse(stage, load, senders, [recipient] * load.clients)
+
+
+async def churn(stage: Stage, load: Load) -> Facts:
+    """Clients that connect, write to themselves, read it and leave, again and again."""
+    begin, end = _span(stage, load)
+    if load.rate is None:
+        await asyncio.gather(*(_come_and_go_until(stage, f"c{n}", end) for n in range(load.clients)))
+    else:
+        total = round((end - begin) * load.rate)
+        visits = []
+        for number in range(total):
+            await _until(begin + number / load.rate)
+            stage.progress.show(time.time() - begin, end - begin)
+            visits.append(asyncio.ensure_future(_come_and_go(stage, f"c{number}")))
+        await asyncio.gather(*visits)
+    return {"measured_seconds": time.time() - stage.observed.since}
+
+
+async def storm(stage: Stage, load: Load) -> Facts:
+    """All connections break at once, somebody writes to each of them, and all come back at once."""
+    players = [stage.player(f"p{n}") for n in range(load.clients)]
+    writer = [stage.player(f"w{n}") for n in range(1 + load.clients // 50)]
+    await _connect(stage, [*players, *writer])
+    for player in players:
+        player.drop()
+    begin = time.time()
+    for number, player in enumerate(players):
+        await _until(begin + number / 500)
+        await writer[number % len(writer)].send(player.name, time.time())
+    await _settle(
+        lambda: sum(s.acknowledged is None and s.error is None for s in stage.observed.sends.values())
+    )
+    stage.observed.since = began = time.time()
+    for send in stage.observed.sends.values():
+        send.due = began
+    back = asyncio.gather(*(_reconnect(player) for player in players))
+    while not back.done():
+        stage.progress.show(
+            sum(c.greeted is not None for c in stage.observed.measured_connects), load.clients
+        )
+        await asyncio.sleep(0.1)
+    await back
+    all_back = time.time() - began
+    await _drain(stage)
+    return {"measured_seconds": time.time() - began, "seconds_until_all_were_back": all_back}
+
+
+async def idle(stage: Stage, load: Load) -> Facts:
+    """Connections that do nothing; then each of them is sent one message."""
+    before = stage.server_kib()
+    players = [stage.player(f"i{n}") for n in range(load.clients)]
+    await _connect(stage, players)
+    after = stage.server_kib()
+    await asyncio.sleep(load.warm_up_seconds)
+    stage.observed.since = begin = time.time()
+    rate = load.rate or 100.0
+    for number, player in enumerate(players):
+        await _until(begin + number / rate)
+        stage.progress.show(number, len(players))
+        await player.send(players[number - 1].name, begin + number / rate)
+    await _drain(stage)
+    facts = {"measured_seconds": time.time() - begin}
+    if before is not None and after is not None:
+        facts["kib_a_connection"] = (after - before) / load.clients
+    return facts
+
+
+async def soak(stage: Stage, load: Load) -> Facts:
+    """Pairs at a steady rate for long, while others come and go."""
+    before = stage.server_kib()
+    leaving = asyncio.ensure_future(_come_and_go_until(stage, "c", time.time() + load.seconds))
+    facts = await pairs(stage, load)
+    await leaving
+    after = stage.server_kib()
+    if before is not None and after is not None:
+        facts |= {"kib_before": before, "kib_after": after}
+    return facts
+
+
+SCENARIOS: dict[str, tuple[Scenario, Load]] = {
+    "pairs": (pairs, Load(50, 100, 20, 5)),
+    "fan-in": (fan_in, Load(50, 100, 20, 5)),
+    "churn": (churn, Load(20, 20, 20, 5)),
+    "storm": (storm, Load(500, None, 0, 0)),
+    "idle": (idle, Load(1000, 100, 0, 2)),
+    "soak": (soak, Load(20, 20, 600, 5)),
+}
+"""Each with what it does unless told otherwise."""
+
+
+async def _connect(stage: Stage, players: Sequence[Player]) -> None:
+    """Some at a time: here it is the conversation that is tested. Raises NotConnected."""
+    room = asyncio.Semaphore(CONNECTS_AT_ONCE)
+    connected = 0
+
+    async def connect(player: Player) -> None:
+        nonlocal connected
+        async with room:
+            await player.connect()
+        connected += 1
+        stage.progress.show(connected, len(players), "connecting")
+
+    await asyncio.gather(*map(connect, players))
+
+
+async def _converse(
+    stage: Stage, load: Load, senders: Sequence[Player], recipients: Sequence[Player]
+) -> Facts:
+    begin, end = _span(stage, load)
+    if load.rate is None:
+        settled = Settled()
+        for player in {*senders, *recipients}:
+            player.on_settled(settled)
+        await asyncio.gather(
+            *(_ping_pong(stage, settled, *pair, begin, end) for pair in zip(senders, recipients, strict=True))
+        )
+    else:
+        await _by_the_clock(stage, senders, recipients, load.rate, begin, end)
+    measured = time.time() - stage.observed.since
+    await _drain(stage)
+    return {"measured_seconds": measured}
+
+
+async def _by_the_clock(
+    stage: Stage,
+    senders: Sequence[Player],
+    recipients: Sequence[Player],
+    rate: float,
+    begin: float,
+    end: float,
+) -> None:
+    sending: set[asyncio.Task[Send]] = set()
+    for number in range(round((end - begin) * rate)):
+        due = begin + number / rate
+        await _until(due)
+        who = number % len(senders)
+        task = asyncio.ensure_future(senders[who].send(recipients[who].name, due))
+        sending.add(task)
+        task.add_done_callback(sending.discard)
+        stage.progress.show(due - begin, end - begin)
+    await asyncio.gather(*sending)
+
+
+class Settled:
+    """Lets a sender wait until its message has arrived, or was refused."""
+
+    def __init__(self) -> None:
+        self._awaited: dict[tuple[str, int], asyncio.Future[None]] = {}
+
+    def __call__(self, send: Send) -> None:
+        waiting = self._awaited.pop((send.sender, send.number), None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    async def of(self, sending: Awaitable[Send]) -> None:
+        send = await sending
+        if send.received is None and send.error is None:
+            waiting = self._awaited[send.sender, send.number] = asyncio.get_running_loop().create_future()
+            await asyncio.wait_for(waiting, DRAIN_SECONDS)
+
+
+async def _ping_pong(
+    stage: Stage, settled: Settled, sender: Player, recipient: Player, begin: float, end: float
+) -> None:
+    while (now := time.time()) < end:
+        stage.progress.show(now - begin, end - begin)
+        with suppress(asyncio.TimeoutError):  # It is counted as lost, or as never answered.
+            await settled.of(sender.send(recipient.name, now))
+
+
+async def _come_and_go_until(stage: Stage, name: str, end: float) -> None:
+    visit = 0
+    while time.time() < end:
+        await _come_and_go(stage, f"{name}-{visit}")
+        visit += 1
+
+
+async def _come_and_go(stage: Stage, name: str) -> None:
+    player, settled = stage.player(name), Settled()
+    player.on_settled(settled)
+    try:
+        await player.connect()
+        await settled.of(player.send(player.name, time.time()))
+        await player.disconnect()
+    except (NotConnected, asyncio.TimeoutError):
+        return  # Counted where it happened.
+
+
+async def _reconnect(player: Player) -> None:
+    with suppress(NotConnected):
+        await player.connect(resume=True)
+
+
+def _span(stage: Stage, load: Load) -> tuple[float, float]:
+    """From when until when; what comes before `since` is warm-up."""
+    begin = time.time()
+    stage.observed.since = begin + load.warm_up_seconds
+    return begin, stage.observed.since + load.seconds
+
+
+async def _until(due: float) -> None:
+    if (wait := due - time.time()) > 0:
+        await asyncio.sleep(wait)
+
+
+async def _drain(stage: Stage) -> None:
+    await _settle(lambda: stage.observed.unsettled)
+
+
+async def _settle(left: Callable[[], int]) -> None:
+    deadline = time.time() + DRAIN_SECONDS
+    while left() and time.time() < deadline:
+        await asyncio.sleep(0.1)
