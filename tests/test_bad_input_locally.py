@@ -36,7 +36,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
         JWT_SECRET=SECRET,
         ALLOWED_ORIGINS=ORIGIN,
         MAX_MESSAGE_BYTES=str(MAX_MESSAGE_BYTES),
-        MESSAGES_PER_SECOND="1000",  # One player connects for every row.
+        MESSAGES_PER_SECOND="50",  # One player connects for every row.
     )
     try:
         yield started.started()
