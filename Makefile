@@ -5,8 +5,9 @@ BIN := .venv/bin
 SCHEDULES ?= 1000000
 PLAYER ?= 1
 STAGE ?= dev
+SCENARIO ?= pairs
 
-.PHONY: run test token deploy destroy package rehearse accept test-dynamodb-local prove setup clean
+.PHONY: run test token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale setup clean
 
 setup: .venv/ready
 
@@ -59,6 +60,15 @@ build/dynamodb-local/ready: tests/dynamodb_local/pom.xml
 
 prove: setup
 	$(BIN)/python -m tests.prove --schedules $(SCHEDULES)
+
+load: setup
+	$(BIN)/python -m measure.load $(SCENARIO) $(if $(URL),--url $(URL)) $(OPTIONS)
+
+bench: setup
+	$(BIN)/python -m measure.bench
+
+scale: setup
+	$(BIN)/python -m measure.scale $(OPTIONS)
 
 clean:
 	rm -rf .venv .venv-rehearsal build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +21,7 @@ from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.exceptions import ServiceException
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.responses import ActionResult
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.responses import DynamoHandler, DynamoResult
 from moto.dynamodbstreams.models import dynamodbstreams_backends
 from werkzeug.exceptions import HTTPException
@@ -89,7 +92,8 @@ class _Handler(DynamoHandler):
             frozenset(names),
             frozenset(values),
         )
-        if wording not in self._checked or body.get("ReturnValues") != "ALL_NEW":
+        returned = body.get("ReturnValues", "NONE")
+        if wording not in self._checked or returned not in ("NONE", "ALL_NEW"):
             result = super().update_item()
             self._checked.add(wording)
             return result
@@ -102,7 +106,23 @@ class _Handler(DynamoHandler):
             condition_expression=body.get("ConditionExpression"),
             return_values_on_condition_check_failure=body.get("ReturnValuesOnConditionCheckFailure"),
         )
-        return DynamoResult(item.to_json())
+        return DynamoResult(item.to_json() if returned == "ALL_NEW" else {})
+
+
+    def query(self) -> ActionResult:
+        """moto walks and sorts a whole table for it; here it is shown the partition that was asked for."""
+        table = self.dynamodb_backend.get_table(self.body["TableName"])
+        equals = rf"(?:^|[ (]){table.hash_key_attr}\s*=\s*(:\w+)"
+        asked = re.search(equals, self.body.get("KeyConditionExpression", ""))
+        if asked is None or "IndexName" in self.body:
+            return super().query()
+        partition = DynamoType(self._get_expr_attr_values()[asked[1]])
+        everything = table.items
+        table.items = defaultdict(dict, {partition: everything.get(partition, {})})
+        try:
+            return super().query()
+        finally:
+            table.items = everything
 
 
 class EmbeddedDynamoDB:

@@ -33,9 +33,12 @@ class Send:
 
 @dataclass(slots=True)
 class Observations:
-    """`since`: what was due before that was warm-up, and is checked but not measured."""
+    """`since`: what was due before that was warm-up, and is checked but not measured; so are connects that
+    were asked for before `connects_since`.
+    """
 
     since: float = 0.0
+    connects_since: float = 0.0
     connects: list[Connect] = field(default_factory=list)
     sends: dict[tuple[str, int], Send] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
@@ -74,7 +77,7 @@ class Observations:
 
     @property
     def measured_connects(self) -> list[Connect]:
-        return [connect for connect in self.connects if connect.asked >= self.since]
+        return [connect for connect in self.connects if connect.asked >= self.connects_since]
 
     @property
     def unsettled(self) -> int:

@@ -59,6 +59,7 @@ async def fan_in(stage: Stage, load: Load) -> Facts:
 async def churn(stage: Stage, load: Load) -> Facts:
     """Clients that connect, write to themselves, read it and leave, again and again."""
     begin, end = _span(stage, load)
+    stage.observed.connects_since = stage.observed.since
     if load.rate is None:
         await asyncio.gather(*(_come_and_go_until(stage, f"c{n}", end) for n in range(load.clients)))
     else:
@@ -86,7 +87,7 @@ async def storm(stage: Stage, load: Load) -> Facts:
     await _settle(
         lambda: sum(s.acknowledged is None and s.error is None for s in stage.observed.sends.values())
     )
-    stage.observed.since = began = time.time()
+    stage.observed.since = stage.observed.connects_since = began = time.time()
     for send in stage.observed.sends.values():
         send.due = began
     back = asyncio.gather(*(_reconnect(player) for player in players))

@@ -1,0 +1,247 @@
+"""The budgets, counted or as ratios within one run: python -m measure.bench
+
+Times are never compared with a number of another machine. It ends with 1 when a budget is not kept.
+"""
+
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import boto3
+
+from chalicelib import telemetry
+from chalicelib.push import Calls
+from measure.counted_aws import CountedAws, seconds_of
+from measure.progress import Progress
+
+PROJECT = Path(__file__).parent.parent
+RUNS = 15
+SENDS = 200
+STORED = (1, 1_000, 100_000)
+
+BARE = """
+import boto3, pydantic
+from chalice import Chalice
+app = Chalice(app_name="bare")
+app.experimental_feature_flags.update(["WEBSOCKETS"])
+
+class Frame(pydantic.BaseModel):
+    action: str
+
+@app.on_ws_message()
+def websocket_message(event):
+    Frame.model_validate_json(event.body)
+    boto3.client("dynamodb").get_item(TableName="t", Key={"id": {"S": "1"}})
+    app.websocket_api.configure("domain.invalid", "dev")
+    app.websocket_api.session = boto3.session.Session()
+    app.websocket_api.send(event.connection_id, "{}")
+"""
+FIRST_CALL = """
+import boto3
+from botocore.awsrequest import AWSResponse
+from chalice.local import LambdaContext
+boto3.setup_default_session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
+
+def answer(params, **_):
+    return AWSResponse(params["url"], 200, {}, None), {"ResponseMetadata": {"HTTPStatusCode": 200}}
+
+made = boto3.session.Session
+boto3.session.Session = lambda *a, **k: boto3.DEFAULT_SESSION
+boto3.DEFAULT_SESSION.events.register("before-call", answer)
+context = {"connectionId": "c", "apiId": "a", "stage": "dev", "domainName": "d", "routeKey": "$default"}
+event = {"requestContext": context, "body": '{"action": "ping"}'}
+module.app.handler_map["websocket_message"](event, LambdaContext("f", 512))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`most` is the budget, None where there is none."""
+
+    what: str
+    measured: float
+    most: float | None
+    detail: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        return self.most is None or self.measured <= self.most
+
+
+def main() -> int:
+    telemetry.lines.addHandler(logging.NullHandler())
+    progress = Progress("bench")
+    aws = CountedAws.start()
+    rows: list[Row] = []
+    parts: list[Callable[[], Iterable[Row]]] = [
+        partial(calls_of_a_message, aws),
+        partial(a_batch_at_once, aws),
+        cost_of_starting,
+        partial(cost_by_what_is_stored, aws),
+    ]
+    for number, part in enumerate(parts):
+        progress.show(number, len(parts), part.__doc__ or "")
+        rows += part()
+    progress.end()
+    print(table(rows))
+    return 0 if all(row.is_kept for row in rows) else 1
+
+
+def table(rows: Iterable[Row]) -> str:
+    lines = [f"{'':<66}{'measured':>10}{'at most':>10}"]
+    for row in rows:
+        most = "" if row.most is None else f"{row.most:g}"
+        kept = "" if row.is_kept else "  NOT KEPT"
+        lines.append(f"{row.what:<66}{row.measured:>10.4g}{most:>10}  {row.detail}{kept}".rstrip())
+    return "\n".join(lines)
+
+
+def frame(to: str, **keys: str) -> str:
+    keys = {"action": "sendmessage", "message": "hi", "destinationPlayerId": to, **keys}
+    return json.dumps(keys)
+
+
+def calls_of_a_message(aws: CountedAws) -> Iterable[Row]:
+    """AWS calls, counted where boto3 makes them."""
+    aws.connect("1", "2")
+    with aws.counting() as first:
+        aws.receive("1", frame("2"))
+    with aws.counting() as warm:
+        aws.receive("1", frame("2"))
+    with aws.counting() as named:
+        aws.receive("1", frame("2", clientMessageId="m"))
+    aws.push()
+    with aws.counting() as refused:
+        aws.receive("1", "no JSON")
+    yield Row("calls of a sendmessage, its connection seen for the first time", _total(first), 4, _by(first))
+    yield Row("calls of a sendmessage, warm", _total(warm), 3, _by(warm))
+    yield Row("calls of a sendmessage with clientMessageId", _total(named), 4, _by(named))
+    yield Row("calls of a frame that is refused", _total(refused), 2, _by(refused))
+    players = [f"p{number}" for number in range(100)]
+    aws.connect(*players)
+    for player in players:
+        aws.receive("1", frame(player))
+    with aws.counting() as batch:
+        aws.push()
+    writes = sum(n for name, n in batch.items() if name.startswith(("Put", "Update", "Delete")))
+    yield Row("reads of a batch of 100 messages to 100 online players", batch["BatchGetItem"], 1)
+    yield Row("posts of it", batch["PostToConnection"], 100)
+    yield Row("writes of it", writes, 0)
+
+
+def a_batch_at_once(aws: CountedAws) -> Iterable[Row]:
+    """100 posts of 20 ms, against one after the other and against one round trip."""
+    players = [f"p{number}" for number in range(100)]
+    aws.post_seconds, service = 0.02, aws.service
+    times = {}
+    for name, push in {
+        "side by side": service.push,
+        "one by one": replace(service.push, players_at_once=_one_by_one),
+    }.items():
+        aws.post_seconds = 0
+        for player in players:
+            aws.receive("1", frame(player))
+        aws.post_seconds, aws.service = 0.02, replace(service, push=push)
+        times[name] = seconds_of(aws.push)
+    aws.post_seconds, aws.service = 0, service
+    share = times["side by side"] / times["one by one"]
+    yield Row("a batch of 100 posts, against one after the other", share, 0.1)
+    yield Row("the same, in round trips (the floor is 1)", times["side by side"] / 0.02, None)
+
+
+def _one_by_one(calls: Calls) -> None:
+    for call in calls:
+        call()
+
+
+def cost_of_starting() -> Iterable[Row]:
+    """Importing, and the first call, against a bare Chalice app with boto3 and pydantic."""
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "bare.py").write_text(BARE)
+        ours, bare = (
+            f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import app as module",
+            (f"import sys; sys.path.insert(0, {directory!r}); import bare as module"),
+        )
+        for what, after in {"importing app.py": "", "importing it and its first call": FIRST_CALL}.items():
+            yield Row(f"{what}, against a bare Chalice app", _ratio(ours + after, bare + after), 1.3)
+
+
+def _ratio(program: str, other: str) -> float:
+    """Of the medians, run in turns, so that whatever else goes on meets both."""
+    times: dict[str, list[float]] = {program: [], other: []}
+    for _ in range(RUNS):
+        for source, took in times.items():
+            took.append(seconds_of(partial(_run, source)))
+    return statistics.median(times[program]) / statistics.median(times[other])
+
+
+def _run(source: str) -> None:
+    environment = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m", "AUTH_MODE": "open"}
+    environment["AWS_DEFAULT_REGION"] = "us-east-1"
+    subprocess.run([sys.executable, "-c", source], env=environment, check=True, capture_output=True)
+
+
+def cost_by_what_is_stored(aws: CountedAws) -> Iterable[Row]:
+    """A message among few and among many others: it has to cost the same."""
+    aws.connect("a", "b")
+    for table_name, fill in {"connections": _store_connections, "messages": _store_messages}.items():
+        costs = []
+        stored = 0
+        for count in STORED:
+            fill(stored, count)
+            stored = count
+            with aws.counting() as calls:
+                seconds = _median_send(aws)
+            costs.append((count, _total(calls) / SENDS, seconds))
+        _, first_calls, first_seconds = costs[0]
+        for count, calls_a_message, seconds in costs[1:]:
+            yield Row(f"calls among {count:,} {table_name}, against 1", calls_a_message / first_calls, 1)
+            yield Row(f"time among {count:,} {table_name}, against 1", seconds / first_seconds, None)
+
+
+def _median_send(aws: CountedAws) -> float:
+    """From frame to post, the recipient's lookup included."""
+
+    def send() -> None:
+        aws.receive("a", frame("b"))
+        aws.push()
+
+    return statistics.median(seconds_of(send) for _ in range(SENDS))
+
+
+def _store_connections(start: int, end: int) -> None:
+    client = boto3.client("dynamodb")
+    for number in range(start, end):
+        ids = {"SS": [f"other-{number}"]}
+        item = {"id": {"S": f"player#other-{number}"}, "connections": ids, "apiId": {"S": "a"}}
+        client.put_item(TableName="websockets", Item={**item, "stage": {"S": "dev"}})
+
+
+def _store_messages(start: int, end: int) -> None:
+    """Half of them to the recipient itself."""
+    client = boto3.client("dynamodb")
+    for number in range(start, end):
+        key = {"destinationPlayerId": {"S": ("b", "other")[number % 2]}, "messageId": {"S": f"0-{number:09}"}}
+        client.put_item(TableName="messages", Item={**key, "withdrawn": {"BOOL": True}})
+
+
+def _total(calls: Counter[str]) -> int:
+    return sum(calls.values())
+
+
+def _by(calls: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(calls.items()))
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        sys.exit(main())

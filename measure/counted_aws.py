@@ -1,0 +1,101 @@
+"""The real service over the embedded DynamoDB in this process, with each call to AWS counted."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.awsrequest import AWSResponse
+
+from chalicelib.messages_table import entry_of
+from chalicelib.ports import Endpoint
+from chalicelib.settings import Settings
+from chalicelib.wiring import Service, wire
+from localdev import dynamodb
+
+HERE = Endpoint("local", "dev")
+FAR = 60.0
+
+
+@dataclass(slots=True)
+class CountedAws:
+    """`post_seconds`: how long a post to a connection takes."""
+
+    service: Service
+    calls: Counter[str]
+    post_seconds: float = 0.0
+    _iterator: str = ""
+
+    @classmethod
+    def start(cls, **settings: str) -> "CountedAws":
+        """Once a process: boto3's default session is this one's from then on."""
+        environment = {"WEBSOCKETS_TABLE": "websockets", "MESSAGES_TABLE": "messages", "AUTH_MODE": "open"}
+        limits = {"MESSAGES_PER_SECOND": "1000", "MESSAGE_BURST": "10000"}
+        dynamodb.embed(on_write=lambda: None)
+        os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = "http://nowhere.invalid"
+        calls: Counter[str] = Counter()
+        events = dynamodb.session().events
+        for counted in ("dynamodb", "apigatewaymanagementapi"):
+            events.register(f"provide-client-params.{counted}", lambda model, **_: calls.update([model.name]))
+        aws = cls(wire(Settings.from_environment(environment | limits | settings)), calls)
+        events.register("before-call.apigatewaymanagementapi", aws._post)
+        client = boto3.client("dynamodb")
+        dynamodb.create_tables(client, {"WebsocketsTable": "websockets", "MessagesTable": "messages"})
+        aws._iterator = _first_iterator(dynamodb.stream_arn(client, "messages"))
+        return aws
+
+    @contextmanager
+    def counting(self) -> Iterator[Counter[str]]:
+        """The calls that are made inside, by operation."""
+        before = Counter(self.calls)
+        made: Counter[str] = Counter()
+        yield made
+        made.update(self.calls - before)
+
+    def connect(self, *players: str) -> None:
+        """Each with a connection of the same name, and live."""
+        for player in players:
+            self.service.messenger.connect(f"c-{player}", HERE, {"playerId": [player]}, {})
+        self.push()
+
+    def receive(self, player: str, frame: str) -> None:
+        self.service.messenger.receive(f"c-{player}", HERE, frame)
+
+    def records(self) -> list[Any]:
+        """What came down the stream since the last time."""
+        streams = boto3.client("dynamodbstreams")
+        records = []
+        while True:
+            answer = streams.get_records(ShardIterator=self._iterator, Limit=1000)
+            self._iterator = answer["NextShardIterator"]
+            records += answer["Records"]
+            if not answer["Records"]:
+                return records
+
+    def push(self) -> None:
+        entries = [entry for record in self.records() if (entry := entry_of(record)) is not None]
+        self.service.push.batch(entries, lambda: FAR)
+
+    def _post(self, params: Any, **_: Any) -> tuple[AWSResponse, dict[str, Any]]:
+        if self.post_seconds:
+            time.sleep(self.post_seconds)
+        return AWSResponse(params["url"], 200, {}, None), {"ResponseMetadata": {"HTTPStatusCode": 200}}
+
+
+def seconds_of(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _first_iterator(arn: str) -> str:
+    streams = boto3.client("dynamodbstreams")
+    (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    answer = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )
+    return str(answer["ShardIterator"])
