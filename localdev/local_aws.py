@@ -34,8 +34,8 @@ DYNAMODB_PORT = 8002
 SWITCH_SECONDS = 0.0005
 """How long a function may compute while the gateway waits for its turn, of which there is only one."""
 
-GARBAGE_AT = 50_000
-"""Objects made until rings of them are looked for, which by default stops all for 100 ms once a second."""
+GARBAGE_AT = (20_000, 10, 100)
+"""How rarely rings of objects are looked for. By default that stops everybody for 100 ms once a second."""
 
 SAFETY_POLL_SECONDS = 5.0
 """The embedded DynamoDB says when it was written to; its stream is polled only to be on the safe side."""
@@ -95,7 +95,7 @@ class LocalAws:
         url = self._start_gateway(app)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(GARBAGE_AT)
+        gc.set_threshold(*GARBAGE_AT)
         say(
             f"\n  WebSocket API  {url}?{'playerId=1' if access.is_open else 'token=…'}\n"
             f"  Players        {access.in_words()}\n"

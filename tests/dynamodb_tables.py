@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import boto3
 from botocore.config import Config
 
-from localdev.dynamodb import EmbeddedDynamoDB, create_tables
+from localdev.dynamodb import create_tables
+from localdev.embedded_dynamodb import EmbeddedDynamoDB
 
 DYNAMODB_LOCAL = os.environ.get("DYNAMODB_LOCAL_URL")
 """Where AWS's own engine serves, when the tests are to be run with it."""

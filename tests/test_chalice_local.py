@@ -16,7 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from localdev.dynamodb import EmbeddedDynamoDB
+from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from tests import logs
 from tests.chalice_process import CHALICE, PROJECT, ChaliceLocal, bare_environment, is_free
 from tests.clients import PATIENCE_SECONDS, Player, until

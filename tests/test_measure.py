@@ -1,4 +1,4 @@
-"""Load tests count right, do not flatter, and show every step; the model and the budgets are what they say."""
+"""Load tests count right, do not flatter, and show every step; the model and the budgets do as they say."""
 
 import asyncio
 import json

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from localdev.dynamodb import EmbeddedDynamoDB
+from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from tests.chalice_process import ChaliceLocal, free_port
 from tests.clients import PATIENCE_SECONDS, Player
 
