@@ -68,10 +68,10 @@ PAGE = """<!doctype html>
   th, td {{ padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }}
   th:first-child, td:first-child {{ text-align: left }}
   figure {{ margin: 1.5rem 0 }} svg {{ max-width: 100%; height: auto }}
-  dt {{ font-weight: 600; float: left; clear: left; width: 9rem }} dd {{ margin-left: 9.5rem }}
+  dt {{ font-weight: 600; float: left; clear: left }} dd {{ margin-left: 10rem }}
   .wrong {{ color: #b00020; font-weight: 700 }}
 </style>
-<h1>{title}</h1>
+<h1>Load test</h1>
 {tables}
 {comparison}
 {plots}
