@@ -6,7 +6,7 @@ to oneself took half of the time that a message needs here.
 
 import asyncio
 import concurrent.futures
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,14 +17,11 @@ from botocore.exceptions import ReadTimeoutError
 from localdev.management import Answer, Request
 
 DIRECT = ("PostToConnection", "DeleteConnection")
-Manage = Callable[[Request], Awaitable[Answer]]
+Manage = Callable[[Request], Coroutine[Any, Any, Answer]]
 
 
 def attach(session: boto3.Session, endpoint: str, manage: Manage, loop: asyncio.AbstractEventLoop) -> None:
     """Every client that the session makes from now on posts directly, if it posts to this endpoint."""
-
-    async def ask(request: Request) -> Answer:
-        return await manage(request)
 
     def answer(
         params: Mapping[str, Any], context: Mapping[str, Any], **_: Any
@@ -32,7 +29,7 @@ def attach(session: boto3.Session, endpoint: str, manage: Manage, loop: asyncio.
         if not params["url"].startswith(endpoint):
             return None
         request = Request(params["method"], urlsplit(params["url"]).path, True, params["body"] or b"")
-        asked = asyncio.run_coroutine_threadsafe(ask(request), loop)
+        asked = asyncio.run_coroutine_threadsafe(manage(request), loop)
         try:
             return _parsed(params["url"], asked.result(context["client_config"].read_timeout))
         except concurrent.futures.TimeoutError:

@@ -34,8 +34,8 @@ JSON = "application/x-amz-json-1.0"
 DIRECT = ("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
 READS = ("Get", "BatchGet", "Query", "Scan", "Describe", "List")
 
-Wording = tuple[str | None, str | None, frozenset[str], frozenset[str]]
-"""Of an update: its two expressions, and which names and values it gives for them."""
+Wording = tuple[str, frozenset[str], str | None, str | None, frozenset[str], frozenset[str]]
+"""Of an update: its table, the names of its key, its two expressions, and what these are given by name."""
 
 
 class _Handler(DynamoHandler):
@@ -49,6 +49,8 @@ class _Handler(DynamoHandler):
         body = self.body
         names, values = body.get("ExpressionAttributeNames", {}), self._get_expr_attr_values()
         wording = (
+            body["TableName"],
+            frozenset(body["Key"]),
             body.get("UpdateExpression"),
             body.get("ConditionExpression"),
             frozenset(names),

@@ -29,6 +29,8 @@ class Use:
     batch: float = 5
     message_ms: float = 25
     push_ms: float = 30
+    post_ms: float = 10
+    posts_at_once: int = 100
     message_gb: float = 0.5
     push_gb: float = 1.0
     log_bytes: float = 600
@@ -77,7 +79,7 @@ def broadcast_by_scan(prices: Prices, use: Use) -> Lines:
         * prices.gateway_messages,
         "Lambda: requests": prices.lambda_requests,
         "Lambda: time, of posts 100 at once": _time(
-            prices, use.message_ms + use.connections / 100 * 10, use.push_gb
+            prices, use.message_ms + use.connections / use.posts_at_once * use.post_ms, use.push_gb
         ),
         "DynamoDB: the put of the message": prices.write_units,
         "DynamoDB: the scan": units * prices.read_units,

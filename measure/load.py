@@ -55,14 +55,10 @@ def run(
         def player(name: str) -> Player:
             return Player(where, prefix + name, _credentials(prefix + name), observed)
 
-        facts = asyncio.run(_play(scenario, Stage(player, observed, progress, kib), load))
+        facts = asyncio.run(SCENARIOS[scenario][0](Stage(player, observed, progress, kib), load))
         progress.end()
         histograms = steps.histograms(observed, lines)
     return result(scenario, load, observed, histograms, facts, label)
-
-
-async def _play(scenario: str, stage: Stage, load: Load) -> dict[str, float]:
-    return await SCENARIOS[scenario][0](stage, load)
 
 
 def result(

@@ -44,7 +44,7 @@ def running(command: tuple[str, ...] = ()) -> Iterator[Local]:
         chalice = str(Path(sys.executable).parent / "chalice")
         with output.open("wb") as out:
             process = subprocess.Popen(
-                [*command, chalice, "local", "--no-autoreload", "--port", str(_free_port())],
+                [*command, chalice, "local", "--no-autoreload", "--port", str(free_port())],
                 cwd=PROJECT,
                 env={
                     **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
@@ -74,7 +74,7 @@ def _url(process: subprocess.Popen[bytes], output: Path) -> str:
     raise NotStarted(output.read_text())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

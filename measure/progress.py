@@ -12,7 +12,6 @@ class Progress:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._started = time.monotonic()
         self._shown = 0.0
         self._is_terminal = sys.stderr.isatty()
 
@@ -22,13 +21,8 @@ class Progress:
             return
         self._shown = now
         share = min(1.0, done / total)
-        bar = "#" * round(WIDTH * share)
-        print(
-            f"\r[{bar:<{WIDTH}}] {self._what} {doing or f'{share:.0%}':<12}",
-            end="",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"[{'#' * round(WIDTH * share):<{WIDTH}}] {self._what} {doing or f'{share:.0%}'}"
+        print(f"\r{line:<79}", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         if self._is_terminal:

@@ -2,15 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from measure.observations import Observations, Send
 from measure.player import NotConnected, Player
 from measure.progress import Progress
 
 CONNECTS_AT_ONCE = 32
+CLIENTS_A_WRITER, WRITES_A_SECOND = 50, 500
+"""In a storm: so few a writer and second that none of them is over the usual rate of a player."""
+
 DRAIN_SECONDS = 60
 """How long what was sent may take to arrive before it counts as lost."""
 
@@ -38,7 +42,7 @@ class Stage:
 
 
 Facts = dict[str, float]
-Scenario = Callable[[Stage, Load], Awaitable[Facts]]
+Scenario = Callable[[Stage, Load], Coroutine[Any, Any, Facts]]
 
 
 async def pairs(stage: Stage, load: Load) -> Facts:
@@ -76,13 +80,13 @@ async def churn(stage: Stage, load: Load) -> Facts:
 async def storm(stage: Stage, load: Load) -> Facts:
     """All connections break at once, somebody writes to each of them, and all come back at once."""
     players = [stage.player(f"p{n}") for n in range(load.clients)]
-    writer = [stage.player(f"w{n}") for n in range(1 + load.clients // 50)]
+    writer = [stage.player(f"w{n}") for n in range(1 + load.clients // CLIENTS_A_WRITER)]
     await _connect(stage, [*players, *writer])
     for player in players:
         player.drop()
     begin = time.time()
     for number, player in enumerate(players):
-        await _until(begin + number / 500)
+        await _until(begin + number / WRITES_A_SECOND)
         await writer[number % len(writer)].send(player.name, time.time())
     await _settle(
         lambda: sum(s.acknowledged is None and s.error is None for s in stage.observed.sends.values())

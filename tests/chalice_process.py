@@ -11,17 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from measure.local import free_port
 from tests import logs
 
 PROJECT = Path(__file__).parent.parent
 CHALICE = Path(sys.executable).parent / "chalice"
 START_SECONDS = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def bare_environment(home: Path, **variables: str) -> dict[str, str]:

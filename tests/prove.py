@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from measure.progress import Progress
 from tests.simulation.checker import BAD
 from tests.simulation.run import Result, run
 
@@ -52,24 +53,16 @@ def run_seeds(seeds: Iterable[int]) -> Total:
 def prove(schedules: int, first_seed: int, processes: int, stop_at_first: bool = False) -> Total:
     seeds = range(first_seed, first_seed + schedules)
     chunks = [seeds[start : start + CHUNK] for start in range(0, schedules, CHUNK)]
-    total, started = Total(), time.monotonic()
+    total, started, progress = Total(), time.monotonic(), Progress("")
     with multiprocessing.Pool(processes) as pool:
         for part in pool.imap_unordered(run_seeds, chunks):
             total.add(part)
-            _show_progress(total, schedules, time.monotonic() - started)
+            left = (time.monotonic() - started) * (schedules / total.schedules - 1)
+            progress.show(total.schedules, schedules, f"{total.schedules:,} done, {left:,.0f} s left")
             if stop_at_first and total.wrong:
                 break
+    progress.end()
     return total
-
-
-def _show_progress(total: Total, schedules: int, seconds: float) -> None:
-    done = total.schedules / schedules
-    bar = "#" * round(40 * done)
-    left = seconds / done - seconds
-    end = "\n" if total.schedules == schedules else ""
-    if sys.stderr.isatty() or end:
-        line = f"\r[{bar:<40}] {total.schedules:,} of {schedules:,} schedules, {left:,.0f} s left"
-        print(line, end=end, file=sys.stderr, flush=True)
 
 
 def report(total: Total) -> str:

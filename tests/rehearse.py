@@ -25,7 +25,8 @@ from urllib.request import urlopen
 import boto3
 
 from deployment.stage import Stage
-from tests.chalice_process import PROJECT, free_port
+from measure.local import free_port
+from tests.chalice_process import PROJECT
 
 STAGE = "dev"
 START_SECONDS = 60

@@ -86,17 +86,19 @@ def test_the_original_frame_arrives_at_player_2_and_is_acknowledged_to_player_1(
     asyncio.run(talk())
 
 
-def test_every_step_is_a_line_with_ids_and_no_line_holds_the_text(local: ChaliceLocal) -> None:
-    async def talk() -> str:
-        sender, recipient = await Player.connect(local.url, "s"), await Player.connect(local.url, "r")
-        ack = await sender.send_message("r", "canary-text")
-        await recipient.message()
-        await sender.socket.close()
-        await recipient.socket.close()
-        await until(lambda: local.lines.count("disconnected  player=r ") == 1)
-        return str(ack["messageId"])
+async def one_message(local: ChaliceLocal, is_over: Callable[[], bool]) -> str:
+    """From `s` to `r`, who both leave then; its id, once it is over."""
+    sender, recipient = await Player.connect(local.url, "s"), await Player.connect(local.url, "r")
+    ack = await sender.send_message("r", "canary-text")
+    await recipient.message()
+    await sender.socket.close()
+    await recipient.socket.close()
+    await until(is_over)
+    return str(ack["messageId"])
 
-    message_id = asyncio.run(talk())
+
+def test_every_step_is_a_line_with_ids_and_no_line_holds_the_text(local: ChaliceLocal) -> None:
+    message_id = asyncio.run(one_message(local, lambda: local.lines.count("disconnected  player=r ") == 1))
 
     for step in STEPS:
         assert f"  {step} " in local.lines, local.lines
@@ -111,23 +113,12 @@ def test_a_message_can_be_followed_by_its_id_through_lines_that_say_where_its_ti
     telemetry = tmp_path / "telemetry.jsonl"
     local = start("--no-autoreload", TELEMETRY_FILE=str(telemetry)).started()
 
-    async def talk() -> str:
-        sender, recipient = await Player.connect(local.url, "s"), await Player.connect(local.url, "r")
-        ack = await sender.send_message("r", "canary-text")
-        await recipient.message()
-        await sender.socket.close()
-        await recipient.socket.close()
-        await until(lambda: telemetry.read_text().count("disconnected") == 2)
-        return str(ack["messageId"])
-
-    message_id = asyncio.run(talk())
+    message_id = asyncio.run(one_message(local, lambda: telemetry.read_text().count("disconnected") == 2))
 
     lines = [json.loads(line) for line in telemetry.read_text().splitlines()]
     logs.search(telemetry.read_text())
     about = [line for line in lines if line.get("message") == message_id]
-    frame, push = sorted(
-        about, key=lambda line: line["at"]
-    )  # The acknowledgement may be slower than the push.
+    frame, push = sorted(about, key=lambda line: line["at"])  # Whichever was written first.
     assert (frame["step"], frame["outcome"], push["step"], push["outcome"]) == (
         *("message", "stored"),
         *("push", "delivered"),

@@ -45,6 +45,7 @@ def messages(tables: Tables) -> list[tuple[str, dict[str, Any]]]:
         ("update_item", {**update, "ExpressionAttributeValues": values, "Key": nobody}),
         ("update_item", {**update, "ExpressionAttributeValues": {**values, ":unused": {"S": "x"}}}),
         ("update_item", {**update, "ExpressionAttributeValues": values, "TableName": "no-such-table"}),
+        ("update_item", {**update, "ExpressionAttributeValues": values, "Key": {**KEY, "id": {"S": "1"}}}),
         ("get_item", {"TableName": tables.messages, "Key": KEY, "ConsistentRead": True}),
         ("get_item", {"TableName": tables.messages, "Key": nobody}),
         ("batch_get_item", {"RequestItems": {tables.messages: {"Keys": [KEY, nobody]}}}),
@@ -100,6 +101,7 @@ def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
         "ConditionalCheckFailedException",
         "ValidationException",
         "ResourceNotFoundException",
+        "ValidationException",
     ]
 
 

@@ -12,7 +12,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
-from tests.chalice_process import ChaliceLocal, free_port
+from measure.local import free_port
+from tests.chalice_process import ChaliceLocal
 from tests.clients import PATIENCE_SECONDS, Player
 
 DOWN = (ConnectionClosed, InvalidHandshake, OSError, EOFError, asyncio.TimeoutError)

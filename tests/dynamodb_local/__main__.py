@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 
-from tests.chalice_process import free_port, is_free
+from measure.local import free_port
+from tests.chalice_process import is_free
 
 START_SECONDS = 60
 
