@@ -1,0 +1,273 @@
+/* A player's connection, kept: it connects again by itself, loses nothing, and shows nothing twice.
+
+     const player = new Player("wss://…/dev/", {playerId: "1"});
+     await player.connect();
+     await player.send("2", "Hello!");
+     for await (const message of player) console.log(message.srcPlayerId, message.message);
+
+   For browsers, and for Node from version 22 on (20 with --experimental-websocket). It needs nothing else:
+   copy the file. docs/protocol.md has the frames. */
+
+/* In seconds. API Gateway ends a connection after 10 minutes without a frame, and after two hours.
+   ping: after so long without a frame. answer: how long any answer may take, a handshake too.
+   lifetime: after so long, or up to a tenth sooner, it connects anew.
+   retry, longestRetry: at most so long before it connects again, at first and in the end. */
+const TIMING = {ping: 120, answer: 30, lifetime: 6900, retry: 1, longestRetry: 30};
+
+const AFTER_WHICH_IT_IS_CLOSED = new Set(["unauthorized", "unknown_connection"]);
+
+/* How many messageIds are remembered, some 10 MB: a replay can begin long before the position. */
+const SEEN_MESSAGES = 100_000;
+
+/* The service will not carry out a frame, however often it is sent. `code` is its own. */
+export class Refused extends Error {
+  constructor(code, detail) {
+    super(`${code}: ${detail}`);
+    this.code = code;
+  }
+}
+
+/* The player was closed. */
+export class Offline extends Error {}
+
+/* The connection is gone, or as good as gone. What was not answered is sent again over the next one. */
+const LOST = Symbol("lost");
+
+export class Player {
+  #baseUrl;
+  #playerId;
+  #token;
+  #timing;
+  #observe;
+  #keeping = null;
+  #socket = null;
+  #endConnection = () => {};
+  #isGreeted = false;
+  #hasTried = false;
+  #waiting = [];
+  #lastSend = Promise.resolve();
+  #nextAckId = 1;
+  #unanswered = new Map();
+  #unread = [];
+  #seen = new Set();
+
+  /* token: a JWT, or a function that returns or promises one, asked at every connect.
+     after: the position to go on from. observe: called with "connecting", "open", "sent", "received" or
+     "lost", and a frame, or why.
+     No page is told why a handshake failed: one that was refused is tried again like any other. */
+  constructor(url, {playerId, token, after = null, timing = {}, observe = () => {}} = {}) {
+    this.#baseUrl = new URL(url);
+    this.#playerId = playerId;
+    this.#token = token;
+    this.#timing = {...TIMING, ...timing};
+    this.#observe = observe;
+    this.position = after;
+  }
+
+  /* Until the service has said that the player receives. After close() it goes on from where it was. */
+  async connect() {
+    if (this.#keeping === null) this.#stayConnected();
+    await this.#until(() => this.#isGreeted);
+  }
+
+  /* Go offline. Sends that wait for their answer end with Offline, and so may or may not be stored. */
+  close() {
+    this.#keeping = null;
+    this.#endConnection("closed");
+    this.#change();
+  }
+
+  /* Promises the ack; rejects with Refused or Offline. Sent again until it is answered; its
+     clientMessageId, made up unless given, stores it once. One is sent after the other, so they arrive in
+     the order in which they were asked for. */
+  send(to, message, clientMessageId = uniqueId()) {
+    const frame = {action: "sendmessage", destinationPlayerId: to, message, clientMessageId};
+    const sent = this.#lastSend.then(() => this.#sendUntilAnswered(frame));
+    this.#lastSend = sent.catch(() => {});
+    return sent;
+  }
+
+  /* The messages that were not seen before, until the player is closed. */
+  async *[Symbol.asyncIterator]() {
+    for (;;) {
+      try {
+        await this.#until(() => this.#unread.length > 0);
+      } catch (ended) {
+        if (ended instanceof Offline) return;
+        throw ended;
+      }
+      yield this.#unread.shift();
+    }
+  }
+
+  // One connection after the other
+
+  async #stayConnected() {
+    const keeping = this.#keeping = {};
+    for (let failures = 0; ; ) {
+      this.#observe("connecting", null);
+      const why = await this.#converse(keeping);
+      failures = this.#isGreeted ? 0 : failures + 1;
+      this.#isGreeted = false;
+      if (this.#keeping !== keeping) return this.#observe("lost", "closed");
+      const pause = why === "planned" ? 0 : this.#pause(failures);
+      this.#observe("lost", `${why}; again in ${pause.toFixed(1)} s`);
+      await sleep(pause);
+      if (this.#keeping !== keeping) return;
+    }
+  }
+
+  /* Over one connection, until it is gone: why. */
+  async #converse(keeping) {
+    let socket;
+    try {
+      const [url, protocols] = await this.#handshake();
+      if (this.#keeping !== keeping) return "closed";
+      socket = new WebSocket(url, protocols);
+    } catch (failure) {  // No token could be had, or it is none.
+      return failure.message;
+    }
+    return new Promise(over => this.#listen(socket, over));
+  }
+
+  /* Whoever has no position after a first try asks for everything: what that try was sent may have been
+     lost on the way, and nobody but its client knows. */
+  async #handshake() {
+    const url = new URL(this.#baseUrl);
+    const after = this.position ?? (this.#hasTried ? "0" : null);
+    this.#hasTried = true;
+    if (this.#playerId !== undefined) url.searchParams.set("playerId", this.#playerId);
+    if (after !== null) url.searchParams.set("after", after);
+    const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+    return [url, token ? ["player", `bearer.${token}`] : []];
+  }
+
+  /* Until the planned end. When nothing has come for long, ask whether anybody is there. */
+  #listen(socket, over) {
+    const {ping, answer, lifetime} = this.#timing;
+    let due, planned;
+    const end = why => {
+      clearTimeout(due);
+      clearTimeout(planned);
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
+      this.#endConnection = () => {};
+      this.#lose();
+      over(why);
+    };
+    const expect = (seconds, otherwise) => {
+      clearTimeout(due);
+      due = setTimeout(otherwise, 1000 * seconds);
+    };
+    const noAnswer = () => end("no answer");
+    const ask = () => {
+      this.#write(socket, {action: "ping"});
+      expect(answer, noAnswer);
+    };
+    this.#endConnection = end;
+    expect(answer, noAnswer);
+    socket.onopen = () => {
+      expect(ping, ask);
+      planned = setTimeout(() => end("planned"), 1000 * lifetime * (0.9 + 0.1 * Math.random()));
+      this.#socket = socket;
+      this.#observe("open", null);
+      this.#change();
+    };
+    socket.onmessage = ({data}) => {
+      expect(ping, ask);
+      this.#take(JSON.parse(data));
+    };
+    socket.onclose = ({code, reason}) => end([`closed with ${code}`, reason].filter(Boolean).join(", "));
+  }
+
+  #take(frame) {
+    this.#observe("received", frame);
+    const {type, event, code, ackId, messageId} = frame;
+    if ((type === "message" || type === "system") && !(this.position > messageId)) this.position = messageId;
+    if (type === "message") this.#keep(frame);
+    else if (event === "connected") {
+      this.#isGreeted = true;
+      this.#change();
+    } else if (AFTER_WHICH_IT_IS_CLOSED.has(code)) this.#endConnection(code);
+    else if (type === undefined) {  // API Gateway's own, and it does not say to which frame.
+      for (const answered of this.#unanswered.values()) answered({type: "error", retryable: true});
+    } else if (ackId !== undefined) this.#unanswered.get(ackId)?.(frame);
+  }
+
+  #keep(message) {
+    if (this.#seen.has(message.messageId)) return;
+    this.#seen.add(message.messageId);
+    if (this.#seen.size > SEEN_MESSAGES) this.#seen.delete(this.#seen.values().next().value);
+    this.#unread.push(message);
+    this.#change();
+  }
+
+  // Questions and answers
+
+  async #sendUntilAnswered(frame) {
+    for (let tries = 0; ; tries++) {
+      await this.#until(() => this.#socket !== null);
+      const answer = await this.#ask(this.#socket, frame);
+      if (answer === LOST) continue;
+      if (answer.type === "ack") return answer;
+      if (!answer.retryable) throw new Refused(answer.code, answer.detail);
+      await sleep((answer.retryAfterMs ?? 0) / 1000 + this.#pause(tries));
+    }
+  }
+
+  /* The answer to a frame, or LOST when there will be none. */
+  #ask(socket, frame) {
+    const ackId = this.#nextAckId++;
+    return new Promise(resolve => {
+      const overdue = setTimeout(() => this.#endConnection("no answer"), 1000 * this.#timing.answer);
+      this.#unanswered.set(ackId, answer => {
+        clearTimeout(overdue);
+        this.#unanswered.delete(ackId);
+        resolve(answer);
+      });
+      this.#write(socket, {...frame, ackId});
+    });
+  }
+
+  #write(socket, frame) {
+    this.#observe("sent", frame);
+    socket.send(JSON.stringify(frame));
+  }
+
+  #lose() {
+    this.#socket = null;
+    for (const answered of this.#unanswered.values()) answered(LOST);
+  }
+
+  // Waiting
+
+  /* Whoever waits looks again. */
+  #change() {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const look of waiting) look();
+  }
+
+  async #until(condition) {
+    while (!condition()) {
+      if (this.#keeping === null) throw new Offline("the player is not connected");
+      await new Promise(look => this.#waiting.push(look));
+    }
+  }
+
+  /* Seconds, by chance: many that were cut off together must not come back together. */
+  #pause(failures) {
+    const {retry, longestRetry} = this.#timing;
+    return Math.random() * Math.min(longestRetry, retry * 2 ** Math.min(failures, 10));
+  }
+}
+
+function sleep(seconds) {
+  return new Promise(wake => setTimeout(wake, 1000 * seconds));
+}
+
+/* crypto.randomUUID is there only on pages that came by https or from the same machine. */
+function uniqueId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, byte => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,139 @@
+"""A proxy between clients and the gateway that ends connections at the points that a test names."""
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a connection ends: at which piece of what goes `up` to the gateway, or `down` from it.
+
+    Piece 0 is the handshake's, each further one a frame. `passed`: how much of it still gets through, from 0
+    to 1. `silently`: the line stays open, and nothing comes through it any more, either way.
+    """
+
+    direction: str
+    piece: int
+    passed: float
+    silently: bool
+
+
+@dataclass(slots=True)
+class Line:
+    """A client's connection, and the proxy's to the gateway. `came_down`: the frames that got through."""
+
+    player: str
+    after: str | None
+    cut: Cut | None
+    writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
+    is_silent: bool = False
+    came_down: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class CuttingProxy:
+    """Cuts the first `times` connections of each player that `cuts` names; `made` counts the cuts.
+
+    `lines`: all connections of each player, in the order in which they were made.
+    """
+
+    gateway_port: int
+    cuts: Mapping[str, Cut]
+    times: int = 2
+    made: Counter[str] = field(default_factory=Counter)
+    lines: defaultdict[str, list[Line]] = field(default_factory=lambda: defaultdict(list))
+    port: int = 0
+    _server: asyncio.Server = field(init=False)
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
+    _serving: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def __aenter__(self) -> "CuttingProxy":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        self._over.set()
+        await asyncio.gather(*self._serving)
+
+    async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
+        request = await _piece(from_client, 0)
+        query = parse_qs(urlsplit(request.split(b" ")[1].decode()).query) if request else {}
+        if not query:  # The client gave up before it had asked for anything.
+            to_client.transport.abort()
+            return
+        player = query["playerId"][0]
+        from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", self.gateway_port)
+        cut = self.cuts.get(player) if self.made[player] < self.times else None
+        line = Line(player, query.get("after", [None])[0], cut, (to_client, to_gateway))
+        self.lines[player].append(line)
+        await asyncio.gather(
+            self._pass_on(line, "up", from_client, to_gateway, request),
+            self._pass_on(line, "down", from_gateway, to_client),
+        )
+
+    async def _pass_on(
+        self,
+        line: Line,
+        direction: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        first: bytes = b"",
+    ) -> None:
+        number, piece = 0, first or await _piece(reader, 0)
+        while piece and not line.is_silent:
+            cut = (
+                line.cut if line.cut and (line.cut.direction, line.cut.piece) == (direction, number) else None
+            )
+            passed = piece if cut is None else piece[: round(cut.passed * len(piece))]
+            writer.write(passed)
+            if direction == "down" and passed == piece and b'{"' in piece:
+                line.came_down.append(json.loads(piece[piece.index(b'{"') :]))
+            if cut is not None:
+                await self._cut(line, cut)
+                return
+            number += 1
+            piece = await _piece(reader, number)
+        if line.is_silent:
+            await self._over.wait()
+        _abort(line)
+
+    async def _cut(self, line: Line, cut: Cut) -> None:
+        self.made[line.player] += 1
+        if cut.silently:
+            line.is_silent = True
+            await self._over.wait()
+        await line.writers[0].drain()
+        await line.writers[1].drain()
+        _abort(line)
+
+
+def _abort(line: Line) -> None:
+    for writer in line.writers:
+        writer.transport.abort()
+
+
+async def _piece(reader: asyncio.StreamReader, number: int) -> bytes:
+    """The head of the handshake, or one frame; empty when there is none any more."""
+    try:
+        if number == 0:
+            return await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readexactly(2)
+        length, masked = head[1] & 127, head[1] >> 7
+        more = await reader.readexactly({126: 2, 127: 8}.get(length, 0))
+        length = int.from_bytes(more, "big") if more else length
+        return head + more + await reader.readexactly(4 * masked + length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""

@@ -1,0 +1,237 @@
+"""Both clients keep the protocol, whatever happens to their connections."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.player import NotLetIn, Offline, Player
+from tests.chalice_process import PROJECT, ChaliceLocal
+from tests.cutting_proxy import Cut, CuttingProxy
+from tests.tokens import SECRET, token
+
+LINES = ["one", "two", "three"]
+TIMING = {"ping": 1, "answer": 2, "retry": 0.2}
+CONVERSATION_SECONDS = 60
+
+UP_PIECES = 1 + len(LINES)
+DOWN_PIECES = 2 + 2 * len(LINES)
+"""The handshake's answer and the greeting, then an ack and a message for each line."""
+
+CUTS = [
+    Cut(direction, piece, passed, silently)
+    for direction, pieces in (("up", UP_PIECES), ("down", DOWN_PIECES))
+    for piece in range(pieces)
+    for passed in (0, 0.5, 1)
+    for silently in (False, True)
+]
+
+
+def node() -> list[str]:
+    """Node's command, by which it has a WebSocket: from version 22 on without being asked."""
+    command = shutil.which("node")
+    if command is None:
+        return []
+    has_it = subprocess.run([command, "-e", "process.exit(typeof WebSocket === 'function' ? 0 : 1)"])
+    return [command] if has_it.returncode == 0 else [command, "--experimental-websocket", "--no-warnings"]
+
+
+@pytest.fixture(scope="module", params=["python", "javascript"])
+def client(request: pytest.FixtureRequest) -> list[str]:
+    """The command that holds conversations by a client."""
+    if request.param == "python":
+        return [sys.executable, "-m", "tests.conversations.in_python"]
+    if not node():
+        pytest.skip("there is no Node on this machine")
+    return [*node(), "tests/conversations/in_javascript.mjs"]
+
+
+@contextmanager
+def serving(started: ChaliceLocal) -> Iterator[ChaliceLocal]:
+    try:
+        yield started.started()
+    finally:
+        started.kill()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
+    with serving(ChaliceLocal.start(tmp_path_factory.mktemp("clients"), "--no-autoreload")) as local:
+        yield local
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
+    """With tokens, a short idle limit, and a rate that a conversation exceeds."""
+    started = ChaliceLocal.start(
+        tmp_path_factory.mktemp("strict"),
+        "--stage",
+        "tokens",
+        JWT_SECRET=SECRET,
+        WEBSOCKET_IDLE_SECONDS="1",
+        MESSAGES_PER_SECOND="5",
+        MESSAGE_BURST="5",
+    )
+    with serving(started) as local:
+        yield local
+
+
+Held = dict[str, Any]
+"""What came of one conversation."""
+
+
+async def hold(client: Sequence[str], url: str, pairs: Sequence[tuple[str, str]], **plan: Any) -> list[Held]:
+    plan = {"timing": TIMING, "lines": LINES, **plan, "url": url, "pairs": pairs}
+    running = await asyncio.create_subprocess_exec(
+        *client, json.dumps(plan), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        output, errors = await asyncio.wait_for(running.communicate(), CONVERSATION_SECONDS)
+    finally:
+        if running.returncode is None:
+            running.kill()
+    assert running.returncode == 0, errors.decode()
+    held: list[Held] = json.loads(output)
+    return held
+
+
+def whole(asking: str, answering: str, lines: Sequence[str] = LINES) -> dict[str, list[str]]:
+    """What the two of a pair hear when nothing is lost, doubled or out of order."""
+    return {answering: list(lines), asking: [f"{line} too" for line in lines]}
+
+
+@pytest.fixture(scope="module")
+def cut_everywhere(client: list[str], local: ChaliceLocal) -> tuple[list[Held], CuttingProxy]:
+    """A conversation for each cut, side by side; each player's first two connections are cut there."""
+    kind = Path(client[0]).name
+    pairs = [(f"{kind}-{n}-asking", f"{kind}-{n}-answering") for n in range(len(CUTS))]
+    cuts = {player: cut for pair, cut in zip(pairs, CUTS, strict=True) for player in pair}
+
+    async def converse() -> tuple[list[Held], CuttingProxy]:
+        async with CuttingProxy(local.websocket_port, cuts) as proxy:
+            return await hold(client, f"ws://127.0.0.1:{proxy.port}/dev/", pairs), proxy
+
+    return asyncio.run(converse())
+
+
+def test_a_conversation_is_whole_wherever_its_connections_are_cut(
+    cut_everywhere: tuple[list[Held], CuttingProxy],
+) -> None:
+    conversations, proxy = cut_everywhere
+
+    for cut, held in zip(CUTS, conversations, strict=True):
+        asking, answering = held["heard"]
+        assert held["heard"] == whole(asking, answering), cut
+        assert held["acks"] == sorted(set(held["acks"])), cut
+        assert proxy.made[asking] >= 1, f"never cut: {cut}"
+        assert proxy.made[answering] >= 1, f"never cut: {cut}"
+
+
+def test_a_client_comes_back_with_the_greatest_position_that_it_was_sent(
+    cut_everywhere: tuple[list[Held], CuttingProxy],
+) -> None:
+    """Where it fell silent: of what was cut off, the client may have read less than was sent."""
+    _, proxy = cut_everywhere
+    silent = [lines for lines in proxy.lines.values() if lines[0].cut and lines[0].cut.silently]
+
+    for first, second, *_ in silent:
+        positions = [f["messageId"] for f in first.came_down if f["type"] in ("message", "system")]
+        assert second.after == max(positions, default="0"), first.cut
+    assert len(silent) == len(CUTS)
+
+
+def test_a_client_connects_anew_before_its_connection_is_too_old(
+    client: list[str], local: ChaliceLocal
+) -> None:
+    pair = f"old-{Path(client[0]).name}-1", f"old-{Path(client[0]).name}-2"
+    lines = [str(number) for number in range(40)]
+
+    [held] = asyncio.run(hold(client, local.url, [pair], lines=lines, timing={**TIMING, "lifetime": 0.1}))
+
+    assert held["heard"] == whole(*pair, lines)
+    assert min(held["opened"].values()) > 1
+
+
+def test_a_client_is_never_idle_for_too_long(client: list[str], strict: ChaliceLocal) -> None:
+    pair = f"idle-{Path(client[0]).name}-1", f"idle-{Path(client[0]).name}-2"
+    tokens = {name: token(sub=name) for name in pair}
+
+    [held] = asyncio.run(
+        hold(client, strict.url, [pair], tokens=tokens, quiet_seconds=2.5, timing={**TIMING, "ping": 0.5})
+    )
+
+    assert held["heard"] == whole(*pair)
+    assert set(held["opened"].values()) == {1}
+
+
+def test_a_client_that_is_over_its_rate_sends_again_when_it_may(
+    client: list[str], strict: ChaliceLocal
+) -> None:
+    pair = f"fast-{Path(client[0]).name}-1", f"fast-{Path(client[0]).name}-2"
+    lines = [str(number) for number in range(12)]
+
+    [held] = asyncio.run(
+        hold(client, strict.url, [pair], tokens={name: token(sub=name) for name in pair}, lines=lines)
+    )
+
+    assert held["heard"] == whole(*pair, lines)
+    assert "rate_limited" in held["errors"]
+
+
+def test_what_cannot_be_sent_is_refused_and_what_is_sent_after_it_arrives(
+    client: list[str], local: ChaliceLocal
+) -> None:
+    pair = f"strange-{Path(client[0]).name}-1", f"strange-{Path(client[0]).name}-2"
+
+    [held] = asyncio.run(hold(client, local.url, [pair], refused=["no#body", ""]))
+
+    assert held["refused"] == ["invalid_frame", "invalid_frame"]
+    assert held["heard"] == whole(*pair)
+
+
+def test_whoever_is_not_let_in_is_told_so_and_tries_no_more(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        player = Player(local.url, "no#body")
+        with pytest.raises(NotLetIn, match="400"):
+            await player.connect()
+        with pytest.raises(NotLetIn):
+            await player.send("1", "hello")
+        with pytest.raises(NotLetIn):
+            await player.__anext__()
+
+    asyncio.run(talk())
+
+
+def test_nothing_is_sent_while_a_player_is_offline(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        player = Player(local.url, "offline")
+        with pytest.raises(Offline):
+            await player.send("offline", "too early")
+        async with player:
+            await player.send("offline", "in time")
+            assert (await player.__anext__())["message"] == "in time"
+        with pytest.raises(Offline):
+            await player.send("offline", "too late")
+        assert [message async for message in player] == []
+
+    asyncio.run(talk())
+
+
+def test_a_player_who_comes_back_goes_on_from_where_it_was(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "writer") as writer, Player(local.url, "leaver") as leaver:
+            await writer.send("leaver", "before")
+            assert (await leaver.__anext__())["message"] == "before"
+            await leaver.close()
+            await writer.send("leaver", "meanwhile")
+            await leaver.connect()
+            assert (await leaver.__anext__())["message"] == "meanwhile"
+
+    asyncio.run(talk())
