@@ -7,7 +7,7 @@ PLAYER ?= 1
 STAGE ?= dev
 SCENARIO ?= pairs
 
-.PHONY: run test token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale setup clean
+.PHONY: run test chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale setup clean
 
 setup: .venv/ready
 
@@ -25,6 +25,9 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+chat: setup
+	@$(BIN)/python -m clients.chat $(PLAYER) $(if $(TO),--to $(TO)) $(if $(URL),--url $(URL))
 
 token: setup
 	@$(BIN)/python -m localdev.token $(PLAYER)

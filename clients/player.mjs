@@ -52,8 +52,9 @@ export class Player {
   #seen = new Set();
 
   /* token: a JWT, or a function that returns or promises one, asked at every connect.
-     after: the position to go on from. observe: called with "connecting", "open", "sent", "received" or
-     "lost", and a frame, or why.
+     after: the position to go on from.
+     observe: called with "connecting" or "open" and null, "sent" or "received" and a frame, "lost" and why,
+     "waiting" and the seconds until it connects again.
      No page is told why a handshake failed: one that was refused is tried again like any other. */
   constructor(url, {playerId, token, after = null, timing = {}, observe = () => {}} = {}) {
     this.#baseUrl = new URL(url);
@@ -109,9 +110,10 @@ export class Player {
       const why = await this.#converse(keeping);
       failures = this.#isGreeted ? 0 : failures + 1;
       this.#isGreeted = false;
-      if (this.#keeping !== keeping) return this.#observe("lost", "closed");
+      this.#observe("lost", why);
+      if (this.#keeping !== keeping) return;
       const pause = why === "planned" ? 0 : this.#pause(failures);
-      this.#observe("lost", `${why}; again in ${pause.toFixed(1)} s`);
+      this.#observe("waiting", pause);
       await sleep(pause);
       if (this.#keeping !== keeping) return;
     }

@@ -35,6 +35,10 @@ SEEN_MESSAGES = 100_000
 """How many messageIds are remembered, some 10 MB: a replay can begin long before the position."""
 
 
+CLOSED = "closed"
+"""Why a connection was lost that its player closed."""
+
+
 class NotLetIn(Exception):
     """The handshake was refused, and would be again. `status` as docs/protocol.md lists them."""
 
@@ -78,7 +82,8 @@ class _Lost(Exception):
 class Player:
     """`token`: a JWT, or what makes one, asked at every connect. `after`: the position to go on from.
 
-    `observe` is called with "connecting", "open", "sent", "received" or "lost", and a frame, or why.
+    `observe` is called with "connecting" or "open" and None, "sent" or "received" and a frame, "lost" and
+    why, "waiting" and the seconds until it connects again.
     It connects until it is closed or NotLetIn; an iteration and a send raise that.
     """
 
@@ -185,7 +190,8 @@ class Player:
             failures = 0 if self._is_greeted else failures + 1
             pause = self._pause(failures) if why else 0.0
             self._is_greeted = False
-            self._observe("lost", f"{why or 'planned'}; again in {pause:.1f} s")
+            self._observe("lost", why or "planned")
+            self._observe("waiting", pause)
             await asyncio.sleep(pause)
 
     async def _converse(self) -> str:
@@ -307,11 +313,12 @@ class Player:
         self._change()
         for answer in self._unanswered.values():
             if not answer.done():
-                answer.set_exception(_Lost("closed"))
+                answer.set_exception(_Lost())
 
     def _end(self, keeping: asyncio.Task[None]) -> None:
-        self._ended = Offline("closed") if keeping.cancelled() else keeping.exception()
+        self._ended = Offline(CLOSED) if keeping.cancelled() else keeping.exception()
         self._is_greeted = False
+        self._observe("lost", str(self._ended))
         self._change()
 
     # Waiting

@@ -18,9 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import clients.player
 from chalicelib.settings import authentication
 from localdev.token import make
 from measure import local, report, steps
@@ -30,6 +32,8 @@ from measure.progress import Progress
 from measure.scenarios import SCENARIOS, Load, Stage
 
 TOKEN_HOURS = 2
+TIMING = clients.player.Timing(answer=60)
+"""A service under load may take long, and that is what is measured."""
 
 
 @contextmanager
@@ -53,7 +57,7 @@ def run(
     with target(url, telemetry) as (where, lines, kib):
 
         def player(name: str) -> Player:
-            return Player(where, prefix + name, _credentials(prefix + name), observed)
+            return Player(prefix + name, partial(client, where, prefix + name), observed)
 
         facts = asyncio.run(SCENARIOS[scenario][0](Stage(player, observed, progress, kib), load))
         progress.end()
@@ -103,13 +107,14 @@ def _timeline(observed: Observations) -> list[dict[str, float]]:
     ]
 
 
-def _credentials(name: str) -> dict[str, str]:
+def client(url: str, name: str, observe: Callable[[str, Any], None]) -> clients.player.Player:
     """Who a player is: by a token if JWT_SECRET is set, and else by saying so."""
-    if not os.environ.get("JWT_SECRET"):
-        return {"playerId": name}
-    _, settings = authentication(os.environ)
-    assert settings is not None
-    return {"token": make(settings, name, TOKEN_HOURS, time.time())}
+    token = None
+    if os.environ.get("JWT_SECRET"):
+        _, settings = authentication(os.environ)
+        assert settings is not None
+        token = make(settings, name, TOKEN_HOURS, time.time())
+    return clients.player.Player(url, name, token, timing=TIMING, observe=observe)
 
 
 def _open_many_files() -> None:

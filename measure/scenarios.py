@@ -82,15 +82,9 @@ async def storm(stage: Stage, load: Load) -> Facts:
     players = [stage.player(f"p{n}") for n in range(load.clients)]
     writer = [stage.player(f"w{n}") for n in range(1 + load.clients // CLIENTS_A_WRITER)]
     await _connect(stage, [*players, *writer])
-    for player in players:
-        player.drop()
-    begin = time.time()
-    for number, player in enumerate(players):
-        await _until(begin + number / WRITES_A_SECOND)
-        await writer[number % len(writer)].send(player.name, time.time())
-    await _settle(
-        lambda: sum(s.acknowledged is None and s.error is None for s in stage.observed.sends.values())
-    )
+    await asyncio.gather(*(player.disconnect() for player in players))
+    writes = [(writer[number % len(writer)], player) for number, player in enumerate(players)]
+    await _by_the_clock(stage, writes, WRITES_A_SECOND, time.time())
     stage.observed.since = stage.observed.connects_since = began = time.time()
     for send in stage.observed.sends.values():
         send.due = began
@@ -114,11 +108,8 @@ async def idle(stage: Stage, load: Load) -> Facts:
     after = stage.server_kib()
     await asyncio.sleep(load.warm_up_seconds)
     stage.observed.since = begin = time.time()
-    rate = load.rate or 100.0
-    for number, player in enumerate(players):
-        await _until(begin + number / rate)
-        stage.progress.show(number, len(players))
-        await player.send(players[number - 1].name, begin + number / rate)
+    writes = [(player, players[number - 1]) for number, player in enumerate(players)]
+    await _by_the_clock(stage, writes, load.rate or 100.0, begin)
     await _drain(stage)
     facts = {"measured_seconds": time.time() - begin}
     if before is not None and after is not None:
@@ -176,29 +167,26 @@ async def _converse(
             *(_ping_pong(stage, settled, *pair, begin, end) for pair in zip(senders, recipients, strict=True))
         )
     else:
-        await _by_the_clock(stage, senders, recipients, load.rate, begin, end)
+        who = list(zip(senders, recipients, strict=True))
+        writes = [who[number % len(who)] for number in range(round((end - begin) * load.rate))]
+        await _by_the_clock(stage, writes, load.rate, begin)
     measured = time.time() - stage.observed.since
     await _drain(stage)
     return {"measured_seconds": measured}
 
 
 async def _by_the_clock(
-    stage: Stage,
-    senders: Sequence[Player],
-    recipients: Sequence[Player],
-    rate: float,
-    begin: float,
-    end: float,
+    stage: Stage, writes: Sequence[tuple[Player, Player]], rate: float, begin: float
 ) -> None:
+    """So many a second, whatever the service does; until all are acknowledged or refused."""
     sending: set[asyncio.Task[Send]] = set()
-    for number in range(round((end - begin) * rate)):
+    for number, (sender, recipient) in enumerate(writes):
         due = begin + number / rate
         await _until(due)
-        who = number % len(senders)
-        task = asyncio.ensure_future(senders[who].send(recipients[who].name, due))
+        task = asyncio.ensure_future(sender.send(recipient.name, due))
         sending.add(task)
         task.add_done_callback(sending.discard)
-        stage.progress.show(due - begin, end - begin)
+        stage.progress.show(number, len(writes))
     await asyncio.gather(*sending)
 
 
@@ -249,7 +237,7 @@ async def _come_and_go(stage: Stage, name: str) -> None:
 
 async def _reconnect(player: Player) -> None:
     with suppress(NotConnected):
-        await player.connect(resume=True)
+        await player.connect()
 
 
 def _span(stage: Stage, load: Load) -> tuple[float, float]:
