@@ -1,12 +1,12 @@
 """One-line bugs, as patches, that the tests must find. Each says in its first line what finds it."""
 
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = Path(__file__).parent.parent.parent
+from tests.project_copy import apply, copy_project
+
 SEARCHED_SEEDS = 30_000
 
 
@@ -27,12 +27,8 @@ class Mutant:
 
     def is_found(self, directory: Path) -> bool:
         """Break a copy of the code in that directory, and see whether anybody notices."""
-        copy = directory / self.patch.stem
-        for part in ("chalicelib", "tests", "localdev", "cloudformation", ".chalice"):
-            shutil.copytree(PROJECT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        for part in ("app.py", "pyproject.toml"):
-            shutil.copy(PROJECT / part, copy)
-        subprocess.run(["git", "apply", "--whitespace=nowarn", str(self.patch)], cwd=copy, check=True)
+        copy = copy_project(directory / self.patch.stem)
+        apply(self.patch.read_text(), copy)
         if self.tests is not None:
             return _fails(copy, "-m", "pytest", "-x", self.tests)
         return _fails(copy, "-m", "tests.prove", "--seed", str(self.seed)) or _fails(
