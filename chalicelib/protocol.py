@@ -114,7 +114,7 @@ class Ping(ClientFrame):
 
 
 Action = SendMessage | Sync | Ping
-ACTIONS: dict[str, type[SendMessage] | type[Sync] | type[Ping]] = {
+ACTIONS: dict[str, type[Action]] = {
     "sendmessage": SendMessage,
     "sync": Sync,
     "ping": Ping,
