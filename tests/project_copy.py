@@ -15,7 +15,7 @@ FOLDERS = (
     "measure",
     "tests",
 )
-FILES = ("app.py", "Makefile", "pyproject.toml", "README.md")
+FILES = ("app.py", "Makefile", "pyproject.toml", "README.md", "requirements.txt", "requirements-dev.txt")
 NOT_OURS = shutil.ignore_patterns("__pycache__", "deployed", "deployments")
 
 
