@@ -51,8 +51,16 @@ class ConnectQuery(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True)
 
-    player_id: Annotated[PlayerId | None, Field(alias="playerId")] = None
-    after: Position | None = None
+    player_id: Annotated[
+        PlayerId | None,
+        Field(
+            alias="playerId", description="Who connects. Needed at an open stage; else the token's player."
+        ),
+    ] = None
+    after: Annotated[
+        Position | None,
+        Field(description="Your position: what is newer is replayed; `0` for everything retained."),
+    ] = None
 
 
 def parse_handshake(query: Multi, headers: Multi) -> Handshake:

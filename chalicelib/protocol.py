@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     StringConstraints,
     TypeAdapter,
     ValidationError,
@@ -19,11 +20,29 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+VERSION = "1.0.0"
+"""Of the protocol, and so of the project."""
+
+_UUID7 = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+
 PLAYER_ID = r"^[A-Za-z0-9._@|:+-]{1,128}$"
-POSITION = r"^(0|[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})$"
+MESSAGE_ID = f"^{_UUID7}$"
+POSITION = f"^(0|{_UUID7})$"
 """A `messageId`, or 0 for the beginning."""
 
-RETRYABLE = {
+ErrorCode = Literal[
+    "invalid_json",
+    "unknown_action",
+    "invalid_frame",
+    "forbidden",
+    "too_large",
+    "rate_limited",
+    "unauthorized",
+    "unknown_connection",
+    "unavailable",
+]
+
+RETRYABLE: dict[ErrorCode, bool] = {
     "invalid_json": False,
     "unknown_action": False,
     "invalid_frame": False,
@@ -36,7 +55,7 @@ RETRYABLE = {
 }
 """Every error code that a client can get, and whether sending the same again can help."""
 
-AFTER_WHICH_IT_IS_CLOSED = frozenset({"unauthorized", "unknown_connection"})
+AFTER_WHICH_IT_IS_CLOSED: frozenset[ErrorCode] = frozenset({"unauthorized", "unknown_connection"})
 """Codes after which a connection is good for nothing: it is closed, so that its client connects anew."""
 
 
@@ -46,7 +65,7 @@ class FrameError(Exception):
     `retry_after_ms`: when the same frame would be, if that is known.
     """
 
-    def __init__(self, code: str, detail: str, retry_after_ms: int | None = None) -> None:
+    def __init__(self, code: ErrorCode, detail: str, retry_after_ms: int | None = None) -> None:
         super().__init__(code, detail)
         self.code = code
         self.detail = detail
@@ -82,9 +101,12 @@ PlayerId = Annotated[str, StringConstraints(pattern=PLAYER_ID), WrapValidator(_p
 
 Position = Annotated[str, StringConstraints(pattern=POSITION), WrapValidator(_position)]
 
-AckId = Annotated[
-    Annotated[str, StringConstraints(min_length=1, max_length=64)] | int, WrapValidator(_ack_id)
-]
+EchoedAckId = Annotated[str, StringConstraints(min_length=1, max_length=64)] | int
+AckId = Annotated[EchoedAckId, WrapValidator(_ack_id)]
+
+MessageId = Annotated[str, Field(json_schema_extra={"pattern": MESSAGE_ID})]
+KnownPlayerId = Annotated[str, Field(json_schema_extra={"pattern": PLAYER_ID})]
+"""These two are the service's own word: docs/asyncapi.yaml says their form, and no frame pays for a check."""
 
 
 class ClientFrame(BaseModel):
@@ -92,24 +114,37 @@ class ClientFrame(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, frozen=True)
 
-    ack_id: AckId | None = None
-    route_key: Any = None
+    ack_id: Annotated[AckId | None, Field(description="Echoed on the reply; `synced` has none.")] = None
+    route_key: Annotated[Any, Field(description="Accepted and ignored.")] = None
 
 
 class SendMessage(ClientFrame):
+    """Store a message and push it to its recipient."""
+
     action: Literal["sendmessage"]
-    destination_player_id: PlayerId
+    destination_player_id: Annotated[PlayerId, Field(description="Who shall receive it.")]
     message: Annotated[str, StringConstraints(min_length=1)]
-    player_id: PlayerId | None = None
-    client_message_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    player_id: Annotated[
+        PlayerId | None, Field(description="Who sends: if given, the connection's player.")
+    ] = None
+    client_message_id: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)] | None,
+        Field(description="Unique for ever, such as a UUID: sent again with it, a message is stored once."),
+    ] = None
 
 
 class Sync(ClientFrame):
+    """Ask for one page of what came since a position; it counts for a whole second of the player's rate."""
+
     action: Literal["sync"]
-    after: Position | None = None
+    after: Annotated[Position | None, Field(description="A `messageId`, or `0` for everything retained.")] = (
+        None
+    )
 
 
 class Ping(ClientFrame):
+    """Ask whether the connection is alive."""
+
     action: Literal["ping"]
 
 
@@ -130,57 +165,77 @@ class ServiceFrame(BaseModel):
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
+SentAt = Annotated[int, Field(description="Milliseconds since the epoch, by the service's clock.")]
+Replayed = Annotated[int, Field(description="How many messages were replayed before this frame.")]
+
+
 class MessageFrame(ServiceFrame):
+    """A message to this player."""
+
     type: Literal["message"] = "message"
     message: str
-    message_id: str
-    src_player_id: str
-    destination_player_id: str
-    sent_at: int
-    replayed: Literal[True] | None = None
+    message_id: MessageId
+    src_player_id: KnownPlayerId
+    destination_player_id: KnownPlayerId
+    sent_at: SentAt
+    replayed: Annotated[Literal[True] | None, Field(description="Of a message that was missed.")] = None
 
 
 class Ack(ServiceFrame):
+    """The message is stored."""
+
     type: Literal["ack"] = "ack"
     status: Literal["Message sent!"] = "Message sent!"
-    message_id: str
+    message_id: Annotated[MessageId, Field(description="No position to come back with.")]
     message: str
-    src_player_id: str
-    destination_player_id: str
-    sent_at: int
-    duplicate: Literal[True] | None = None
-    ack_id: str | int | None = None
+    src_player_id: KnownPlayerId
+    destination_player_id: KnownPlayerId
+    sent_at: SentAt
+    duplicate: Annotated[
+        Literal[True] | None, Field(description="It was stored by an earlier send of its `clientMessageId`.")
+    ] = None
+    ack_id: EchoedAckId | None = None
 
 
 class Connected(ServiceFrame):
+    """What was missed has been replayed, and the connection receives from now on."""
+
     type: Literal["system"] = "system"
     event: Literal["connected"] = "connected"
     connection_id: str
-    player_id: str
-    message_id: str
-    replayed: int
+    player_id: KnownPlayerId
+    message_id: MessageId
+    replayed: Replayed
 
 
 class Synced(ServiceFrame):
+    """The page that a `sync` asked for has been sent."""
+
     type: Literal["system"] = "system"
     event: Literal["synced"] = "synced"
-    message_id: str
-    replayed: int
-    more: bool
+    message_id: MessageId
+    replayed: Replayed
+    more: Annotated[bool, Field(description="Ask on, with `after` the newest `messageId` received.")]
 
 
 class Pong(ServiceFrame):
+    """The connection is alive."""
+
     type: Literal["pong"] = "pong"
-    ack_id: str | int | None = None
+    ack_id: EchoedAckId | None = None
 
 
 class Error(ServiceFrame):
+    """A frame was not carried out."""
+
     type: Literal["error"] = "error"
-    code: str
-    detail: str
-    retryable: bool
-    retry_after_ms: int | None = None
-    ack_id: str | int | None = None
+    code: ErrorCode
+    detail: Annotated[str, Field(description="For people; it may be worded differently at any time.")]
+    retryable: Annotated[bool, Field(description="Whether sending the same again can help.")]
+    retry_after_ms: Annotated[
+        int | None, Field(description="With `rate_limited`: when the same frame would be carried out.")
+    ] = None
+    ack_id: EchoedAckId | None = None
 
     @classmethod
     def of(cls, error: FrameError, ack_id: str | int | None = None) -> "Error":
