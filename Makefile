@@ -7,7 +7,11 @@ PLAYER ?= 1
 STAGE ?= dev
 SCENARIO ?= pairs
 
-.PHONY: run test chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale setup clean
+ASYNCAPI_PARSER := 3.6.6
+ASYNCAPI := build/asyncapi-parser-$(ASYNCAPI_PARSER)
+
+.PHONY: run test chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale \
+	specification validate-specification setup clean
 
 setup: .venv/ready
 
@@ -72,6 +76,16 @@ bench: setup
 
 scale: setup
 	$(BIN)/python -m measure.scale $(OPTIONS)
+
+specification: setup
+	$(BIN)/python -m specification.asyncapi > docs/asyncapi.yaml
+
+validate-specification: $(ASYNCAPI)/ready
+	NODE_PATH=$(ASYNCAPI)/node_modules node specification/validate.js docs/asyncapi.yaml
+
+$(ASYNCAPI)/ready:
+	npm install --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --silent @asyncapi/parser@$(ASYNCAPI_PARSER)
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-rehearsal build .mypy_cache .pytest_cache .ruff_cache .hypothesis

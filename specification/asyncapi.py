@@ -1,0 +1,169 @@
+"""docs/asyncapi.yaml: the protocol for programs, made from the models that enforce it.
+
+python -m specification.asyncapi > docs/asyncapi.yaml
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
+
+from chalicelib.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS, ConnectQuery
+from chalicelib.protocol import ACTIONS, VERSION, ErrorCode
+from specification.examples import FROM_CLIENT, FROM_GATEWAY, TO_CLIENT
+
+OUTLINE = Path(__file__).parent / "outline.yaml"
+HEAD = "# Generated from the models in chalicelib/protocol.py: make specification\n"
+
+REPLIES = {"sendmessage": "ack", "sync": "synced", "ping": "pong"}
+UNASKED = ("connected", "message")
+WHEN: dict[ErrorCode, str] = {
+    "invalid_json": "the frame is not one JSON object; NaN, Infinity and duplicate keys are no JSON",
+    "unknown_action": "`action` is missing or unknown; `detail` lists the known ones",
+    "invalid_frame": "a key is missing, wrong or unknown; `detail` names it",
+    "forbidden": "`playerId` is not this connection's player",
+    "too_large": "the message and its envelope are over the limit; `detail` says which",
+    "rate_limited": "over the player's rate, whatever the frame holds; `retryAfterMs` says when to go on",
+    "unauthorized": "the token has expired; the connection is then closed",
+    "unknown_connection": "the service has no record of this connection; it is then closed",
+    "unavailable": "the service could not confirm that it stored the message",
+}
+
+Json = dict[str, Any]
+
+
+class FromClient(GenerateJsonSchema):
+    """Without titles and defaults: they say again what the name of the key and its absence do."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
+        return value
+
+
+class ToClient(FromClient):
+    """A key without a value is left out of a frame, never null; every other one is there, default or not."""
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return field["schema"].get("default", "") is not None
+
+
+def document() -> Json:
+    described: Json = yaml.safe_load(OUTLINE.read_text())
+    described["info"]["version"] = VERSION
+    failure = described["components"]["messages"].pop("gatewayFailure")
+    messages = (
+        _from_client() | _to_client() | {"gatewayFailure": failure | _shown("gatewayFailure", FROM_GATEWAY)}
+    )
+    described["components"]["messages"] = messages
+    channel = described["channels"]["connection"]
+    channel["messages"] = {name: {"$ref": f"#/components/messages/{name}"} for name in messages}
+    channel["bindings"]["ws"]["query"] = _query()
+    described["operations"] = _operations()
+    return described
+
+
+def _from_client() -> Json:
+    return {
+        name: _message(name, model, model.model_json_schema(schema_generator=FromClient), FROM_CLIENT[name])
+        for name, model in ACTIONS.items()
+    }
+
+
+def _to_client() -> Json:
+    messages = {}
+    for name, example in TO_CLIENT.items():
+        schema = type(example).model_json_schema(mode="serialization", schema_generator=ToClient)
+        schema["additionalProperties"] = True
+        messages[name] = _message(name, type(example), schema, json.loads(example.to_json()))
+    messages["error"]["payload"]["properties"]["code"]["description"] = _in_words(WHEN)
+    return messages
+
+
+def _message(name: str, model: type[BaseModel], schema: Json, example: Json) -> Json:
+    """The model's docstring is the summary; its name the title."""
+    payload = {key: value for key, value in schema.items() if key not in ("title", "description")}
+    described = {"name": name, "title": model.__name__, "summary": model.__doc__, "payload": payload}
+    if "ackId" in payload["properties"] and name != "sync":
+        described["correlationId"] = {"location": "$message.payload#/ackId"}
+    return described | _shown(name, example)
+
+
+def _shown(name: str, example: Json) -> Json:
+    return {"examples": [{"name": name, "payload": example}]}
+
+
+def _in_words(codes: dict[ErrorCode, str]) -> str:
+    return "".join(f"- `{code}`: {when}\n" for code, when in codes.items())
+
+
+def _query() -> Json:
+    query = ConnectQuery.model_json_schema(schema_generator=ToClient)
+    query["description"] = (
+        f"Further parameters are saved with the connection: at most {CLIENT_DATA_PAIRS}, "
+        f"{CLIENT_DATA_BYTES} bytes in all. None may be given twice."
+    )
+    query["properties"]["token"] = {"type": "string", "description": "A JSON Web Token; never saved."}
+    return query | {"additionalProperties": {"type": "string"}}
+
+
+def _operations() -> Json:
+    channel = {"$ref": "#/channels/connection"}
+    asked = {
+        name: {
+            "action": "receive",
+            "channel": channel,
+            "summary": ACTIONS[name].__doc__,
+            "messages": _refer(name),
+            "reply": {"channel": channel, "messages": _refer(answer, "error", "gatewayFailure")},
+        }
+        for name, answer in REPLIES.items()
+    }
+    unasked = {
+        name: {
+            "action": "send",
+            "channel": channel,
+            "summary": type(TO_CLIENT[name]).__doc__,
+            "messages": _refer(name),
+        }
+        for name in UNASKED
+    }
+    return asked | unasked
+
+
+def _refer(*names: str) -> list[Json]:
+    return [{"$ref": f"#/channels/connection/messages/{name}"} for name in names]
+
+
+class Readable(yaml.SafeDumper):
+    """Texts of several lines as such, and nothing by anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in text else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Readable.add_representer(str, Readable.represent_text)
+
+
+def text() -> str:
+    return HEAD + yaml.dump(document(), Dumper=Readable, sort_keys=False, allow_unicode=True, width=110)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())

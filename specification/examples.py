@@ -1,0 +1,50 @@
+"""A frame of each kind: what a client sends, what the service sends, what the gateway sends."""
+
+from typing import Any
+
+from chalicelib.protocol import Ack, Connected, Error, FrameError, MessageFrame, Pong, ServiceFrame, Synced
+
+MESSAGE_ID = "01a20f0f-953e-7746-8ca2-a7d9c77596d3"
+SENT_AT = 1_795_548_419_390
+
+FROM_CLIENT: dict[str, dict[str, Any]] = {
+    "sendmessage": {
+        "action": "sendmessage",
+        "destinationPlayerId": "2",
+        "message": "Hello!",
+        "clientMessageId": "0b8d1c4e-6f0f-4a39-9d0b-6a2f1f6a1c55",
+        "ackId": 1,
+    },
+    "sync": {"action": "sync", "after": MESSAGE_ID},
+    "ping": {"action": "ping", "ackId": "2"},
+}
+
+TO_CLIENT: dict[str, ServiceFrame] = {
+    "connected": Connected(
+        connection_id="73a8JwDb8h643l8=", player_id="2", message_id=MESSAGE_ID, replayed=0
+    ),
+    "message": MessageFrame(
+        message="Hello!",
+        message_id=MESSAGE_ID,
+        src_player_id="1",
+        destination_player_id="2",
+        sent_at=SENT_AT,
+    ),
+    "ack": Ack(
+        message_id=MESSAGE_ID,
+        message="Hello!",
+        src_player_id="1",
+        destination_player_id="2",
+        sent_at=SENT_AT,
+        ack_id=1,
+    ),
+    "synced": Synced(message_id=MESSAGE_ID, replayed=50, more=True),
+    "pong": Pong(ack_id="2"),
+    "error": Error.of(FrameError("rate_limited", "too many frames", retry_after_ms=50), ack_id=1),
+}
+
+FROM_GATEWAY = {
+    "message": "Internal server error",
+    "connectionId": "73a8JwDb8h643l8=",
+    "requestId": "3q87u-ZuCcRgSIQ=",
+}
