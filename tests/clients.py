@@ -25,13 +25,19 @@ class Player:
         assert (greeting["type"], greeting["event"]) == ("system", "connected"), greeting
         return player
 
+    async def send(self, text: str) -> None:
+        await self.socket.send(text)
+
+    async def receive(self) -> str:
+        return await asyncio.wait_for(self.socket.recv(decode=True), PATIENCE_SECONDS)
+
     async def frame(self) -> dict[str, Any]:
-        frame: dict[str, Any] = json.loads(await asyncio.wait_for(self.socket.recv(), PATIENCE_SECONDS))
+        frame: dict[str, Any] = json.loads(await self.receive())
         return frame
 
     async def ask(self, **frame: Any) -> dict[str, Any]:
         """Send a frame and return the next one that is no message; messages are kept for later."""
-        await self.socket.send(json.dumps(frame))
+        await self.send(json.dumps(frame))
         while (reply := await self.frame())["type"] == "message":
             self._arrived.append(reply)
         return reply
