@@ -34,7 +34,7 @@ def test_an_example_is_what_it_is_an_example_of(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_schema_is_one(name: str) -> None:
+def test_a_payload_is_described_by_a_valid_schema(name: str) -> None:
     Draft7Validator.check_schema(MESSAGES[name]["payload"])
 
 
@@ -106,7 +106,7 @@ def test_a_frame_to_a_client_that_is_wrong_is_not_described(name: str, wrong: di
 def test_a_frame_to_a_client_is_not_described_without_a_key_that_is_always_there(name: str) -> None:
     frame = json.loads(TO_CLIENT[name].to_json())
 
-    for key in MESSAGES[name]["payload"]["required"]:
+    for key in frame.keys() - {"ackId", "retryAfterMs"}:
         less = {other: value for other, value in frame.items() if other != key}
         with pytest.raises(AssertionError, match="no described message"):
             Recorder().received(json.dumps(less))
