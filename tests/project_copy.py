@@ -8,11 +8,13 @@ PROJECT = Path(__file__).parent.parent
 FOLDERS = (
     ".chalice",
     "chalicelib",
+    "clients",
     "cloudformation",
     "deployment",
     "docs",
     "localdev",
     "measure",
+    "specification",
     "tests",
 )
 FILES = ("app.py", "Makefile", "pyproject.toml", "README.md", "requirements.txt", "requirements-dev.txt")
