@@ -88,6 +88,16 @@ export class Player {
     return sent;
   }
 
+  /* Promises the answer to a frame, an error too; rejects with Offline. Asked again when the connection is
+     lost before the answer, so for what can be asked twice. */
+  async ask(frame) {
+    for (;;) {
+      await this.#until(() => this.#socket !== null);
+      const answer = await this.#ask(this.#socket, frame);
+      if (answer !== LOST) return answer;
+    }
+  }
+
   /* The messages that were not seen before, until the player is closed. */
   async *[Symbol.asyncIterator]() {
     for (;;) {
@@ -208,16 +218,14 @@ export class Player {
 
   async #sendUntilAnswered(frame) {
     for (let tries = 0; ; tries++) {
-      await this.#until(() => this.#socket !== null);
-      const answer = await this.#ask(this.#socket, frame);
-      if (answer === LOST) continue;
+      const answer = await this.ask(frame);
       if (answer.type === "ack") return answer;
       if (!answer.retryable) throw new Refused(answer.code, answer.detail);
       await sleep((answer.retryAfterMs ?? 0) / 1000 + this.#pause(tries));
     }
   }
 
-  /* The answer to a frame, or LOST when there will be none. */
+  /* Over one connection: LOST when there will be no answer. */
   #ask(socket, frame) {
     const ackId = this.#nextAckId++;
     return new Promise(resolve => {

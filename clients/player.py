@@ -149,16 +149,24 @@ class Player:
         }
         async with self._one_send_at_a_time:
             for tries in itertools.count():
-                try:
-                    answer = await self._ask(frame)
-                except _Lost:
-                    continue
+                answer = await self.ask(frame)
                 if answer["type"] == "ack":
                     return answer
                 if not answer["retryable"]:
                     raise Refused(answer["code"], answer["detail"])
                 await asyncio.sleep(answer.get("retryAfterMs", 0) / 1000 + self._pause(tries))
         raise AssertionError("it is sent again until it is answered")
+
+    async def ask(self, frame: Frame) -> Frame:
+        """Return the answer to a frame, an `error` too. Raises NotLetIn and Offline.
+
+        Asked again when the connection is lost before the answer, so for what can be asked twice.
+        """
+        while True:
+            try:
+                return await self._ask(frame)
+            except _Lost:
+                continue
 
     async def __aenter__(self) -> "Player":
         await self.connect()
@@ -283,7 +291,7 @@ class Player:
     # Questions and answers
 
     async def _ask(self, frame: Frame) -> Frame:
-        """The answer to a frame. Raises _Lost when there will be none."""
+        """Over one connection. Raises _Lost when there will be no answer."""
         await self._until(lambda: self._socket is not None)
         socket = self._socket
         assert socket is not None

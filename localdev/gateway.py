@@ -57,6 +57,7 @@ class OpenConnection:
     socket: ServerConnection
     last_active_at: float = field(default_factory=time.monotonic)
     frames: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FRAMES_AT_ONCE))
+    has_vanished: bool = False
     ending: asyncio.TimerHandle = field(init=False)
 
 
@@ -171,9 +172,8 @@ class Gateway:
         finally:
             connection.ending.cancel()
             self._connections.pop(origin.connection_id, None)
-            code = socket.close_code or 1006
-            event = disconnect_event(origin, code, socket.close_reason or "", _milliseconds())
-            self._start(self._disconnect(event))
+            if not connection.has_vanished:
+                self._start(self._disconnect(connection))
 
     async def _read(self, connection: OpenConnection) -> None:
         while True:
@@ -207,11 +207,21 @@ class Gateway:
         finally:
             connection.frames.release()
 
-    async def _disconnect(self, event: Event) -> None:
+    async def _disconnect(self, connection: OpenConnection) -> None:
+        socket = connection.socket
+        code, reason = socket.close_code or 1006, socket.close_reason or ""
+        event = disconnect_event(connection.origin, code, reason, _milliseconds())
         try:
             await self._call("$disconnect", event)
         except Exception as error:
             _show_failure("$disconnect", error)
+
+    async def vanish(self, connection_id: str) -> None:
+        """End a connection without a word and without `$disconnect`, which AWS does not promise to call."""
+        connection = self._connections.pop(connection_id, None)
+        if connection is not None:
+            connection.has_vanished = True
+            connection.socket.transport.abort()
 
     async def _tell_failure(self, connection: OpenConnection, message: str) -> None:
         frame = failure_frame(message, connection.origin.connection_id)

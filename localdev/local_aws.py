@@ -24,9 +24,10 @@ from localdev.command_line import ChaliceLocal
 from localdev.functions import function, websocket_routes
 from localdev.gateway import Gateway
 from localdev.limits import LimitError, Limits
+from localdev.playground import Playground, Steps
 from localdev.reloading import end_with_parent, watch_only_sources
 from localdev.stream_mapping import POLL_SECONDS, StreamMapping
-from localdev.terminal import say, show_outcomes
+from localdev.terminal import say, show_outcomes, viewers
 
 API_ID = "local"
 WEBSOCKET_PORT = 8001
@@ -92,12 +93,29 @@ class LocalAws:
         for source in app.event_sources:
             if isinstance(source, DynamoDBEventConfig):
                 self._start_mapping(app, source, is_new="MessagesTable" in made)
-        url = self._start_gateway(app)
+        gateway, loop, url = self._start_gateway(app)
+
+        def vanish(connection_id: str) -> None:
+            asyncio.run_coroutine_threadsafe(gateway.vanish(connection_id), loop).result()
+
+        steps = Steps()
+        viewers.append(steps.add)
+        Playground(
+            url,
+            access.is_open,
+            self.options.host,
+            self.options.port,
+            {"Websockets": tables["WebsocketsTable"], "Messages": tables["MessagesTable"]},
+            boto3.client("dynamodb"),
+            steps,
+            vanish,
+        ).add_to(app)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GARBAGE_AT)
         say(
-            f"\n  WebSocket API  {url}?{'playerId=1' if access.is_open else 'token=…'}\n"
+            f"\n  Playground     http://{self.options.host}:{self.options.port}/\n"
+            f"  WebSocket API  {url}?{'playerId=1' if access.is_open else 'token=…'}\n"
             f"  Players        {access.in_words()}\n"
             f"  DynamoDB       {self.dynamodb}\n"
             f"  Tables         {', '.join(tables.values())}\n"
@@ -118,7 +136,7 @@ class LocalAws:
             self.written,
         ).start()
 
-    def _start_gateway(self, app: Chalice) -> str:
+    def _start_gateway(self, app: Chalice) -> tuple[Gateway, asyncio.AbstractEventLoop, str]:
         stage, host = self.options.api_stage, self.options.host
         gateway = Gateway(API_ID, stage, websocket_routes(app), self.limits)
         loop = asyncio.new_event_loop()
@@ -131,7 +149,7 @@ class LocalAws:
         endpoint = f"http://{host}:{port}/{stage}"
         os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = endpoint
         direct_management.attach(dynamodb.session(), endpoint, gateway.manage, loop)
-        return f"ws://{host}:{port}/{stage}/"
+        return gateway, loop, f"ws://{host}:{port}/{stage}/"
 
 
 def _open_many_files() -> None:

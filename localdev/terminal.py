@@ -1,18 +1,22 @@
-"""What a person at the terminal sees: a line for each step, with the ids it is about."""
+"""What a person sees of what happens: a line for each step, with the ids it is about."""
 
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from chalicelib.telemetry import lines, watchers
 
 _writing = threading.Lock()
+viewers: list[Callable[[str, Mapping[str, object]], None]] = []
+"""Told of each step as well, the moment it is shown."""
 
 
 def show(step: str, **about: object) -> None:
     """One line: the time, the step, and what it is about."""
+    for viewer in viewers:
+        viewer(step, about)
     now = datetime.now().strftime("%H:%M:%S.%f")[:-3]
     details = " ".join(f"{name}={_printable(str(value))}" for name, value in about.items())
     say(f"{now}  {step:<13} {details}".rstrip())

@@ -503,4 +503,6 @@ def test_packaging_starts_nothing_and_ships_nothing_that_is_local(tmp_path: Path
         .split()
     )
     assert {"app.py", "chalicelib", "pydantic", "chalice"} <= shipped
-    assert not shipped & {"localdev", "moto", "websockets", "tests", "boto3", "h11", "docs"}
+    assert not shipped & {"localdev", "clients", "moto", "websockets", "tests", "boto3", "h11", "docs"}
+    template = json.loads((tmp_path / "out" / "sam.json").read_text())
+    assert "RestAPI" not in template["Resources"]

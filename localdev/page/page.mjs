@@ -1,0 +1,93 @@
+/* The playground: players, what happens between them, and what is stored. */
+
+import {Panel} from "/page/panel.mjs";
+import {Rows} from "/page/rows.mjs";
+import {Sequence} from "/page/sequence.mjs";
+import {follow, service, tables, vanish} from "/page/service.mjs";
+
+const REFRESH_MS = 150;
+const PINGS = 100;
+
+const about = await service();
+const sequence = new Sequence();
+const rows = new Rows();
+const panels = [];
+
+function addPlayer() {
+  const name = String(panels.length + 1), sentAt = new Map();
+  const panel = new Panel(name, panels.length === 0 ? "2" : "1", about, (event, frame, at) => {
+    if (event === "sent") sentAt.set(frame.ackId, at);
+    else sequence.frame(event, frame, at, sentAt.get(frame.ackId));
+  });
+  panels.push(panel);
+  document.getElementById("players").append(panel.element);
+  if (about.isOpen) panel.connect();
+}
+
+let refreshing;
+function refreshRows() {
+  refreshing ??= setTimeout(async () => {
+    refreshing = undefined;
+    rows.show(await tables());
+  }, REFRESH_MS);
+}
+
+// What the buttons show
+
+function explain(...sentences) {
+  document.getElementById("explanation").textContent = sentences.join(" ");
+}
+
+function onClick(id, show) {
+  document.getElementById(id).addEventListener("click", show);
+}
+
+/* What needs two connected players. */
+function withTwo(show) {
+  return async () => {
+    const [one, two] = panels;
+    if (one.connectionId !== null && two.connectionId !== null) await show(one, two);
+    else explain("Connect players 1 and 2 first.");
+  };
+}
+
+onClick("show-refusal", () => {
+  explain(
+    "Somebody connects by a name that is none, and the handshake is refused.",
+    "The service knows with which status; a page is told only that it failed.",
+  );
+  new WebSocket(`${about.url}?playerId=no%23body`);
+});
+
+onClick("show-rate-limit", withTwo(async one => {
+  explain(`Player 1 sends ${PINGS} pings at once. Those over the rate are answered with rate_limited.`);
+  await Promise.all(Array.from({length: PINGS}, () => one.player.ask({action: "ping"})));
+}));
+
+onClick("show-replay", withTwo(async (one, two) => {
+  explain("Player 2 goes offline, player 1 writes three messages, player 2 comes back and is sent them.");
+  two.disconnect();
+  for (const text of ["Are you there?", "It is your turn.", "I wait."]) await one.send("2", text);
+  await two.connect();
+}));
+
+onClick("show-gone", withTwo(async (one, two) => {
+  explain(
+    "Player 2's connection vanishes, and the service is not told. The next post to it says 410:",
+    "it is forgotten, the message kept, and sent to player 2 who comes back.",
+  );
+  await Promise.all([vanish(two.connectionId), one.send("2", "Can you hear me?")]);
+}));
+
+onClick("add-player", addPlayer);
+
+addPlayer();
+addPlayer();
+refreshRows();
+await follow(
+  steps => {
+    steps.forEach(step => sequence.happened(step));
+    refreshRows();
+  },
+  () => sequence.clear(),
+);

@@ -1,0 +1,123 @@
+/* The way of each message and each connection through the service, drawn as it happens. */
+
+import {element, prepend} from "/page/elements.mjs";
+
+const LANES = ["client", "websocket_…", "Messages table", "push_messages", "recipient"];
+const EPISODES_SHOWN = 50;
+const [CLIENT, FUNCTION, TABLE, PUSH, RECIPIENT] = LANES.keys();
+
+/* From which lane to which each step goes, and what it means. The app's own steps, and the frames here. */
+const ARROWS = {
+  "sent": [CLIENT, FUNCTION, "sendmessage"],
+  "stored": [FUNCTION, TABLE, "stored"],
+  "duplicate": [FUNCTION, TABLE, "duplicate", "bad"],
+  "acknowledged": [FUNCTION, CLIENT, "ack"],
+  "triggered": [TABLE, PUSH, "triggered"],
+  "delivered": [PUSH, RECIPIENT, "delivered"],
+  "received": [PUSH, RECIPIENT, "received"],
+  "missed": [PUSH, TABLE, "missed, kept", "bad"],
+  "gone": [PUSH, RECIPIENT, "410 gone", "bad"],
+  "closed": [PUSH, RECIPIENT, "closed", "bad"],
+  "connected": [CLIENT, FUNCTION, "$connect"],
+  "replayed": [PUSH, RECIPIENT, "replayed"],
+  "live": [PUSH, RECIPIENT, "connected"],
+  "disconnected": [CLIENT, FUNCTION, "$disconnect"],
+  "refused": [FUNCTION, CLIENT, "refused", "bad"],
+  "failed": [FUNCTION, CLIENT, "failed", "bad"],
+};
+
+export class Sequence {
+  #episodes = new Map();
+  #list = document.getElementById("episodes");
+  #waitingForMarker = new Map();
+
+  constructor() {
+    document.querySelector(".lanes").append(...LANES.map(lane => element("span", {text: lane})));
+  }
+
+  clear() {
+    this.#episodes.clear();
+    this.#waitingForMarker.clear();
+    this.#list.replaceChildren();
+  }
+
+  /* A step of the app. */
+  happened({step, at, ...about}) {
+    if (!(step in ARROWS)) return;
+    const episode = this.#episodeOf(step, about);
+    if (episode !== undefined) episode.add(step, at, about.code ?? about.replayed);
+    if (step === "connected") this.#waitingForMarker.set(about.player, episode);
+  }
+
+  /* A frame of a player here: the part of a message's way that only a client can see. */
+  frame(event, frame, at, sentAt) {
+    if (frame.type === "ack") {
+      const episode = this.#message(frame.messageId, frame);
+      if (sentAt !== undefined) episode.add("sent", sentAt);
+      episode.add("acknowledged", at);
+    } else if (frame.type === "message" && !frame.replayed) {
+      this.#message(frame.messageId, frame).add("received", at);
+    }
+  }
+
+  #episodeOf(step, {message, messageId, player, connection, destinationPlayerId, code}) {
+    const id = message ?? messageId;
+    if (id?.startsWith("marker#")) return this.#waitingForMarker.get(destinationPlayerId);
+    if (id !== undefined) return this.#message(id);
+    if (step === "refused") return this.#episode(`refused ${code} ${connection}`, `A refusal: ${code}`);
+    return this.#episode(`connection ${connection}`, `Player ${player} connects`);
+  }
+
+  #message(id, frame) {
+    const episode = this.#episode(`message ${id}`, `A message, ${id.slice(-6)}`);
+    if (frame) {
+      const {message, srcPlayerId, destinationPlayerId} = frame;
+      episode.name(`“${message.slice(0, 60)}” from ${srcPlayerId} to ${destinationPlayerId}`);
+    }
+    return episode;
+  }
+
+  #episode(key, title) {
+    if (!this.#episodes.has(key)) {
+      const episode = new Episode(title);
+      this.#episodes.set(key, episode);
+      prepend(this.#list, episode.element, EPISODES_SHOWN);
+      if (this.#episodes.size > EPISODES_SHOWN) this.#episodes.delete(this.#episodes.keys().next().value);
+    }
+    return this.#episodes.get(key);
+  }
+}
+
+class Episode {
+  element = element("li", {}, element("h3"), element("ol"));
+  #steps = [];
+
+  constructor(title) {
+    this.name(title);
+  }
+
+  name(title) {
+    this.element.firstElementChild.textContent = title;
+  }
+
+  /* In the order of time, whichever way they were heard of; what happens again and again, once. */
+  add(step, at, detail) {
+    const last = this.#steps.at(-1);
+    if (last?.step === step && step === "refused") last.times++;
+    else this.#steps.push({step, at, detail, times: 1});
+    this.#steps.sort((one, other) => one.at - other.at);
+    const began = this.#steps[0].at;
+    this.element.lastElementChild.replaceChildren(...this.#steps.map(each => draw(each, began)));
+  }
+}
+
+function draw({step, at, detail, times}, began) {
+  const [from, to, meaning, manner] = ARROWS[step];
+  const label = [meaning, detail, times > 1 && `${times} times`].filter(Boolean).join(" ");
+  const direction = from < to ? "right" : "left";
+  const text = `${label} +${Math.round(at - began)} ms`;
+  const arrow = element("span", {class: ["arrow", direction, manner].join(" "), text});
+  arrow.style.gridColumn = `${Math.min(from, to) + 1} / ${Math.max(from, to) + 2}`;
+  return element("li", {class: "step"},
+    element("span", {class: "visually-hidden", text: `${LANES[from]} to ${LANES[to]}: `}), arrow);
+}

@@ -1,0 +1,196 @@
+"""The page that `chalice local` serves at `/`: players to try, what happens to their messages, the tables.
+
+It is for browsers on this machine: whoever asks by another name than this machine's, or from another site,
+gets nothing. It is no part of a deployment, because only `chalice local` adds its routes.
+"""
+
+import ipaddress
+import json
+import re
+import secrets
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from boto3.dynamodb.types import TypeDeserializer
+from chalice import Chalice, Response
+from chalice.app import Request
+from chalice.local import ChaliceRequestHandler, ThreadedHTTPServer
+
+PAGE = Path(__file__).parent / "page"
+CLIENT = Path(__file__).parent.parent / "clients" / "player.mjs"
+CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".mjs": "text/javascript"}
+OWN_PATHS = re.compile(r"/|/page/[^/]*|/service|/tables|/steps|/vanish")
+
+STEPS_KEPT = 1000
+WAIT_SECONDS = 20.0
+ROWS_SHOWN = 100
+
+
+@dataclass(slots=True)
+class Steps:
+    """The latest steps, numbered from 1. `run` tells this process from the one before an edit."""
+
+    run: str = field(default_factory=lambda: secrets.token_hex(4))
+    _count: int = 0
+    _kept: deque[dict[str, object]] = field(default_factory=lambda: deque(maxlen=STEPS_KEPT))
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def add(self, step: str, about: Mapping[str, object]) -> None:
+        with self._changed:
+            self._count += 1
+            at = round(1000 * time.time(), 1)
+            self._kept.append({"number": self._count, "at": at, "step": step, **about})
+            self._changed.notify_all()
+
+    def after(self, number: int, wait_seconds: float = WAIT_SECONDS) -> list[dict[str, object]]:
+        """Those after that number, as soon as there are any; none when there are none for so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count > number, wait_seconds)
+            return [step for step in self._kept if step["number"] > number]  # type: ignore[operator]
+
+
+@dataclass(frozen=True, slots=True)
+class Playground:
+    """`websocket_url`: of the API. `tables`: by what each holds. `vanish` ends a connection unannounced."""
+
+    websocket_url: str
+    is_open: bool
+    host: str
+    port: int
+    tables: Mapping[str, str]
+    dynamodb: Any
+    steps: Steps
+    vanish: Callable[[str], None]
+
+    def add_to(self, app: Chalice) -> None:
+        """As routes of the app. Requests to them are not logged: they are nobody's steps."""
+
+        def route(path: str, answer: Callable[..., Response], method: str = "GET") -> None:
+            def view(**parameters: str) -> Response:
+                request = app.current_request
+                assert request is not None
+                refusal = self._refusal(request.headers)
+                if refusal is not None:
+                    return refusal
+                response = answer(request, **parameters)
+                response.headers |= self._guards(request.headers)
+                return response
+
+            app.route(path, methods=[method], name=f"playground {path}")(view)
+
+        route("/", lambda request: _file(PAGE / "index.html"))
+        route("/page/{name}", self._file_of_page)
+        route("/service", self._service)
+        route("/tables", self._rows)
+        route("/steps", self._steps)
+        route("/vanish", self._vanish, "POST")
+        _make_quiet(OWN_PATHS)
+
+    def _refusal(self, headers: Mapping[str, str]) -> Response | None:
+        """No other site may read this page or use it, whatever name it has made point to this machine."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        site = headers.get("sec-fetch-site", "none")
+        if not self._is_own(host):
+            return _text(403, f"Open http://127.0.0.1:{self.port}/ instead.")
+        if origin not in (None, f"http://{host}") or site not in ("none", "same-origin"):
+            return _text(403, "Not for other sites.")
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        """A name can be made to point anywhere, an address cannot."""
+        try:
+            named = urlsplit(f"http://{host}")
+            name, port = named.hostname or "", named.port or 80
+        except ValueError:
+            return False
+        return port == self.port and (name in ("localhost", self.host) or _is_address(name))
+
+    def _guards(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """What a browser is to keep the page from, should a stranger's text ever be more than text."""
+        sockets = f"ws://{headers['host'].rpartition(':')[0]}:{urlsplit(self.websocket_url).port}"
+        return {
+            "Content-Security-Policy": (
+                f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {sockets}; "
+                "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            ),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        }
+
+    def _file_of_page(self, _request: Request, name: str) -> Response:
+        files = {path.name: path for path in (*PAGE.iterdir(), CLIENT)}
+        return _file(files[name]) if name in files else _text(404, "No such file.")
+
+    def _service(self, _request: Request) -> Response:
+        url = urlsplit(self.websocket_url)
+        return Response({"port": url.port, "path": url.path, "isOpen": self.is_open})
+
+    def _steps(self, request: Request) -> Response:
+        query: Mapping[str, str] = request.query_params or {}
+        number = query.get("after", "")
+        known = int(number) if number.isdecimal() and query.get("run") == self.steps.run else 0
+        return Response({"run": self.steps.run, "steps": self.steps.after(known)})
+
+    def _rows(self, _request: Request) -> Response:
+        return Response({name: self._rows_of(table) for name, table in self.tables.items()})
+
+    def _rows_of(self, table: str) -> list[dict[str, object]]:
+        items = self.dynamodb.scan(TableName=table, Limit=ROWS_SHOWN)["Items"]
+        read = TypeDeserializer().deserialize
+        return [{name: _plain(read(value)) for name, value in item.items()} for item in items]
+
+    def _vanish(self, request: Request) -> Response:
+        asked = request.json_body
+        if not isinstance(asked, dict) or not isinstance(asked.get("connectionId"), str):
+            return _text(400, "Which connectionId?")
+        self.vanish(asked["connectionId"])
+        return Response({})
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _file(path: Path) -> Response:
+    return Response(path.read_text(), {"Content-Type": f"{CONTENT_TYPES[path.suffix]}; charset=utf-8"})
+
+
+def _text(status: int, text: str) -> Response:
+    return Response(f"{text}\n", {"Content-Type": "text/plain"}, status)
+
+
+def _plain(value: object) -> object:
+    """What JSON can hold of an attribute."""
+    if isinstance(value, set):
+        return sorted(value)
+    if isinstance(value, dict):
+        return json.loads(json.dumps(value, default=str))
+    return value if isinstance(value, str | bool) or value is None else str(value)
+
+
+def _make_quiet(paths: re.Pattern[str]) -> None:
+    """Log no requests to these paths, and no traceback when a browser goes away while it is answered."""
+    log, fail = ChaliceRequestHandler.log_request, ThreadedHTTPServer.handle_error
+
+    def log_others(self: ChaliceRequestHandler, code: int | str = "-", size: int | str = "-") -> None:
+        if not paths.fullmatch(self.path.partition("?")[0]):
+            log(self, code, size)
+
+    def handle_error(self: ThreadedHTTPServer, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            fail(self, request, client_address)
+
+    setattr(ChaliceRequestHandler, "log_request", log_others)  # noqa: B010  # mypy forbids it plainly.
+    setattr(ThreadedHTTPServer, "handle_error", handle_error)  # noqa: B010

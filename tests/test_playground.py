@@ -1,0 +1,314 @@
+"""The page of `chalice local`: what it shows, in a real browser, and what it lets nobody else do."""
+
+import http.client
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import browser
+from tests.browser import Page, browsing
+from tests.chalice_process import ChaliceLocal
+from tests.tokens import SECRET, token
+
+needs_browser = pytest.mark.skipif(
+    browser.COMMAND is None and "CI" not in os.environ, reason="there is no chromium on this machine"
+)
+
+TWO_ARE_CONNECTED = "document.querySelectorAll('.state.connected').length === 2"
+ONE, TWO = "document.querySelectorAll('.player')[0]", "document.querySelectorAll('.player')[1]"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
+    started = ChaliceLocal.start(tmp_path_factory.mktemp("playground"), "--no-autoreload")
+    try:
+        yield started.started()
+    finally:
+        started.kill()
+
+
+@pytest.fixture(scope="module")
+def opened(local: ChaliceLocal, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browsing(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture
+def page(local: ChaliceLocal, opened: Page) -> Page:
+    """The playground as it is first seen: two players, connected."""
+    opened.complaints.clear()
+    opened.resize(1280, 900)
+    opened.open(f"http://127.0.0.1:{local.http_port}/")
+    opened.until(TWO_ARE_CONNECTED)
+    return opened
+
+
+def episode(page: Page, about: str) -> list[str]:
+    """The steps of the latest message or connection whose title has that text, without their times."""
+    steps = page.evaluate(
+        f"""(() => {{
+            const found = [...document.querySelectorAll("#episodes > li")]
+              .find(item => item.querySelector("h3").textContent.includes({json.dumps(about)}));
+            return found ? [...found.querySelectorAll(".arrow")].map(arrow => arrow.textContent) : [];
+        }})()"""
+    )
+    assert all(step.endswith(" ms") for step in steps)
+    return [step.rpartition(" +")[0] for step in steps]
+
+
+def shows(page: Page, about: str, *steps: str) -> None:
+    """Wait until all of these steps have been drawn for it."""
+    page.until(
+        f"""[...document.querySelectorAll("#episodes > li")].some(item =>
+            item.querySelector("h3").textContent.includes({json.dumps(about)}) &&
+            {json.dumps(steps)}.every(step => item.textContent.includes(step)))"""
+    )
+
+
+def send(page: Page, player: str, text: str) -> None:
+    page.evaluate(
+        f"""{player}.querySelector("form.send").message.value = {json.dumps(text)};
+            {player}.querySelector("form.send").requestSubmit()"""
+    )
+
+
+def has_message(page: Page, player: str, text: str) -> None:
+    page.until(f"{player}.querySelector('.messages').textContent.includes({json.dumps(text)})")
+
+
+@needs_browser
+def test_a_message_comes_to_the_other_player_and_every_step_is_drawn_with_its_time(page: Page) -> None:
+    send(page, ONE, "first words")
+    has_message(page, TWO, "1: first words")
+    shows(page, "first words", "received", "ack", "delivered")
+
+    steps = episode(page, "“first words” from 1 to 2")
+    assert sorted(steps) == ["ack", "delivered", "received", "sendmessage", "stored", "triggered"]
+    assert [step for step in steps if step not in ("ack", "received")] == [
+        "sendmessage",
+        "stored",
+        "triggered",
+        "delivered",
+    ]
+    assert page.complaints == []
+
+
+@needs_browser
+def test_every_frame_in_and_out_and_the_rows_of_both_tables_are_shown(page: Page) -> None:
+    send(page, ONE, "look at me")
+    has_message(page, TWO, "look at me")
+
+    for player, direction, kind in (
+        (ONE, "sent", "sendmessage"),
+        (ONE, "received", "ack"),
+        (TWO, "received", "message"),
+        (TWO, "received", "connected"),
+    ):
+        page.until(f"{player}.querySelector('.frames').textContent.includes('{direction} {kind}')")
+    page.until("document.getElementById('tables').textContent.includes('look at me')")
+    page.until("document.getElementById('tables').textContent.includes('player#2')")
+
+
+@needs_browser
+def test_a_player_goes_offline_and_comes_back(page: Page) -> None:
+    page.evaluate(f"{TWO}.querySelector('form.connect').requestSubmit()")
+    page.until(f"{TWO}.querySelector('.state').textContent === 'offline'")
+    send(page, ONE, "while you were away")
+    shows(page, "while you were away", "missed")
+
+    page.evaluate(f"{TWO}.querySelector('form.connect').requestSubmit()")
+    page.until(TWO_ARE_CONNECTED)
+
+    has_message(page, TWO, "while you were away")
+
+
+@needs_browser
+def test_buttons_show_what_can_go_wrong(page: Page) -> None:
+    page.evaluate("document.getElementById('show-refusal').click()")
+    shows(page, "A refusal: 400", "refused 400")
+
+    page.evaluate("document.getElementById('show-replay').click()")
+    shows(page, "I wait.", "missed")
+    has_message(page, TWO, "I wait.")
+    page.until(f"{TWO}.querySelectorAll('.messages .replayed').length >= 3")
+    page.until(TWO_ARE_CONNECTED)
+
+    page.evaluate("document.getElementById('show-gone').click()")
+    shows(page, "Can you hear me?", "410 gone", "missed")
+    has_message(page, TWO, "Can you hear me?")
+    page.until(TWO_ARE_CONNECTED)
+
+    page.evaluate("document.getElementById('show-rate-limit').click()")
+    shows(page, "A refusal: rate_limited", "rate_limited")
+    page.until(f"{ONE}.querySelector('.frames').textContent.includes('retryAfterMs')")
+
+
+@needs_browser
+def test_there_can_be_more_players(page: Page) -> None:
+    page.evaluate("document.getElementById('add-player').click()")
+    page.until("document.querySelectorAll('.state.connected').length === 3")
+
+    send(page, "document.querySelectorAll('.player')[2]", "here is the third")
+
+    has_message(page, ONE, "3: here is the third")
+
+
+@needs_browser
+def test_a_text_is_never_taken_as_html(page: Page) -> None:
+    text = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+    send(page, ONE, text)
+    has_message(page, TWO, text)
+    shows(page, "<img src=x", "delivered")
+    page.until(f"document.getElementById('tables').textContent.includes({json.dumps(text)})")
+
+    assert page.evaluate("document.querySelectorAll('img, main script').length") == 0
+    assert page.evaluate("document.title") == "serverless-websockets: playground"
+    assert page.complaints == []
+
+
+@needs_browser
+def test_all_of_it_can_be_done_with_the_keyboard(page: Page) -> None:
+    focused = "document.activeElement.closest('.player h2, .player')?.querySelector('h2').textContent"
+    for _ in range(30):
+        page.press("Tab")
+        if page.evaluate(f"document.activeElement.name === 'message' && {focused} === 'Player 1'"):
+            break
+    page.evaluate("document.activeElement.select()")
+
+    page.type("typed by hand")
+    page.press("Enter")
+
+    has_message(page, TWO, "typed by hand")
+
+
+@needs_browser
+def test_everything_that_can_be_focused_has_a_name(page: Page) -> None:
+    nameless = page.evaluate(
+        """[...document.querySelectorAll("button, input, [tabindex]")].filter(element =>
+            !element.textContent.trim() && !element.labels?.length && !element.ariaLabel)
+            .map(element => element.outerHTML)"""
+    )
+
+    assert nameless == []
+
+
+@needs_browser
+def test_it_fits_a_phone_and_is_dark_where_the_system_is(page: Page) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    bright = page.evaluate(background)
+
+    page.resize(390, 844, dark=True)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(background) != bright
+
+
+@needs_browser
+def test_it_needs_nothing_from_elsewhere(page: Page) -> None:
+    elsewhere = page.evaluate(
+        """performance.getEntriesByType("resource").map(entry => entry.name)
+            .filter(name => !name.startsWith(location.origin))"""
+    )
+
+    assert elsewhere == []
+
+
+@needs_browser
+def test_on_a_stage_with_tokens_a_player_connects_with_one(tmp_path: Path) -> None:
+    started = ChaliceLocal.start(tmp_path, "--no-autoreload", "--stage", "tokens", JWT_SECRET=SECRET)
+    try:
+        started.started()
+        with browsing(tmp_path / "profile") as page:
+            page.open(f"http://127.0.0.1:{started.http_port}/")
+            page.until("document.querySelectorAll('.player').length === 2")
+            page.evaluate(
+                f"""{ONE}.querySelector("form.connect").token.value = "{token(sub="1")}";
+                    {ONE}.querySelector("form.connect").requestSubmit()"""
+            )
+            page.until(f"{ONE}.querySelector('.state.connected') !== null")
+    finally:
+        started.kill()
+
+
+def ask(local: ChaliceLocal, path: str, method: str = "GET", body: Any = None, **headers: str) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", local.http_port, timeout=30)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body, named)
+    answer = connection.getresponse()
+    answer.text = answer.read().decode()  # type: ignore[attr-defined]
+    connection.close()
+    return answer
+
+
+PATHS = ("/", "/page/page.mjs", "/service", "/tables", "/steps")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:{port}"},
+        {"Host": "127.0.0.1:1"},
+        {"Host": "[::1"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+def test_no_other_site_may_read_it(local: ChaliceLocal, path: str, headers: dict[str, str]) -> None:
+    named = {name: value.format(port=local.http_port) for name, value in headers.items()}
+
+    answer = ask(local, path, **named)
+
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Host": "evil.example"}])
+def test_no_other_site_may_end_connections(local: ChaliceLocal, headers: dict[str, str]) -> None:
+    body = json.dumps({"connectionId": "x"})
+
+    assert ask(local, "/vanish", "POST", body, Content_Type="application/json", **headers).status == 403
+    assert ask(local, "/vanish", "POST", body, Content_Type="text/plain").status == 415
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", '{"connectionId": 1}'])
+def test_a_connection_to_end_must_be_named(local: ChaliceLocal, body: str) -> None:
+    answer = ask(local, "/vanish", "POST", body, Content_Type="application/json")
+
+    assert (answer.status, answer.text) == (400, "Which connectionId?\n")
+
+
+@pytest.mark.parametrize("host", ["localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}"])
+def test_it_is_served_by_this_machines_own_names_with_a_policy_for_the_browser(
+    local: ChaliceLocal, host: str
+) -> None:
+    answer = ask(local, "/", Host=host.format(port=local.http_port))
+
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
+    assert f"ws://{host.partition(':{')[0]}:{local.websocket_port};" in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    "name", ["..%2Fplayground.py", "%2Fetc%2Fpasswd", "__init__.py", "", "index.html%00"]
+)
+def test_it_serves_its_own_files_and_no_others(local: ChaliceLocal, name: str) -> None:
+    assert ask(local, f"/page/{name}").status in (403, 404)
+
+
+def test_requests_to_it_are_nobodys_steps(local: ChaliceLocal) -> None:
+    for path in PATHS:
+        assert ask(local, path).status == 200
+
+    assert "HTTP/1.1" not in local.lines
+    assert "Traceback" not in local.lines
