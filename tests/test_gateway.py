@@ -517,6 +517,23 @@ def test_get_tells_when_it_connected_when_it_was_active_and_who_it_is() -> None:
     run(test)
 
 
+def test_a_connection_that_vanishes_is_gone_and_disconnect_is_not_called() -> None:
+    async def test(api: Api) -> None:
+        vanishing, vanished_id = await api.connected("?playerId=1")
+        staying, _ = await api.connected("?playerId=2")
+
+        await api.gateway.vanish(vanished_id)
+        assert await close_code(vanishing) == 1006
+        assert (await error_of(api.post(vanished_id)))[0] == 410
+        await staying.close()
+        await until(lambda: len(api.of_type("DISCONNECT")) > 0)
+
+        assert len(api.of_type("DISCONNECT")) == 1
+        assert api.of_type("DISCONNECT")[0]["requestContext"]["connectionId"] != vanished_id
+
+    run(test)
+
+
 def test_delete_closes_the_connection_and_disconnect_is_called() -> None:
     async def test(api: Api) -> None:
         socket, connection_id = await api.connected()

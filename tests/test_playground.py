@@ -190,7 +190,7 @@ def test_all_of_it_can_be_done_with_the_keyboard(page: Page) -> None:
 def test_everything_that_can_be_focused_has_a_name(page: Page) -> None:
     nameless = page.evaluate(
         """[...document.querySelectorAll("button, input, [tabindex]")].filter(element =>
-            !element.textContent.trim() && !element.labels?.length && !element.ariaLabel)
+            !element.textContent.trim() && !element.labels?.[0]?.textContent.trim() && !element.ariaLabel)
             .map(element => element.outerHTML)"""
     )
 
