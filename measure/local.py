@@ -24,6 +24,7 @@ class NotStarted(Exception):
 @dataclass(frozen=True, slots=True)
 class Local:
     url: str
+    page: str
     pid: int
     telemetry: Path
 
@@ -58,18 +59,20 @@ def running(command: tuple[str, ...] = ()) -> Iterator[Local]:
                 start_new_session=True,
             )
         try:
-            yield Local(_url(process, output), process.pid, telemetry)
+            url, page = _urls(process, output)
+            yield Local(url, page, process.pid, telemetry)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
 
 
-def _url(process: subprocess.Popen[bytes], output: Path) -> str:
+def _urls(process: subprocess.Popen[bytes], output: Path) -> tuple[str, str]:
+    """Of the WebSocket API and of the playground, as soon as it serves."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         text = output.read_text()
         if "Serving on http" in text:
-            return str(re.findall(r"ws://\S+/", text)[0])
+            return re.findall(r"ws://\S+/", text)[0], re.findall(r"http://\S+/", text)[0]
         time.sleep(0.02)
     raise NotStarted(output.read_text())
 

@@ -2,18 +2,21 @@
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
 
 from clients.player import NotLetIn, Offline, Player
 from tests.chalice_process import PROJECT, ChaliceLocal
+from tests.clients import PATIENCE_SECONDS
 from tests.cutting_proxy import Cut, CuttingProxy
 from tests.tokens import SECRET, token
 
@@ -35,12 +38,15 @@ CUTS = [
 
 
 def node() -> list[str]:
-    """Node's command, by which it has a WebSocket: from version 22 on without being asked."""
+    """Node's command with which it has a WebSocket: from version 22 on without being asked. Else nothing."""
     command = shutil.which("node")
     if command is None:
         return []
-    has_it = subprocess.run([command, "-e", "process.exit(typeof WebSocket === 'function' ? 0 : 1)"])
-    return [command] if has_it.returncode == 0 else [command, "--experimental-websocket", "--no-warnings"]
+    for options in ([], ["--experimental-websocket", "--no-warnings"]):
+        asking = [command, *options, "-e", "process.exit(typeof WebSocket === 'function' ? 0 : 1)"]
+        if subprocess.run(asking, stderr=subprocess.DEVNULL).returncode == 0:
+            return [command, *options]
+    return []
 
 
 @pytest.fixture(scope="module", params=["python", "javascript"])
@@ -49,7 +55,7 @@ def client(request: pytest.FixtureRequest) -> list[str]:
     if request.param == "python":
         return [sys.executable, "-m", "tests.conversations.in_python"]
     if not node():
-        pytest.skip("there is no Node on this machine")
+        pytest.skip("there is no Node with a WebSocket on this machine")
     return [*node(), "tests/conversations/in_javascript.mjs"]
 
 
@@ -194,6 +200,48 @@ def test_what_cannot_be_sent_is_refused_and_what_is_sent_after_it_arrives(
 
     assert held["refused"] == ["invalid_frame", "invalid_frame"]
     assert held["heard"] == whole(*pair)
+
+
+def python_example(directory: Path, text: str) -> list[str]:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    first, _, rest = code.partition("\n")
+    (directory / "example.py").write_text(
+        f"import asyncio\n{first}\nasync def main():\n{indent(rest, '    ')}\nasyncio.run(main())\n"
+    )
+    shutil.copy(PROJECT / "clients" / "player.py", directory / "clients" / "player.py")
+    return [sys.executable, "-u", "example.py"]
+
+
+def javascript_example(directory: Path, text: str) -> list[str]:
+    (code,) = re.findall(r"^```js\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (directory / "example.mjs").write_text(code)
+    shutil.copy(PROJECT / "clients" / "player.mjs", directory)
+    return [*node(), "example.mjs"]
+
+
+@pytest.mark.parametrize("example", [python_example, javascript_example])
+def test_the_readmes_examples_work_with_a_copy_of_the_client(
+    local: ChaliceLocal, tmp_path: Path, example: Callable[[Path, str], list[str]]
+) -> None:
+    if example is javascript_example and not node():
+        pytest.skip("there is no Node with a WebSocket on this machine")
+    (tmp_path / "clients").mkdir()
+    readme = (PROJECT / "README.md").read_text().replace("ws://127.0.0.1:8001/dev/", local.url)
+    command = example(tmp_path, readme)
+
+    async def talk() -> str:
+        async with Player(local.url, "2") as two:
+            running = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=subprocess.PIPE)
+            try:
+                assert (await anext(two))["message"] == "Hello!"
+                await two.send("1", "Hello back!")
+                assert running.stdout is not None
+                return (await asyncio.wait_for(running.stdout.readline(), PATIENCE_SECONDS)).decode()
+            finally:
+                running.kill()
+                await running.wait()
+
+    assert asyncio.run(talk()) == "2 Hello back!\n"
 
 
 def test_whoever_is_not_let_in_is_told_so_and_tries_no_more(local: ChaliceLocal) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from chalicelib.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS
-from chalicelib.protocol import ACTIONS, RETRYABLE, parse_frame, parse_object
+from chalicelib.protocol import ACTIONS, RETRYABLE, VERSION, parse_frame, parse_object
 from chalicelib.push import OVERLAP_MS
 from chalicelib.settings import LARGEST_FRAME_BYTES, SECRET_BYTES, Settings
 from chalicelib.telemetry import COUNTED_AS, UNITS, UNITS_OF_A_BATCH
@@ -140,6 +140,15 @@ def test_the_overlap_covers_the_message_functions_time_out() -> None:
     for stage in stages.values():
         seconds = stage["lambda_functions"]["websocket_message"]["lambda_timeout"]
         assert 1000 * seconds < OVERLAP_MS
+
+
+def test_the_version_is_the_one_that_the_changelog_and_the_readme_say() -> None:
+    latest = re.findall(r"^## (\S+), \d{4}-\d\d-\d\d$", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)[
+        0
+    ]
+
+    assert latest == VERSION
+    assert f"This is {VERSION}." in README
 
 
 def test_links_between_documents_lead_somewhere() -> None:
