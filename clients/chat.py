@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,9 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from clients.player import NotLetIn, Offline, Player, Refused
 
 URL = f"ws://127.0.0.1:{os.environ.get('WEBSOCKET_PORT', '8001')}/dev/"
+LAST_WORDS_SECONDS = 5
+"""How long what was typed just before leaving may take to be stored."""
+
 INSTRUCTIONS = "@PLAYER and a text writes to that player, a text alone to the last one; Ctrl-D leaves."
 
 
@@ -44,8 +48,11 @@ class Chat:
             typing = asyncio.create_task(self._type())
             await asyncio.wait([receiving, typing], return_when=asyncio.FIRST_COMPLETED)
             typing.cancel()
+            if self.sending:
+                await asyncio.wait(self.sending, timeout=LAST_WORDS_SECONDS)
             await self.player.close()
-            await receiving
+            with suppress(Offline):  # Left before it was connected.
+                await receiving
 
     async def _receive(self) -> None:
         await self.player.connect()

@@ -16,7 +16,6 @@ from chalice.cli.filewatch.stat import StatFileWatcher
 SOURCES = (
     "app.py",
     "chalicelib/**/*.py",
-    "clients/player.mjs",
     "localdev/**/*.py",
     ".chalice/*.json",
     "cloudformation/*",

@@ -80,6 +80,31 @@ def test_two_people_talk_and_leave(local: ChaliceLocal, tmp_path: Path) -> None:
         assert terminal.process.wait(PATIENCE_SECONDS) == 0
 
 
+def test_what_a_script_says_is_sent_before_it_leaves(local: ChaliceLocal, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "clients.chat", "script", "--url", local.url],
+        cwd=PROJECT,
+        env=bare_environment(tmp_path, PYTHONIOENCODING="utf-8"),
+        input="@script Bye!\n",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert "stored after" in ran.stdout
+
+
+def test_a_person_may_give_up_before_the_service_is_there(tmp_path: Path) -> None:
+    early = Terminal(tmp_path, "early", WEBSOCKET_PORT=str(free_port()))
+    early.shows("trying again")
+
+    early.type(END_OF_INPUT)
+
+    assert early.process.wait(PATIENCE_SECONDS) == 0
+    assert "Traceback" not in early.shown
+
+
 def test_what_cannot_be_sent_is_said(local: ChaliceLocal, tmp_path: Path) -> None:
     person = Terminal(tmp_path, "typist", "--url", local.url)
     person.shows("connected as typist")
