@@ -198,7 +198,14 @@ class Messenger:
         """Ask for what was missed, by a marker: so it comes in order with what is pushed."""
         player_id = connection.player_id
         self.messages.put(
-            ReplayMarker(self.new_message_id(), player_id, connection.id, frame.after, sync=True)
+            ReplayMarker(
+                self.new_message_id(),
+                player_id,
+                connection.id,
+                frame.after,
+                sync=True,
+                ack_id=frame.ack_id,
+            )
         )
         self.note("syncing", player=player_id, connection=connection.id)
 

@@ -95,7 +95,7 @@ class ReplayMarker:
     A connection that is not live yet goes live at the marker at which nothing is left to replay. After a
     full page there is a next marker, with `after` the last message replayed, `began` where the first of
     these markers began, `replayed` how many there were, and `asked_at` when the page before was asked for,
-    in milliseconds since the epoch. `sync`: one page, for a live connection.
+    in milliseconds since the epoch. `sync`: one page, for a live connection, which gave this `ack_id`.
     """
 
     id: str
@@ -106,6 +106,7 @@ class ReplayMarker:
     replayed: int = 0
     sync: bool = False
     asked_at: int | None = None
+    ack_id: str | int | None = None
     place: int = field(default=0, compare=False)
 
 

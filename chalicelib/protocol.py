@@ -114,7 +114,7 @@ class ClientFrame(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, frozen=True)
 
-    ack_id: Annotated[AckId | None, Field(description="Echoed on the reply; `synced` has none.")] = None
+    ack_id: Annotated[AckId | None, Field(description="Echoed on the reply.")] = None
     route_key: Annotated[Any, Field(description="Accepted and ignored.")] = None
 
 
@@ -216,6 +216,7 @@ class Synced(ServiceFrame):
     message_id: MessageId
     replayed: Replayed
     more: Annotated[bool, Field(description="Ask on, with `after` the newest `messageId` received.")]
+    ack_id: EchoedAckId | None = None
 
 
 class Pong(ServiceFrame):

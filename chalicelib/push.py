@@ -179,7 +179,7 @@ class Push:
             self._put_again(marker)
             return
         try:
-            replayed = self._replay_page(recipient, marker, began)
+            self._replay_page(recipient, marker, began)
         except Unavailable:
             self._drop(recipient, connection_id, Delivery.FAILED)
             return
@@ -187,12 +187,9 @@ class Push:
             if failed.delivery is Delivery.FAILED:
                 self._advance_missed(recipient, began)
             self._drop(recipient, connection_id, failed.delivery)
-            return
-        if replayed:
-            self.note("replayed", player=recipient.id, connection=connection_id, replayed=replayed)
 
-    def _replay_page(self, recipient: Recipient, marker: ReplayMarker, began: str | None) -> int:
-        """How many were replayed. First the page, then what follows: a crash in between repeats it."""
+    def _replay_page(self, recipient: Recipient, marker: ReplayMarker, began: str | None) -> None:
+        """First the page, then what follows from it: a crash in between repeats the page."""
         asked_at = self.clock()
         page = self._page(recipient.id, marker, began)
         replayed = marker.replayed + len(page.messages)
@@ -202,6 +199,9 @@ class Push:
             not_yet_connected, recipient.has_replayed = False, True
             if not marker.sync:
                 recipient.replayed_to = message.id
+        if page.messages:
+            about = {"player": recipient.id, "connection": marker.connection_id}
+            self.note("replayed", **about, replayed=len(page.messages))
         if marker.sync:
             self._must_post(recipient, marker, _synced(marker, page, replayed))
         elif page.more and marker.connection_id not in recipient.live:
@@ -210,7 +210,6 @@ class Push:
         elif self._make_live(recipient, marker, began):
             self._must_post(recipient, marker, _connected(marker, replayed), not_yet_connected)
             self.note("live", player=recipient.id, connection=marker.connection_id)
-        return replayed
 
     def _page(self, player_id: str, marker: ReplayMarker, began: str | None) -> Page:
         """From its cursor on, and before it what may have been stored since the page before was asked for."""
@@ -359,4 +358,4 @@ def _connected(marker: ReplayMarker, replayed: int) -> str:
 def _synced(marker: ReplayMarker, page: Page, replayed: int) -> str:
     """The position to ask on with: where the page ended, or here when nothing is left."""
     position = page.messages[-1].id if page.more else marker.id
-    return Synced(message_id=position, replayed=replayed, more=page.more).to_json()
+    return Synced(message_id=position, replayed=replayed, more=page.more, ack_id=marker.ack_id).to_json()

@@ -96,7 +96,7 @@ def _message(name: str, model: type[BaseModel], schema: Json, example: Json) -> 
     """The model's docstring is the summary; its name the title."""
     payload = {key: value for key, value in schema.items() if key not in ("title", "description")}
     described = {"name": name, "title": model.__name__, "summary": model.__doc__, "payload": payload}
-    if "ackId" in payload["properties"] and name != "sync":
+    if "ackId" in payload["properties"]:
         described["correlationId"] = {"location": "$message.payload#/ackId"}
     return described | _shown(name, example)
 

@@ -15,7 +15,7 @@ FROM_CLIENT: dict[str, dict[str, Any]] = {
         "clientMessageId": "0b8d1c4e-6f0f-4a39-9d0b-6a2f1f6a1c55",
         "ackId": 1,
     },
-    "sync": {"action": "sync", "after": MESSAGE_ID},
+    "sync": {"action": "sync", "after": MESSAGE_ID, "ackId": 3},
     "ping": {"action": "ping", "ackId": "2"},
 }
 
@@ -38,7 +38,7 @@ TO_CLIENT: dict[str, ServiceFrame] = {
         sent_at=SENT_AT,
         ack_id=1,
     ),
-    "synced": Synced(message_id=MESSAGE_ID, replayed=50, more=True),
+    "synced": Synced(message_id=MESSAGE_ID, replayed=50, more=True, ack_id=3),
     "pong": Pong(ack_id="2"),
     "error": Error.of(FrameError("rate_limited", "too many frames", retry_after_ms=50), ack_id=1),
 }

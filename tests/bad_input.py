@@ -340,6 +340,19 @@ RECORDS = [
     Record("with a place that is none", _inserted(_MESSAGE, SequenceNumber="canary"), noted=True),
     Record("withdrawn", _inserted({**_KEYS, "withdrawn": {"BOOL": True}}), noted=False),
     Record("marker without a count", _inserted({**_KEYS, "replayTo": {"S": "a"}}), noted=True),
+    Record(
+        "marker with an ackId that is none",
+        _inserted(
+            {
+                **_KEYS,
+                "replayTo": {"S": "a"},
+                "replayed": {"N": "0"},
+                "sync": {"BOOL": True},
+                "ackId": {"S": '["canary"]'},
+            }
+        ),
+        noted=True,
+    ),
     Record("modified", {"eventName": "MODIFY", "dynamodb": {"NewImage": _MESSAGE}}, noted=False),
     Record(
         "removed", {"eventName": "REMOVE", "dynamodb": {"Keys": _KEYS, "OldImage": _MESSAGE}}, noted=False

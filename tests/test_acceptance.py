@@ -162,8 +162,9 @@ def test_whoever_was_offline_is_sent_what_came_meanwhile(url: str) -> None:
             async with player(url, "c2", after=sent[-1]["messageId"]) as (two, before):
                 seen = {ack["messageId"] for ack in sent}
                 assert [f["message"] for f in before[:-1] if f["messageId"] not in seen] == ["one more"]
-                reply = await two.ask(action="sync", after="0")
+                reply = await two.ask(action="sync", after="0", ackId="s")
                 assert (reply["event"], reply["replayed"], reply["more"]) == ("synced", 4, False)
+                assert reply["ackId"] == "s"
 
     asyncio.run(talk())
 

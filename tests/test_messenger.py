@@ -360,9 +360,9 @@ def test_a_sync_puts_a_marker_and_is_answered_by_the_stream(world: World) -> Non
     world.connect("1", "c")
     position = "01a20b18-76be-73f4-9340-55bd1f3d9f6e"
 
-    world.messenger.receive("c", HERE, json.dumps({"action": "sync", "after": position}))
+    world.messenger.receive("c", HERE, json.dumps({"action": "sync", "after": position, "ackId": 7}))
 
-    assert world.messages.stored[1:] == [ReplayMarker("id-2", "1", "c", position, sync=True)]
+    assert world.messages.stored[1:] == [ReplayMarker("id-2", "1", "c", position, sync=True, ack_id=7)]
     assert world.gateway.posted == []
 
 

@@ -326,6 +326,8 @@ def test_a_long_backlog_is_replayed_in_pages_with_a_marker_after_each(world: Wor
     world.batch(replace(next_marker, place=7))
     assert world.received("c")[REPLAY_PAGE:] == ["m49", "m50", "m51", "connected"]
     assert world.frames("c")[-1]["replayed"] == REPLAY_PAGE + 3
+    replayed = [about["replayed"] for outcome, about in world.notes.outcomes if outcome == "replayed"]
+    assert (replayed, world.notes.names()[-2:]) == ([REPLAY_PAGE, 3], ["replayed", "live"])
 
 
 def test_every_page_begins_a_little_before_its_cursor(world: World) -> None:
@@ -457,6 +459,16 @@ def test_a_sync_replays_one_page_and_says_whether_there_is_more(world: World) ->
     assert (synced["event"], synced["replayed"], synced["more"]) == ("synced", REPLAY_PAGE, True)
     assert synced["messageId"] == world.frames("c")[-2]["messageId"]
     assert world.put_markers() == []
+
+
+@pytest.mark.parametrize("ack_id", ["1", 1, 0])
+def test_a_sync_echoes_its_ack_id_as_it_was(world: World, ack_id: str | int) -> None:
+    world.live("2", "c")
+
+    world.batch(marker("c", after="0", sync=True, ack_id=ack_id))
+
+    assert world.frames("c")[-1]["ackId"] == ack_id
+    assert type(world.frames("c")[-1]["ackId"]) is type(ack_id)
 
 
 def test_a_sync_with_nothing_left_gives_its_own_position(world: World) -> None:

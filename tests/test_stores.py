@@ -546,6 +546,8 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
         Message(M1, "2", "1", "h\u00e9 \U0001f600 \u0000", 1000),
         ReplayMarker(M1, "2", "c"),
         ReplayMarker(M1, "2", "c", after="0", sync=True),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id="1"),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id=-(10**60)),
         ReplayMarker(M1, "2", "c", after="m0", began="0", replayed=50, asked_at=1000),
     ],
 )
