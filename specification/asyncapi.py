@@ -21,7 +21,11 @@ OUTLINE = Path(__file__).parent / "outline.yaml"
 HEAD = "# Generated from the models in chalicelib/protocol.py: make specification\n"
 
 REPLIES = {"sendmessage": "ack", "sync": "synced", "ping": "pong"}
+"""What answers each action that was carried out."""
+
 UNASKED = ("connected", "message")
+"""What comes by itself."""
+
 WHEN: dict[ErrorCode, str] = {
     "invalid_json": "the frame is not one JSON object; NaN, Infinity and duplicate keys are no JSON",
     "unknown_action": "`action` is missing or unknown; `detail` lists the known ones",

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from chalicelib.protocol import Ack, Connected, Error, FrameError, MessageFrame, Pong, ServiceFrame, Synced
+from chalicelib.protocol import (
+    Ack,
+    Connected,
+    Error,
+    FrameError,
+    MessageFrame,
+    Pong,
+    ServiceFrame,
+    Synced,
+)
 
 MESSAGE_ID = "01a20f0f-953e-7746-8ca2-a7d9c77596d3"
 SENT_AT = 1_795_548_419_390
