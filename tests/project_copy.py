@@ -17,7 +17,15 @@ FOLDERS = (
     "specification",
     "tests",
 )
-FILES = ("app.py", "Makefile", "pyproject.toml", "README.md", "requirements.txt", "requirements-dev.txt")
+FILES = (
+    "app.py",
+    "Makefile",
+    "pyproject.toml",
+    "README.md",
+    "requirements.txt",
+    "requirements-dev.txt",
+    "CHANGELOG.md",
+)
 NOT_OURS = shutil.ignore_patterns("__pycache__", "deployed", "deployments")
 
 

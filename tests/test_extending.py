@@ -15,7 +15,16 @@ from tests.project_copy import PROJECT, DoesNotApply, apply, copy_project
 TEXT = (PROJECT / "docs" / "extending.md").read_text()
 TESTS_OF_MODULES = [
     f"tests/test_{module}.py"
-    for module in ("architecture", "documentation", "messenger", "protocol", "push", "settings", "wiring")
+    for module in (
+        "architecture",
+        "documentation",
+        "messenger",
+        "protocol",
+        "push",
+        "settings",
+        "specification",
+        "wiring",
+    )
 ]
 
 
@@ -115,6 +124,9 @@ def test_all_changes_together_keep_the_projects_own_rules(copy: Path, cache: pyt
     for change in CHANGES:
         change.apply_to(copy)
     modules = " ".join(CHANGED_MODULES)
+    with (copy / "docs" / "asyncapi.yaml").open("w") as document:
+        command = [sys.executable, "-m", "specification.asyncapi"]
+        subprocess.run(command, cwd=copy, stdout=document, check=True)
 
     for command in (
         f".venv/bin/ruff check {modules}",
