@@ -88,15 +88,17 @@ class Messenger:
         return handshake.subprotocol
 
     def _register(self, connection: Connection, after: str | None) -> None:
-        """Raises Refused, OverRate and Unavailable; leaves nothing, as far as it is let."""
-        marker = ReplayMarker(self.new_message_id(), connection.player_id, connection.id, after)
+        """Raises Refused, OverRate and Unavailable; leaves nothing, as far as it is let.
+
+        The marker's id is made when it is put: from then on the connection is waited for.
+        """
         try:
             try:
                 self.connections.register(connection)
             except TooManyConnections as full:
                 self._forget_gone(full.player)
                 self.connections.register(connection)
-            self.messages.put(marker)
+            self.messages.put(ReplayMarker(self.new_message_id(), connection.player_id, connection.id, after))
         except TooManyConnections:
             raise Refused(429, "too many connections of this player") from None
         except Unavailable:

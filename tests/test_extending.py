@@ -125,8 +125,8 @@ def test_all_changes_together_keep_the_projects_own_rules(copy: Path, cache: pyt
         change.apply_to(copy)
     modules = " ".join(CHANGED_MODULES)
     with (copy / "docs" / "asyncapi.yaml").open("w") as document:
-        command = [sys.executable, "-m", "specification.asyncapi"]
-        subprocess.run(command, cwd=copy, stdout=document, check=True)
+        generate = [sys.executable, "-m", "specification.asyncapi"]
+        subprocess.run(generate, cwd=copy, stdout=document, check=True)
 
     for command in (
         f".venv/bin/ruff check {modules}",

@@ -94,6 +94,17 @@ def test_connecting_registers_the_connection_and_asks_for_it_to_go_live(world: W
     assert world.messages.stored == [ReplayMarker("id-1", "1", "c")]
 
 
+def test_a_marker_is_as_old_as_it_has_been_under_way(world: World) -> None:
+    """How long its connection is waited for counts from then: registering may have taken most of it."""
+    world.connections.failing = {"register"}
+    assert world.refusal({"playerId": "1"}) == 429
+
+    world.connections.failing = set()
+    world.connect("1", "c")
+
+    assert world.messages.stored == [ReplayMarker("id-1", "1", "c")]
+
+
 def test_a_connection_receives_nothing_before_its_marker_and_nothing_is_posted_while_connecting(
     world: World,
 ) -> None:
