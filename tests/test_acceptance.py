@@ -15,8 +15,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+import tests.clients
+from clients.player import Player
 from tests.chalice_process import ChaliceLocal
-from tests.clients import Player
+from tests.clients import PATIENCE_SECONDS
 from tests.dynamodb_tables import DYNAMODB_LOCAL
 from tests.recorder import MESSAGES, Recorder
 from tests.tokens import token
@@ -33,7 +35,17 @@ NOT_BROUGHT_ABOUT = {"gatewayFailure"}
 """No function of a healthy deployment fails: tests/test_gateway.py sees it, of one that raises."""
 
 
-class RecordedPlayer(Player):
+def observe(event: str, about: Any) -> None:
+    """Of a client's connection, what is sent and received."""
+    if event == "sent":
+        RECORD.sent(json.dumps(about))
+    elif event == "received":
+        RECORD.received(json.dumps(about))
+
+
+class RawPlayer(tests.clients.Player):
+    """For frames that no client would send, and for those that are compared to the letter."""
+
     async def send(self, text: str) -> None:
         RECORD.sent(text)
         await super().send(text)
@@ -72,27 +84,36 @@ def named(name: str) -> str:
     return f"accept-{RUN}-{name}"
 
 
-def query(name: str, **parameters: str) -> str:
-    who = {"playerId": named(name)} if SECRET is None else {"token": token(SECRET, sub=named(name))}
-    return "&".join(f"{key}={value}" for key, value in (who | parameters).items())
+def query(name: str) -> str:
+    return f"playerId={named(name)}" if SECRET is None else f"token={token(SECRET, sub=named(name))}"
+
+
+def player(url: str, name: str) -> Player:
+    if SECRET is None:
+        return Player(url, named(name), observe=observe)
+    return Player(url, token=token(SECRET, sub=named(name)), observe=observe)
+
+
+async def messages(player: Player, count: int) -> list[dict[str, Any]]:
+    """The next so many."""
+
+    async def read() -> list[dict[str, Any]]:
+        return [await anext(player) for _ in range(count)]
+
+    return await asyncio.wait_for(read(), PATIENCE_SECONDS)
 
 
 @asynccontextmanager
-async def player(
-    url: str, name: str, **parameters: str
-) -> AsyncIterator[tuple[RecordedPlayer, list[dict[str, Any]]]]:
-    """A connected player, and the frames that came before `connected`, with it as the last one."""
-    async with connect(f"{url}?{query(name, **parameters)}") as socket:
-        connected = RecordedPlayer(socket)
-        frames = [await connected.frame()]
-        while frames[-1]["type"] != "system":
-            frames.append(await connected.frame())
-        yield connected, frames
+async def raw_player(url: str, name: str) -> AsyncIterator[tuple[RawPlayer, dict[str, Any]]]:
+    """A connected player, and the greeting."""
+    async with connect(f"{url}?{query(name)}") as socket:
+        connected = RawPlayer(socket)
+        yield connected, await connected.frame()
 
 
 def test_a_message_arrives_and_is_acknowledged(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "a1") as (one, _), player(url, "a2") as (two, greeting):
+        async with raw_player(url, "a1") as (one, _), raw_player(url, "a2") as (two, greeting):
             ack = await one.ask(
                 routeKey="sendmessage",
                 action="sendmessage",
@@ -115,16 +136,14 @@ def test_a_message_arrives_and_is_acknowledged(url: str) -> None:
             "destinationPlayerId": named("a2"),
             "sentAt": ack["sentAt"],
         }
-        assert greeting == [
-            {
-                "type": "system",
-                "event": "connected",
-                "connectionId": greeting[0]["connectionId"],
-                "playerId": named("a2"),
-                "messageId": greeting[0]["messageId"],
-                "replayed": 0,
-            }
-        ]
+        assert greeting == {
+            "type": "system",
+            "event": "connected",
+            "connectionId": greeting["connectionId"],
+            "playerId": named("a2"),
+            "messageId": greeting["messageId"],
+            "replayed": 0,
+        }
 
     asyncio.run(talk())
 
@@ -133,56 +152,53 @@ def test_messages_arrive_in_order_at_every_connection_of_the_player(url: str) ->
     texts = [f"message {number}" for number in range(20)]
 
     async def talk() -> None:
-        async with (
-            player(url, "b1") as (one, _),
-            player(url, "b2") as (phone, _),
-            player(url, "b2") as (
-                laptop,
-                _,
-            ),
-        ):
+        async with player(url, "b1") as one, player(url, "b2") as phone, player(url, "b2") as laptop:
             for text in texts:
-                assert (await one.send_message(named("b2"), text))["type"] == "ack"
+                await one.send(named("b2"), text)
             for device in (phone, laptop):
-                assert [frame["message"] for frame in await device.messages(len(texts))] == texts
+                assert [frame["message"] for frame in await messages(device, len(texts))] == texts
 
     asyncio.run(talk())
 
 
 def test_whoever_was_offline_is_sent_what_came_meanwhile(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "c1") as (one, _):
-            sent = [await one.send_message(named("c2"), f"message {number}") for number in range(3)]
-            async with player(url, "c2") as (two, before):
-                assert [(f["messageId"], f["replayed"]) for f in before[:-1]] == [
+        async with player(url, "c1") as one:
+            sent = [await one.send(named("c2"), f"message {number}") for number in range(3)]
+            async with player(url, "c2") as two:
+                replayed = await messages(two, 3)
+                assert [(frame["messageId"], frame["replayed"]) for frame in replayed] == [
                     (ack["messageId"], True) for ack in sent
                 ]
-                assert before[-1]["replayed"] == 3
-            await one.send_message(named("c2"), "one more")
-            async with player(url, "c2", after=sent[-1]["messageId"]) as (two, before):
-                seen = {ack["messageId"] for ack in sent}
-                assert [f["message"] for f in before[:-1] if f["messageId"] not in seen] == ["one more"]
-                reply = await two.ask(action="sync", after="0", ackId="s")
-                assert (reply["event"], reply["replayed"], reply["more"]) == ("synced", 4, False)
-                assert reply["ackId"] == "s"
+                await two.close()
+                await one.send(named("c2"), "one more")
+                await two.connect()
+                assert [frame["message"] for frame in await messages(two, 1)] == ["one more"]
+
+    asyncio.run(talk())
+
+
+def test_a_sync_is_answered_with_a_page_of_what_came_since(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "k") as one:
+            await one.send(named("k"), "to myself")
+            await messages(one, 1)
+            synced = await one.ask({"action": "sync", "after": "0"})
+
+        assert (synced["event"], synced["replayed"], synced["more"]) == ("synced", 1, False)
 
     asyncio.run(talk())
 
 
 def test_a_message_that_is_sent_again_is_stored_once(url: str) -> None:
     async def talk() -> None:
-        frame = {
-            "action": "sendmessage",
-            "destinationPlayerId": named("d2"),
-            "message": "once",
-            "clientMessageId": RUN,
-        }
-        async with player(url, "d1") as (one, _):
-            first = await one.ask(**frame)
-        async with player(url, "d1") as (one, _):
-            second = await one.ask(**frame)
-        async with player(url, "d2") as (_, before):
-            assert [f["message"] for f in before[:-1]] == ["once"]
+        async with player(url, "d1") as one:
+            first = await one.send(named("d2"), "once", client_message_id=RUN)
+        async with player(url, "d1") as one:
+            second = await one.send(named("d2"), "once", client_message_id=RUN)
+            await one.send(named("d2"), "the last")
+        async with player(url, "d2") as two:
+            assert [frame["message"] for frame in await messages(two, 2)] == ["once", "the last"]
 
         assert second == {**first, "duplicate": True}
 
@@ -203,7 +219,7 @@ def test_a_malformed_frame_is_told_why_and_the_connection_stays(
     url: str, frame: str, code: str, detail: str
 ) -> None:
     async def talk() -> None:
-        async with player(url, "e") as (one, _):
+        async with raw_player(url, "e") as (one, _):
             await one.send_malformed(frame)
             error = await one.frame()
             assert (error["type"], error["code"], error["retryable"]) == ("error", code, False)
@@ -215,13 +231,16 @@ def test_a_malformed_frame_is_told_why_and_the_connection_stays(
 
 def test_nobody_sends_as_somebody_else(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "e") as (one, _):
-            error = await one.ask(
-                action="sendmessage", message="hi", destinationPlayerId="2", playerId="somebody", ackId=7
-            )
+        forged = {
+            "action": "sendmessage",
+            "message": "hi",
+            "destinationPlayerId": "2",
+            "playerId": "somebody",
+        }
+        async with player(url, "e") as one:
+            error = await one.ask(forged)
             assert (error["type"], error["code"], error["retryable"]) == ("error", "forbidden", False)
-            assert error["ackId"] == 7
-            assert (await one.ask(action="ping"))["type"] == "pong"
+            assert (await one.ask({"action": "ping"}))["type"] == "pong"
 
     asyncio.run(talk())
 
@@ -229,7 +248,7 @@ def test_nobody_sends_as_somebody_else(url: str) -> None:
 @differs_on_ministack("it takes the action for the route of that name, which answers nothing")
 def test_the_action_disconnect_is_no_action_and_ends_nothing(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "j") as (one, _):
+        async with raw_player(url, "j") as (one, _):
             await one.send_malformed('{"action": "$disconnect"}')
             reply = await asyncio.wait_for(one.frame(), 10)
             assert reply["code"] == "unknown_action"
@@ -240,10 +259,8 @@ def test_the_action_disconnect_is_no_action_and_ends_nothing(url: str) -> None:
 
 def test_a_player_who_floods_is_told_when_to_go_on(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "f") as (one, _):
-            for _ in range(200):
-                await one.send('{"action": "ping"}')
-            replies = [await one.frame() for _ in range(200)]
+        async with player(url, "f") as one:
+            replies = await asyncio.gather(*(one.ask({"action": "ping"}) for _ in range(200)))
         refused = [reply for reply in replies if reply["type"] == "error"]
 
         assert {reply["code"] for reply in refused} <= {"rate_limited"}
@@ -255,13 +272,13 @@ def test_a_player_who_floods_is_told_when_to_go_on(url: str) -> None:
 
 def test_a_recipient_that_is_gone_holds_up_nobody(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "g1") as (one, _), player(url, "g3") as (three, _):
+        async with player(url, "g1") as one, player(url, "g3") as three:
             gone = await connect(f"{url}?{query('g2')}")
-            await RecordedPlayer(gone).frame()
+            await RawPlayer(gone).frame()
             gone.transport.abort()
             for recipient in ("g2", "g3"):
-                assert (await one.send_message(named(recipient), "hi"))["type"] == "ack"
-            assert (await three.message())["message"] == "hi"
+                await one.send(named(recipient), "hi")
+            assert [frame["message"] for frame in await messages(three, 1)] == ["hi"]
 
     asyncio.run(talk())
 
@@ -301,7 +318,7 @@ def test_the_ordinary_subprotocol_is_accepted(url: str) -> None:
 @differs_on_ministack("it knows no limits of frames")
 def test_a_frame_over_32_kb_closes_the_connection(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "i") as (one, _):
+        async with raw_player(url, "i") as (one, _):
             await one.send(json.dumps({"action": "ping", "routeKey": "x" * 33_000}))
             await asyncio.wait_for(one.socket.wait_closed(), 10)
             assert one.socket.close_code == 1009
