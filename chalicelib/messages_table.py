@@ -6,7 +6,6 @@ messages has to read over it. An item that is `withdrawn` keeps the place of
 a message that is never to be stored.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.ports import Entry, Message, Page, ReplayMarker, Send
+from chalicelib.protocol import ACK_IDS
 from chalicelib.telemetry import timed
 
 MARKER = "marker#"
@@ -140,8 +140,8 @@ def _item(entry: Entry) -> Item:
             item[name] = {"S": position}
     if entry.asked_at is not None:
         item["askedAt"] = {"N": str(entry.asked_at)}
-    if entry.ack_id is not None:  # As JSON: DynamoDB's numbers are shorter than a client's may be.
-        item["ackId"] = {"S": json.dumps(entry.ack_id)}
+    if entry.ack_id is not None:  # As JSON, which tells a number from a string, and has no largest number.
+        item["ackId"] = {"S": ACK_IDS.dump_json(entry.ack_id).decode()}
     return item
 
 
@@ -159,16 +159,9 @@ def _entry(item: Mapping[str, Any], place: int) -> Entry:
         int(item["replayed"]["N"]),
         item["sync"]["BOOL"],
         int(item["askedAt"]["N"]) if "askedAt" in item else None,
-        _ack_id(item["ackId"]["S"]) if "ackId" in item else None,
+        ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
         place,
     )
-
-
-def _ack_id(text: str) -> str | int:
-    ack_id = json.loads(text)
-    if not isinstance(ack_id, str | int):
-        raise ValueError("an ackId is a string or an integer")
-    return ack_id
 
 
 def _message(item: Mapping[str, Any], place: int = 0) -> Message:

@@ -283,13 +283,13 @@ def parse_frame(frame: dict[str, Any]) -> Action:
         raise FrameError("invalid_frame", describe(invalid)) from None
 
 
-_ack_ids: TypeAdapter[str | int] = TypeAdapter(AckId, config=ConfigDict(strict=True))
+ACK_IDS: TypeAdapter[str | int] = TypeAdapter(AckId, config=ConfigDict(strict=True))
 
 
 def ack_id_of(frame: Mapping[str, Any]) -> str | int | None:
     """The frame's `ackId` if it has a valid one, so that an error about another key can still echo it."""
     try:
-        return _ack_ids.validate_python(frame.get("ackId"))
+        return ACK_IDS.validate_python(frame.get("ackId"))
     except ValidationError:
         return None
 

@@ -20,12 +20,12 @@ from specification.examples import FROM_CLIENT, FROM_GATEWAY, TO_CLIENT
 OUTLINE = Path(__file__).parent / "outline.yaml"
 HEAD = "# Generated from the models in chalicelib/protocol.py: make specification\n"
 
-REPLIES = {"sendmessage": "ack", "sync": "synced", "ping": "pong"}
-"""What answers each action that was carried out."""
-
+REPLIES = {
+    "sendmessage": "ack",
+    "sync": "synced",
+    "ping": "pong",
+}
 UNASKED = ("connected", "message")
-"""What comes by itself."""
-
 WHEN: dict[ErrorCode, str] = {
     "invalid_json": "the frame is not one JSON object; NaN, Infinity and duplicate keys are no JSON",
     "unknown_action": "`action` is missing or unknown; `detail` lists the known ones",

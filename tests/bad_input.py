@@ -296,6 +296,7 @@ FRAMES = [
 ]
 
 _KEYS = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "01a20b18-76be-73f4-9340-55bd1f3d9f6e"}}
+_MARKER = {**_KEYS, "replayTo": {"S": "a"}, "replayed": {"N": "0"}, "sync": {"BOOL": True}}
 _MESSAGE = {**_KEYS, "srcPlayerId": {"S": "2"}, "message": {"S": "canary"}, "sentAt": {"N": "1"}}
 
 
@@ -340,18 +341,17 @@ RECORDS = [
     Record("with a place that is none", _inserted(_MESSAGE, SequenceNumber="canary"), noted=True),
     Record("withdrawn", _inserted({**_KEYS, "withdrawn": {"BOOL": True}}), noted=False),
     Record("marker without a count", _inserted({**_KEYS, "replayTo": {"S": "a"}}), noted=True),
-    Record(
-        "marker with an ackId that is none",
-        _inserted(
-            {
-                **_KEYS,
-                "replayTo": {"S": "a"},
-                "replayed": {"N": "0"},
-                "sync": {"BOOL": True},
-                "ackId": {"S": '["canary"]'},
-            }
-        ),
-        noted=True,
+    *(
+        Record(f"marker with an ackId that is {name}", _inserted(_MARKER | {"ackId": ack_id}), noted=True)
+        for name, ack_id in (
+            ("plain", "canary"),
+            ("of another kind", {"N": "1"}),
+            ("no JSON", {"S": "canary"}),
+            ("null", {"S": "null"}),
+            ("a fraction", {"S": "1.5"}),
+            ("an object", {"S": '{"canary": 1}'}),
+            ("too deep", {"S": "[" * 100_000}),
+        )
     ),
     Record("modified", {"eventName": "MODIFY", "dynamodb": {"NewImage": _MESSAGE}}, noted=False),
     Record(

@@ -1,13 +1,14 @@
 """What a deployment must do, seen from outside: at ACCEPT_URL, or else at a `chalice local` of its own.
 
-The players are its own, made up for each run; its connections are closed, and its messages expire.
+Players use the library that players use; what it never sends goes over a bare socket. They are made up for
+each run; their connections are closed, and their messages expire.
 """
 
 import asyncio
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,10 +16,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-import tests.clients
-from clients.player import Player
+from clients.player import CLOSED, Frame, Player
 from tests.chalice_process import ChaliceLocal
 from tests.clients import PATIENCE_SECONDS
+from tests.clients import Player as Socket
 from tests.dynamodb_tables import DYNAMODB_LOCAL
 from tests.recorder import MESSAGES, Recorder
 from tests.tokens import token
@@ -35,17 +36,7 @@ NOT_BROUGHT_ABOUT = {"gatewayFailure"}
 """No function of a healthy deployment fails: tests/test_gateway.py sees it, of one that raises."""
 
 
-def observe(event: str, about: Any) -> None:
-    """Of a client's connection, what is sent and received."""
-    if event == "sent":
-        RECORD.sent(json.dumps(about))
-    elif event == "received":
-        RECORD.received(json.dumps(about))
-
-
-class RawPlayer(tests.clients.Player):
-    """For frames that no client would send, and for those that are compared to the letter."""
-
+class RecordedSocket(Socket):
     async def send(self, text: str) -> None:
         RECORD.sent(text)
         await super().send(text)
@@ -88,121 +79,179 @@ def query(name: str) -> str:
     return f"playerId={named(name)}" if SECRET is None else f"token={token(SECRET, sub=named(name))}"
 
 
-def player(url: str, name: str) -> Player:
-    if SECRET is None:
-        return Player(url, named(name), observe=observe)
-    return Player(url, token=token(SECRET, sub=named(name)), observe=observe)
+@asynccontextmanager
+async def player(
+    url: str, name: str, position: str | None = None
+) -> AsyncIterator[tuple[Player, list[Frame]]]:
+    """A player who receives, and the frames that came so far. Its connection must last until it is closed."""
+    seen: dict[str, list[Any]] = {"sent": [], "received": [], "lost": []}
 
+    def observe(event: str, about: Any) -> None:
+        if event in seen:
+            seen[event].append(about)
 
-async def messages(player: Player, count: int) -> list[dict[str, Any]]:
-    """The next so many."""
-
-    async def read() -> list[dict[str, Any]]:
-        return [await anext(player) for _ in range(count)]
-
-    return await asyncio.wait_for(read(), PATIENCE_SECONDS)
+    player_id, proof = (named(name), None) if SECRET is None else (None, token(SECRET, sub=named(name)))
+    async with Player(url, player_id, proof, position, observe=observe) as connected:
+        yield connected, seen["received"]
+    for frame in seen["sent"]:
+        RECORD.sent(json.dumps(frame))
+    for frame in seen["received"]:
+        RECORD.received(json.dumps(frame))
+    assert set(seen["lost"]) == {CLOSED}
 
 
 @asynccontextmanager
-async def raw_player(url: str, name: str) -> AsyncIterator[tuple[RawPlayer, dict[str, Any]]]:
-    """A connected player, and the greeting."""
-    async with connect(f"{url}?{query(name)}") as socket:
-        connected = RawPlayer(socket)
-        yield connected, await connected.frame()
+async def socket(url: str, name: str) -> AsyncIterator[RecordedSocket]:
+    """A connection for frames that the library does not send, of a player who missed nothing."""
+    async with connect(f"{url}?{query(name)}") as opened:
+        bare = RecordedSocket(opened)
+        assert (await bare.frame())["event"] == "connected"
+        yield bare
+
+
+def run(talk: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(talk, PATIENCE_SECONDS))
+
+
+async def texts(recipient: Player, count: int) -> list[str]:
+    """Of the next messages that the player has not seen before."""
+    return [(await anext(recipient))["message"] for _ in range(count)]
 
 
 def test_a_message_arrives_and_is_acknowledged(url: str) -> None:
     async def talk() -> None:
-        async with raw_player(url, "a1") as (one, _), raw_player(url, "a2") as (two, greeting):
+        async with player(url, "a1") as (one, _), player(url, "a2") as (two, received):
+            ack = await one.send(named("a2"), "Hello, from player 1!")
+            message = await anext(two)
+
+        (connected, _) = received
+        about = {key: ack[key] for key in ("messageId", "sentAt", "message")} | {
+            "srcPlayerId": named("a1"),
+            "destinationPlayerId": named("a2"),
+        }
+        assert ack["message"] == "Hello, from player 1!"
+        assert ack == {"type": "ack", "status": "Message sent!", "ackId": 1, **about}
+        assert message == {"type": "message", **about}
+        assert connected == {
+            "type": "system",
+            "event": "connected",
+            "connectionId": connected["connectionId"],
+            "playerId": named("a2"),
+            "messageId": connected["messageId"],
+            "replayed": 0,
+        }
+
+    run(talk())
+
+
+def test_a_frame_of_the_original_prototype_works(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "k1") as one, player(url, "k2") as (two, _):
             ack = await one.ask(
                 routeKey="sendmessage",
                 action="sendmessage",
                 message="Hello, from player 1!",
-                playerId=named("a1"),
-                destinationPlayerId=named("a2"),
+                playerId=named("k1"),
+                destinationPlayerId=named("k2"),
             )
-            message = await two.message()
+            assert (ack["type"], ack["status"]) == ("ack", "Message sent!")
+            assert (await anext(two))["messageId"] == ack["messageId"]
 
-        assert (ack["type"], ack["status"], ack["message"]) == (
-            "ack",
-            "Message sent!",
-            "Hello, from player 1!",
-        )
-        assert message == {
-            "type": "message",
-            "message": "Hello, from player 1!",
-            "messageId": ack["messageId"],
-            "srcPlayerId": named("a1"),
-            "destinationPlayerId": named("a2"),
-            "sentAt": ack["sentAt"],
-        }
-        assert greeting == {
-            "type": "system",
-            "event": "connected",
-            "connectionId": greeting["connectionId"],
-            "playerId": named("a2"),
-            "messageId": greeting["messageId"],
-            "replayed": 0,
-        }
-
-    asyncio.run(talk())
+    run(talk())
 
 
 def test_messages_arrive_in_order_at_every_connection_of_the_player(url: str) -> None:
-    texts = [f"message {number}" for number in range(20)]
+    sent = [f"message {number}" for number in range(20)]
 
     async def talk() -> None:
-        async with player(url, "b1") as one, player(url, "b2") as phone, player(url, "b2") as laptop:
-            for text in texts:
+        async with (
+            player(url, "b1") as (one, _),
+            player(url, "b2") as (phone, _),
+            player(url, "b2") as (laptop, _),
+        ):
+            for text in sent:
                 await one.send(named("b2"), text)
-            for device in (phone, laptop):
-                assert [frame["message"] for frame in await messages(device, len(texts))] == texts
+            assert await texts(phone, len(sent)) == sent
+            assert await texts(laptop, len(sent)) == sent
 
-    asyncio.run(talk())
+    run(talk())
 
 
 def test_whoever_was_offline_is_sent_what_came_meanwhile(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "c1") as one:
-            sent = [await one.send(named("c2"), f"message {number}") for number in range(3)]
-            async with player(url, "c2") as two:
-                replayed = await messages(two, 3)
+        async with player(url, "c1") as (one, _):
+            missed = [await one.send(named("c2"), f"message {number}") for number in range(3)]
+            async with player(url, "c2") as (_, received):
+                *replayed, connected = received
                 assert [(frame["messageId"], frame["replayed"]) for frame in replayed] == [
-                    (ack["messageId"], True) for ack in sent
+                    (ack["messageId"], True) for ack in missed
                 ]
-                await two.close()
-                await one.send(named("c2"), "one more")
-                await two.connect()
-                assert [frame["message"] for frame in await messages(two, 1)] == ["one more"]
+                assert (connected["event"], connected["replayed"]) == ("connected", 3)
 
-    asyncio.run(talk())
+    run(talk())
 
 
-def test_a_sync_is_answered_with_a_page_of_what_came_since(url: str) -> None:
+def test_whoever_comes_back_goes_on_from_there_and_sees_nothing_twice(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "k") as one:
-            await one.send(named("k"), "to myself")
-            await messages(one, 1)
-            synced = await one.ask({"action": "sync", "after": "0"})
+        async with player(url, "l1") as (one, _), player(url, "l2") as (two, _):
+            await one.send(named("l2"), "seen")
+            assert await texts(two, 1) == ["seen"]
+            await two.close()
+            await one.send(named("l2"), "missed")
+            await two.connect()
+            await one.send(named("l2"), "live")
+            assert await texts(two, 2) == ["missed", "live"]
 
-        assert (synced["event"], synced["replayed"], synced["more"]) == ("synced", 1, False)
+    run(talk())
 
-    asyncio.run(talk())
+
+def test_a_position_is_where_a_replay_begins(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "n1") as (one, _), player(url, "n2") as (two, _):
+            await one.send(named("n2"), "received")
+            assert await texts(two, 1) == ["received"]
+            async with player(url, "n2", position="0") as (another, _):
+                assert await texts(another, 1) == ["received"]
+            async with player(url, "n2") as (_, received):
+                assert [frame["type"] for frame in received] == ["system"]
+
+    run(talk())
+
+
+def test_a_sync_is_answered_with_a_page_and_its_ack_id(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "m") as one:
+            await one.ask(action="sendmessage", destinationPlayerId=named("m"), message="to myself")
+            synced = await one.ask(action="sync", after="0", ackId="s")
+            live, replayed = await one.messages(2)
+
+        assert replayed == {**live, "replayed": True}
+        assert synced == {
+            "type": "system",
+            "event": "synced",
+            "messageId": synced["messageId"],
+            "replayed": 1,
+            "more": False,
+            "ackId": "s",
+        }
+
+    run(talk())
 
 
 def test_a_message_that_is_sent_again_is_stored_once(url: str) -> None:
+    async def send_once() -> Frame:
+        async with player(url, "d1") as (one, _):
+            return await one.send(named("d2"), "once", client_message_id=RUN)
+
     async def talk() -> None:
-        async with player(url, "d1") as one:
-            first = await one.send(named("d2"), "once", client_message_id=RUN)
-        async with player(url, "d1") as one:
-            second = await one.send(named("d2"), "once", client_message_id=RUN)
-            await one.send(named("d2"), "the last")
-        async with player(url, "d2") as two:
-            assert [frame["message"] for frame in await messages(two, 2)] == ["once", "the last"]
+        first, second = await send_once(), await send_once()
+        async with player(url, "d2") as (two, received):
+            assert await texts(two, 1) == ["once"]
+            assert [frame["type"] for frame in received] == ["message", "system"]
 
         assert second == {**first, "duplicate": True}
 
-    asyncio.run(talk())
+    run(talk())
 
 
 @pytest.mark.parametrize(
@@ -219,68 +268,68 @@ def test_a_malformed_frame_is_told_why_and_the_connection_stays(
     url: str, frame: str, code: str, detail: str
 ) -> None:
     async def talk() -> None:
-        async with raw_player(url, "e") as (one, _):
+        async with socket(url, "e") as one:
             await one.send_malformed(frame)
             error = await one.frame()
             assert (error["type"], error["code"], error["retryable"]) == ("error", code, False)
             assert detail in error["detail"]
             assert await one.ask(action="ping", ackId=7) == {"type": "pong", "ackId": 7}
 
-    asyncio.run(talk())
+    run(talk())
 
 
 def test_nobody_sends_as_somebody_else(url: str) -> None:
     async def talk() -> None:
-        forged = {
-            "action": "sendmessage",
-            "message": "hi",
-            "destinationPlayerId": "2",
-            "playerId": "somebody",
-        }
-        async with player(url, "e") as one:
-            error = await one.ask(forged)
+        async with socket(url, "e") as one:
+            error = await one.ask(
+                action="sendmessage", message="hi", destinationPlayerId="2", playerId="somebody", ackId=7
+            )
             assert (error["type"], error["code"], error["retryable"]) == ("error", "forbidden", False)
-            assert (await one.ask({"action": "ping"}))["type"] == "pong"
+            assert error["ackId"] == 7
+            assert (await one.ask(action="ping"))["type"] == "pong"
 
-    asyncio.run(talk())
+    run(talk())
 
 
 @differs_on_ministack("it takes the action for the route of that name, which answers nothing")
 def test_the_action_disconnect_is_no_action_and_ends_nothing(url: str) -> None:
     async def talk() -> None:
-        async with raw_player(url, "j") as (one, _):
+        async with socket(url, "j") as one:
             await one.send_malformed('{"action": "$disconnect"}')
-            reply = await asyncio.wait_for(one.frame(), 10)
-            assert reply["code"] == "unknown_action"
+            assert (await one.frame())["code"] == "unknown_action"
             assert (await one.ask(action="ping"))["type"] == "pong"
 
-    asyncio.run(talk())
+    run(talk())
 
 
 def test_a_player_who_floods_is_told_when_to_go_on(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "f") as one:
-            replies = await asyncio.gather(*(one.ask({"action": "ping"}) for _ in range(200)))
+        async with socket(url, "f") as one:
+            for _ in range(200):
+                await one.send('{"action": "ping"}')
+            replies = [await one.frame() for _ in range(200)]
         refused = [reply for reply in replies if reply["type"] == "error"]
 
         assert {reply["code"] for reply in refused} <= {"rate_limited"}
         assert all(reply["retryAfterMs"] > 0 for reply in refused)
         assert len(replies) - len(refused) >= 1
 
-    asyncio.run(talk())
+    run(talk())
 
 
 def test_a_recipient_that_is_gone_holds_up_nobody(url: str) -> None:
     async def talk() -> None:
-        async with player(url, "g1") as one, player(url, "g3") as three:
-            gone = await connect(f"{url}?{query('g2')}")
-            await RawPlayer(gone).frame()
-            gone.transport.abort()
+        async with (
+            player(url, "g1") as (one, _),
+            player(url, "g3") as (three, _),
+            socket(url, "g2") as gone,
+        ):
+            gone.socket.transport.abort()
             for recipient in ("g2", "g3"):
                 await one.send(named(recipient), "hi")
-            assert [frame["message"] for frame in await messages(three, 1)] == ["hi"]
+            assert await texts(three, 1) == ["hi"]
 
-    asyncio.run(talk())
+    run(talk())
 
 
 def refusal(url: str, query: str, **options: Any) -> int:
@@ -312,18 +361,17 @@ def test_the_ordinary_subprotocol_is_accepted(url: str) -> None:
         async with connect(f"{url}?{query('h')}", subprotocols=["chat"]) as socket:  # type: ignore[list-item]
             assert socket.subprotocol == "chat"
 
-    asyncio.run(talk())
+    run(talk())
 
 
 @differs_on_ministack("it knows no limits of frames")
 def test_a_frame_over_32_kb_closes_the_connection(url: str) -> None:
     async def talk() -> None:
-        async with raw_player(url, "i") as (one, _):
+        async with socket(url, "i") as one:
             await one.send(json.dumps({"action": "ping", "routeKey": "x" * 33_000}))
-            await asyncio.wait_for(one.socket.wait_closed(), 10)
-            assert one.socket.close_code == 1009
+            assert await one.close_code() == 1009
 
-    asyncio.run(talk())
+    run(talk())
 
 
 def test_every_described_frame_was_seen(request: pytest.FixtureRequest) -> None:

@@ -103,7 +103,8 @@ def test_every_step_is_a_line_with_ids_and_no_line_holds_the_text(local: Chalice
     for step in STEPS:
         assert f"  {step} " in local.lines, local.lines
     about_the_message = [line for line in local.lines.splitlines() if message_id in line]
-    assert [line.split()[1] for line in about_the_message] == ["stored", "triggered", "delivered"]
+    steps = [line.split()[1] for line in about_the_message]
+    assert sorted(steps) == ["delivered", "stored", "triggered"]  # The stream may be faster than the sender.
     assert "canary-text" not in local.lines
 
 

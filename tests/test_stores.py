@@ -546,9 +546,11 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
         Message(M1, "2", "1", "h\u00e9 \U0001f600 \u0000", 1000),
         ReplayMarker(M1, "2", "c"),
         ReplayMarker(M1, "2", "c", after="0", sync=True),
-        ReplayMarker(M1, "2", "c", sync=True, ack_id="1"),
-        ReplayMarker(M1, "2", "c", sync=True, ack_id=-(10**60)),
         ReplayMarker(M1, "2", "c", after="m0", began="0", replayed=50, asked_at=1000),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id="7"),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id=7),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id=-(10**100)),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id='h\u00e9 \U0001f600 \u0000 "'),
     ],
 )
 def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | ReplayMarker) -> None:
@@ -560,6 +562,16 @@ def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | 
     assert brought == entry
     assert brought is not None
     assert brought.place == 12
+
+
+def test_a_marker_of_before_has_no_ack_id_and_is_read(tables: Tables) -> None:
+    marker = ReplayMarker(M1, "2", "c", sync=True)
+    MessagesTable(tables.client, tables.messages, DAY).put(marker)
+
+    (item,) = scan(tables, tables.messages).values()
+
+    assert "ackId" not in item
+    assert entry_of({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}}) == marker
 
 
 # Messages
