@@ -181,7 +181,7 @@ def lasting(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @settings(
-    max_examples=20_000,
+    max_examples=10_000,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
