@@ -54,7 +54,7 @@ class CuttingProxy:
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def __aenter__(self) -> "CuttingProxy":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = int(self._server.sockets[0].getsockname()[1])
         return self
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from clients.player import NotLetIn, Offline, Player
+from clients.player import NotLetIn, Offline, Player, Refused, Timing
+from measure.local import free_port
 from tests.chalice_process import PROJECT, ChaliceLocal
 from tests.clients import PATIENCE_SECONDS
 from tests.cutting_proxy import Cut, CuttingProxy
@@ -283,3 +284,102 @@ def test_a_player_who_comes_back_goes_on_from_where_it_was(local: ChaliceLocal) 
             assert (await leaver.__anext__())["message"] == "meanwhile"
 
     asyncio.run(talk())
+
+
+def test_a_player_leaves_however_many_messages_wait(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "busy-writer") as writer, Player(local.url, "busy-reader") as reader:
+            await asyncio.gather(*(writer.send("busy-reader", str(number)) for number in range(20)))
+            assert (await anext(reader))["message"] == "0"
+            writing = asyncio.gather(*(writer.send("busy-reader", str(number)) for number in range(20)))
+            await asyncio.wait_for(reader.close(), PATIENCE_SECONDS)
+            await writing
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize("text", ["x" * 33_000, "\u8a9e" * 30_000, "\U0001f600" * 30_000])
+def test_a_message_longer_than_a_frame_arrives(local: ChaliceLocal, text: str) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "long") as player:
+            await player.send("long", text)
+            assert (await asyncio.wait_for(anext(player), PATIENCE_SECONDS))["message"] == text
+
+    asyncio.run(talk())
+
+
+def test_a_message_that_no_gateway_takes_is_refused_and_the_next_one_arrives(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "longer") as player:
+            with pytest.raises(Refused, match="too_large"):
+                await asyncio.wait_for(player.send("longer", "x" * 140_000), PATIENCE_SECONDS)
+            await player.send("longer", "short")
+            assert (await asyncio.wait_for(anext(player), PATIENCE_SECONDS))["message"] == "short"
+
+    asyncio.run(talk())
+
+
+def test_what_watches_a_player_cannot_disturb_it(local: ChaliceLocal) -> None:
+    def observe(event: str, about: Any) -> None:
+        raise RuntimeError(event)
+
+    failures: list[str] = []
+
+    async def talk() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, problem: failures.append(str(problem["exception"])))
+        async with Player(local.url, "watched", observe=observe) as player:
+            await player.send("watched", "hello")
+            assert (await asyncio.wait_for(anext(player), PATIENCE_SECONDS))["message"] == "hello"
+
+    asyncio.run(talk())
+
+    assert {"connecting", "open", "sent", "received", "lost"} <= set(failures)
+
+
+def test_a_token_that_cannot_be_had_is_asked_for_again(strict: ChaliceLocal) -> None:
+    tries = 0
+
+    def fetch() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RuntimeError("the provider is down")
+        return token(sub="patient")
+
+    async def talk() -> None:
+        async with Player(strict.url, token=fetch, timing=Timing(retry=0.1)) as player:
+            assert (await player.ask({"action": "ping"}))["type"] == "pong"
+
+    asyncio.run(talk())
+
+    assert tries == 2
+
+
+def test_a_first_try_that_reached_nobody_asks_for_nothing_old(local: ChaliceLocal) -> None:
+    """What a service that was not there sent cannot have been lost."""
+    gateway = local.websocket_port
+    handshakes: list[str | None] = []
+
+    async def talk() -> None:
+        async with Player(local.url, "history") as writer:
+            await writer.send("history", "read long ago")
+            await anext(writer)
+        waits = asyncio.Event()
+        late = Player(
+            f"ws://127.0.0.1:{port}/dev/",
+            "history",
+            timing=Timing(retry=0.1),
+            observe=lambda event, about: waits.set() if event == "waiting" else None,
+        )
+        connecting = asyncio.ensure_future(late.connect())
+        await asyncio.wait_for(waits.wait(), PATIENCE_SECONDS)
+        async with CuttingProxy(gateway, {}, port=port) as proxy:
+            await asyncio.wait_for(connecting, PATIENCE_SECONDS)
+            handshakes.extend(line.after for line in proxy.lines["history"])
+            await late.close()
+
+    port = free_port()
+    asyncio.run(talk())
+
+    assert handshakes == [None]
