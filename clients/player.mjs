@@ -16,6 +16,9 @@ const TIMING = {ping: 120, answer: 30, lifetime: 6900, retry: 1, longestRetry: 3
 
 const AFTER_WHICH_IT_IS_CLOSED = new Set(["unauthorized", "unknown_connection"]);
 
+/* API Gateway takes frames of 32 KB, and no script can say where a message is cut into frames. */
+const FRAME_BYTES = 32 * 1024;
+
 /* How many messageIds are remembered, some 10 MB: a replay can begin long before the position. */
 const SEEN_MESSAGES = 100_000;
 
@@ -42,6 +45,7 @@ export class Player {
   #keeping = null;
   #socket = null;
   #endConnection = () => {};
+  #wake = () => {};
   #isGreeted = false;
   #hasTried = false;
   #waiting = [];
@@ -74,13 +78,15 @@ export class Player {
   /* Go offline. Sends that wait for their answer end with Offline, and so may or may not be stored. */
   close() {
     this.#keeping = null;
+    this.#isGreeted = false;
     this.#endConnection("closed");
+    this.#wake();
     this.#change();
   }
 
-  /* Promises the ack; rejects with Refused or Offline. Sent again until it is answered; its
-     clientMessageId, made up unless given, stores it once. One is sent after the other, so they arrive in
-     the order in which they were asked for. */
+  /* Promises the ack; rejects with Refused, also for what is over 32 KB, or Offline. Sent again until it is
+     answered; its clientMessageId, made up unless given, stores it once. One is sent after the other, so they
+     arrive in the order in which they were asked for. */
   send(to, message, clientMessageId = uniqueId()) {
     const frame = {action: "sendmessage", destinationPlayerId: to, message, clientMessageId};
     const sent = this.#lastSend.then(() => this.#sendUntilAnswered(frame));
@@ -107,7 +113,7 @@ export class Player {
         if (ended instanceof Offline) return;
         throw ended;
       }
-      yield this.#unread.shift();
+      if (this.#unread.length > 0) yield this.#unread.shift();  // Another iteration may have been sooner.
     }
   }
 
@@ -116,17 +122,18 @@ export class Player {
   async #stayConnected() {
     const keeping = this.#keeping = {};
     for (let failures = 0; ; ) {
-      this.#observe("connecting", null);
+      this.#tell("connecting", null);
       const why = await this.#converse(keeping);
+      if (this.#keeping !== keeping) break;
       failures = this.#isGreeted ? 0 : failures + 1;
       this.#isGreeted = false;
-      this.#observe("lost", why);
-      if (this.#keeping !== keeping) return;
       const pause = why === "planned" ? 0 : this.#pause(failures);
-      this.#observe("waiting", pause);
-      await sleep(pause);
-      if (this.#keeping !== keeping) return;
+      this.#tell("lost", why);
+      this.#tell("waiting", pause);
+      await this.#rest(pause);
+      if (this.#keeping !== keeping) break;
     }
+    if (this.#keeping === null) this.#tell("lost", "closed");
   }
 
   /* Over one connection, until it is gone: why. */
@@ -137,7 +144,7 @@ export class Player {
       if (this.#keeping !== keeping) return "closed";
       socket = new WebSocket(url, protocols);
     } catch (failure) {  // No token could be had, or it is none.
-      return failure.message;
+      return `no token: ${failure?.message ?? failure}`;
     }
     return new Promise(over => this.#listen(socket, over));
   }
@@ -148,9 +155,9 @@ export class Player {
     const url = new URL(this.#baseUrl);
     const after = this.position ?? (this.#hasTried ? "0" : null);
     this.#hasTried = true;
-    if (this.#playerId !== undefined) url.searchParams.set("playerId", this.#playerId);
+    if (this.#playerId != null) url.searchParams.set("playerId", this.#playerId);
     if (after !== null) url.searchParams.set("after", after);
-    const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+    const token = typeof this.#token === "function" ? await this.#within(this.#token()) : this.#token;
     return [url, token ? ["player", `bearer.${token}`] : []];
   }
 
@@ -173,7 +180,8 @@ export class Player {
     };
     const noAnswer = () => end("no answer");
     const ask = () => {
-      this.#write(socket, {action: "ping"});
+      this.#tell("sent", {action: "ping"});
+      socket.send('{"action": "ping"}');
       expect(answer, noAnswer);
     };
     this.#endConnection = end;
@@ -182,7 +190,7 @@ export class Player {
       expect(ping, ask);
       planned = setTimeout(() => end("planned"), 1000 * lifetime * (0.9 + 0.1 * Math.random()));
       this.#socket = socket;
-      this.#observe("open", null);
+      this.#tell("open", null);
       this.#change();
     };
     socket.onmessage = ({data}) => {
@@ -193,14 +201,14 @@ export class Player {
   }
 
   #take(frame) {
-    this.#observe("received", frame);
+    this.#tell("received", frame);
     const {type, event, code, ackId, messageId} = frame;
     if ((type === "message" || type === "system") && !(this.position > messageId)) this.position = messageId;
     if (type === "message") this.#keep(frame);
-    else if (event === "connected") {
+    else if (type === "system" && event === "connected") {
       this.#isGreeted = true;
       this.#change();
-    } else if (AFTER_WHICH_IT_IS_CLOSED.has(code)) this.#endConnection(code);
+    } else if (type === "error" && AFTER_WHICH_IT_IS_CLOSED.has(code)) this.#endConnection(code);
     else if (type === undefined) {  // API Gateway's own, and it does not say to which frame.
       for (const answered of this.#unanswered.values()) answered({type: "error", retryable: true});
     } else if (ackId !== undefined) this.#unanswered.get(ackId)?.(frame);
@@ -220,7 +228,7 @@ export class Player {
     for (let tries = 0; ; tries++) {
       const answer = await this.ask(frame);
       if (answer.type === "ack") return answer;
-      if (!answer.retryable) throw new Refused(answer.code, answer.detail);
+      if (answer.retryable === false) throw new Refused(answer.code, answer.detail);
       await sleep((answer.retryAfterMs ?? 0) / 1000 + this.#pause(tries));
     }
   }
@@ -228,6 +236,10 @@ export class Player {
   /* Over one connection: LOST when there will be no answer. */
   #ask(socket, frame) {
     const ackId = this.#nextAckId++;
+    const text = JSON.stringify({...frame, ackId});
+    if (new TextEncoder().encode(text).length > FRAME_BYTES) {
+      throw new Refused("too_large", `a message and its envelope may take ${FRAME_BYTES} bytes from here`);
+    }
     return new Promise(resolve => {
       const overdue = setTimeout(() => this.#endConnection("no answer"), 1000 * this.#timing.answer);
       this.#unanswered.set(ackId, answer => {
@@ -235,18 +247,23 @@ export class Player {
         this.#unanswered.delete(ackId);
         resolve(answer);
       });
-      this.#write(socket, {...frame, ackId});
+      this.#tell("sent", {...frame, ackId});
+      socket.send(text);
     });
-  }
-
-  #write(socket, frame) {
-    this.#observe("sent", frame);
-    socket.send(JSON.stringify(frame));
   }
 
   #lose() {
     this.#socket = null;
     for (const answered of this.#unanswered.values()) answered(LOST);
+  }
+
+  /* What watches must not disturb. */
+  #tell(event, about) {
+    try {
+      this.#observe(event, about);
+    } catch (failure) {
+      console.error(failure);
+    }
   }
 
   // Waiting
@@ -256,6 +273,26 @@ export class Player {
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const look of waiting) look();
+  }
+
+  /* So long, or until it is closed. */
+  #rest(seconds) {
+    return new Promise(resolve => {
+      const timer = setTimeout(resolve, 1000 * seconds);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /* What is promised within the time of an answer. */
+  async #within(promised) {
+    let timer;
+    const overdue = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error("it took too long")), 1000 * this.#timing.answer);
+    });
+    return Promise.race([promised, overdue]).finally(() => clearTimeout(timer));
   }
 
   async #until(condition) {

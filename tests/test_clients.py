@@ -50,13 +50,14 @@ def node() -> list[str]:
     return []
 
 
-@pytest.fixture(scope="module", params=["python", "javascript"])
+needs_node = pytest.mark.skipif(not node(), reason="there is no Node with a WebSocket on this machine")
+
+
+@pytest.fixture(scope="module", params=["python", pytest.param("javascript", marks=needs_node)])
 def client(request: pytest.FixtureRequest) -> list[str]:
     """The command that holds conversations by a client."""
     if request.param == "python":
         return [sys.executable, "-m", "tests.conversations.in_python"]
-    if not node():
-        pytest.skip("there is no Node with a WebSocket on this machine")
     return [*node(), "tests/conversations/in_javascript.mjs"]
 
 
@@ -220,12 +221,10 @@ def javascript_example(directory: Path, text: str) -> list[str]:
     return [*node(), "example.mjs"]
 
 
-@pytest.mark.parametrize("example", [python_example, javascript_example])
+@pytest.mark.parametrize("example", [python_example, pytest.param(javascript_example, marks=needs_node)])
 def test_the_readmes_examples_work_with_a_copy_of_the_client(
     local: ChaliceLocal, tmp_path: Path, example: Callable[[Path, str], list[str]]
 ) -> None:
-    if example is javascript_example and not node():
-        pytest.skip("there is no Node with a WebSocket on this machine")
     (tmp_path / "clients").mkdir()
     readme = (PROJECT / "README.md").read_text().replace("ws://127.0.0.1:8001/dev/", local.url)
     command = example(tmp_path, readme)
@@ -243,6 +242,15 @@ def test_the_readmes_examples_work_with_a_copy_of_the_client(
                 await running.wait()
 
     assert asyncio.run(talk()) == "2 Hello back!\n"
+
+
+@needs_node
+def test_the_javascript_client_keeps_its_rules_on_a_socket_that_the_test_plays() -> None:
+    command = [*node(), "--test", "tests/player_test.mjs"]
+    ran = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+
+    assert ran.returncode == 0, ran.stdout
+    assert "# pass 7" in ran.stdout
 
 
 def test_whoever_is_not_let_in_is_told_so_and_tries_no_more(local: ChaliceLocal) -> None:
