@@ -31,10 +31,10 @@ test: setup
 	$(BIN)/pytest
 
 chat: setup
-	@$(BIN)/python -m clients.chat $(PLAYER) $(if $(TO),--to $(TO)) $(if $(URL),--url $(URL))
+	@$(BIN)/python -m clients.chat '$(PLAYER)' $(if $(TO),--to '$(TO)') $(if $(URL),--url '$(URL)')
 
 token: setup
-	@$(BIN)/python -m localdev.token $(PLAYER)
+	@$(BIN)/python -m localdev.token '$(PLAYER)'
 
 deploy: setup
 	$(BIN)/python -m deployment deploy $(STAGE)
@@ -56,7 +56,7 @@ rehearse: setup .venv-rehearsal/ready
 	@touch $@
 
 accept: setup
-	ACCEPT_URL=$(URL) $(BIN)/pytest tests/test_acceptance.py
+	ACCEPT_URL='$(URL)' $(BIN)/pytest tests/test_acceptance.py
 
 test-dynamodb-local: setup build/dynamodb-local/ready
 	$(BIN)/python -m tests.dynamodb_local build/dynamodb-local $(BIN)/pytest tests/test_stores.py tests/test_acceptance.py

@@ -16,6 +16,7 @@ from typing import Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.patch_stdout import patch_stdout
+from websockets.exceptions import InvalidURI
 
 from clients.player import NotLetIn, Offline, Player, Refused
 
@@ -34,6 +35,7 @@ class Chat:
     name: str
     to: str | None
     is_down: bool = False
+    unsent: int = 0
     sending: set[asyncio.Task[None]] = field(default_factory=set)
     player: Player = field(init=False)
 
@@ -48,6 +50,8 @@ class Chat:
             typing = asyncio.create_task(self._type())
             await asyncio.wait([receiving, typing], return_when=asyncio.FIRST_COMPLETED)
             typing.cancel()
+            if typing.done():
+                typing.result()
             if self.sending:
                 await asyncio.wait(self.sending, timeout=LAST_WORDS_SECONDS)
             await self.player.close()
@@ -86,6 +90,7 @@ class Chat:
         try:
             await self.player.send(to, text)
         except (Refused, Offline, NotLetIn) as failure:
+            self.unsent += 1
             print(f"  not sent: {failure}")
         else:
             print(f"  stored after {1000 * (time.perf_counter() - began):.0f} ms")
@@ -113,11 +118,14 @@ def main() -> str | None:
     parser.add_argument("--to", help="whom you write to")
     parser.add_argument("--url", default=URL, help=f"of the WebSocket API ({URL})")
     asked = parser.parse_args()
+    chat = Chat(asked.url, asked.player, asked.to)
     try:
-        asyncio.run(Chat(asked.url, asked.player, asked.to).run())
+        asyncio.run(chat.run())
     except NotLetIn as refusal:
         return f"not let in: {refusal}"
-    return None
+    except InvalidURI as wrong:
+        return f"{wrong}: a WebSocket API is at ws:// or wss://"
+    return f"{chat.unsent} not sent" if chat.unsent else None
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class Playground:
             def view(**parameters: str) -> Response:
                 request = app.current_request
                 assert request is not None
-                refusal = self._refusal(request.headers)
+                refusal = self._refusal(path, request.headers)
                 if refusal is not None:
                     return refusal
                 response = answer(request, **parameters)
@@ -93,10 +93,14 @@ class Playground:
         route("/vanish", self._vanish, "POST")
         _make_quiet(OWN_PATHS)
 
-    def _refusal(self, headers: Mapping[str, str]) -> Response | None:
-        """No other site may read this page or use it, whatever name it has made point to this machine."""
+    def _refusal(self, path: str, headers: Mapping[str, str]) -> Response | None:
+        """No other site may read this page or use it, whatever name it has made point to this machine.
+
+        It may have a link to it, which a person follows.
+        """
         host, origin = headers.get("host", ""), headers.get("origin")
-        site = headers.get("sec-fetch-site", "none")
+        is_followed = path == "/" and headers.get("sec-fetch-dest") == "document"
+        site = "none" if is_followed else headers.get("sec-fetch-site", "none")
         if not self._is_own(host):
             return _text(403, f"Open http://127.0.0.1:{self.port}/ instead.")
         if origin not in (None, f"http://{host}") or site not in ("none", "same-origin"):
@@ -114,7 +118,9 @@ class Playground:
 
     def _guards(self, headers: Mapping[str, str]) -> dict[str, str]:
         """What a browser is to keep the page from, should a stranger's text ever be more than text."""
-        sockets = f"ws://{headers['host'].rpartition(':')[0]}:{urlsplit(self.websocket_url).port}"
+        named = urlsplit(f"http://{headers['host']}")
+        host = named.netloc.removesuffix(f":{named.port}")
+        sockets = f"ws://{host}:{urlsplit(self.websocket_url).port}"
         return {
             "Content-Security-Policy": (
                 f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {sockets}; "
@@ -142,10 +148,13 @@ class Playground:
     def _rows(self, _request: Request) -> Response:
         return Response({name: self._rows_of(table) for name, table in self.tables.items()})
 
-    def _rows_of(self, table: str) -> list[dict[str, object]]:
-        items = self.dynamodb.scan(TableName=table, Limit=ROWS_SHOWN)["Items"]
+    def _rows_of(self, table: str) -> dict[str, object]:
+        """How many there are in the first megabyte, and the latest of them: ids sort by time."""
+        items = self.dynamodb.scan(TableName=table)["Items"]
         read = TypeDeserializer().deserialize
-        return [{name: _plain(read(value)) for name, value in item.items()} for item in items]
+        rows = [{name: _plain(read(value)) for name, value in item.items()} for item in items]
+        rows.sort(key=lambda row: str(row.get("messageId")).removeprefix("marker#"), reverse=True)
+        return {"count": len(rows), "rows": rows[:ROWS_SHOWN]}
 
     def _vanish(self, request: Request) -> Response:
         asked = request.json_body
@@ -185,7 +194,7 @@ def _make_quiet(paths: re.Pattern[str]) -> None:
     log, fail = ChaliceRequestHandler.log_request, ThreadedHTTPServer.handle_error
 
     def log_others(self: ChaliceRequestHandler, code: int | str = "-", size: int | str = "-") -> None:
-        if not paths.fullmatch(self.path.partition("?")[0]):
+        if not paths.fullmatch(getattr(self, "path", "").partition("?")[0]):  # None of what is no HTTP.
             log(self, code, size)
 
     def handle_error(self: ThreadedHTTPServer, request: Any, client_address: Any) -> None:

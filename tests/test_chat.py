@@ -115,7 +115,8 @@ def test_what_cannot_be_sent_is_said(local: ChaliceLocal, tmp_path: Path) -> Non
     person.shows("not sent: invalid_frame: destinationPlayerId")
 
     person.type(END_OF_INPUT)
-    assert person.process.wait(PATIENCE_SECONDS) == 0
+    assert person.process.wait(PATIENCE_SECONDS) == 1
+    person.shows("1 not sent")
 
 
 def test_a_person_may_be_there_before_the_service(tmp_path: Path) -> None:
@@ -133,6 +134,15 @@ def test_a_person_may_be_there_before_the_service(tmp_path: Path) -> None:
 
     early.type(END_OF_INPUT)
     assert early.process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.parametrize("url", ["localhost:8001/dev/", "http://127.0.0.1:8001/dev/"])
+def test_a_url_that_is_none_is_one_line(tmp_path: Path, url: str) -> None:
+    lost = Terminal(tmp_path, "lost", "--url", url)
+
+    assert lost.process.wait(PATIENCE_SECONDS) == 1
+    lost.shows("a WebSocket API is at ws:// or wss://")
+    assert "Traceback" not in lost.shown
 
 
 def test_whoever_is_not_let_in_is_told_why(local: ChaliceLocal, tmp_path: Path) -> None:

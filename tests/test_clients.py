@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import indent
 from typing import Any
 
 import pytest
@@ -206,11 +205,9 @@ def test_what_cannot_be_sent_is_refused_and_what_is_sent_after_it_arrives(
 
 def python_example(directory: Path, text: str) -> list[str]:
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    first, _, rest = code.partition("\n")
-    (directory / "example.py").write_text(
-        f"import asyncio\n{first}\nasync def main():\n{indent(rest, '    ')}\nasyncio.run(main())\n"
-    )
-    shutil.copy(PROJECT / "clients" / "player.py", directory / "clients" / "player.py")
+    (directory / "example.py").write_text(code)
+    (directory / "clients").mkdir()
+    shutil.copy(PROJECT / "clients" / "player.py", directory / "clients")
     return [sys.executable, "-u", "example.py"]
 
 
@@ -225,7 +222,6 @@ def javascript_example(directory: Path, text: str) -> list[str]:
 def test_the_readmes_examples_work_with_a_copy_of_the_client(
     local: ChaliceLocal, tmp_path: Path, example: Callable[[Path, str], list[str]]
 ) -> None:
-    (tmp_path / "clients").mkdir()
     readme = (PROJECT / "README.md").read_text().replace("ws://127.0.0.1:8001/dev/", local.url)
     command = example(tmp_path, readme)
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,21 @@ def test_no_other_site_may_read_it(local: ChaliceLocal, path: str, headers: dict
     answer = ask(local, path, **named)
 
     assert answer.status == 403
+
+
+def test_a_link_to_it_may_be_followed_and_leads_to_the_page_alone(local: ChaliceLocal) -> None:
+    following = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+
+    assert ask(local, "/", **following).status == 200
+    assert ask(local, "/tables", **following).status == 403
+
+
+def test_what_is_no_http_is_answered_without_a_traceback(local: ChaliceLocal) -> None:
+    with socket.create_connection(("127.0.0.1", local.http_port), timeout=30) as tls:
+        tls.sendall(b"\x16\x03\x01\x02\x00\x01\n\n")
+        assert b"400" in tls.recv(1000)
+
+    assert "Traceback" not in local.lines
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Host": "evil.example"}])

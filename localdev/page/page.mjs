@@ -18,6 +18,7 @@ function addPlayer() {
   const panel = new Panel(name, panels.length === 0 ? "2" : "1", about, (event, frame, at) => {
     if (event === "sent") sentAt.set(frame.ackId, at);
     else sequence.frame(event, frame, at, sentAt.get(frame.ackId));
+    if (event === "received") sentAt.delete(frame.ackId);
   });
   panels.push(panel);
   document.getElementById("players").append(panel.element);
@@ -76,7 +77,8 @@ onClick("show-gone", withTwo(async (one, two) => {
     "Player 2's connection vanishes, and the service is not told. The next post to it says 410:",
     "it is forgotten, the message kept, and sent to player 2 who comes back.",
   );
-  await Promise.all([vanish(two.connectionId), one.send("2", "Can you hear me?")]);
+  await vanish(two.connectionId);
+  await one.send("2", "Can you hear me?");
 }));
 
 onClick("add-player", addPlayer);

@@ -4,6 +4,7 @@ import {Player} from "/page/player.mjs";
 import {clock, element, prepend} from "/page/elements.mjs";
 
 const FRAMES_SHOWN = 200;
+const MESSAGES_SHOWN = 200;
 
 export class Panel {
   #root = document.getElementById("player-template").content.firstElementChild.cloneNode(true);
@@ -52,6 +53,8 @@ export class Panel {
     title.textContent = `Player ${this.name}`;
     title.id = id;
     this.#root.setAttribute("aria-labelledby", id);
+    this.#find(".messages").setAttribute("aria-label", `Messages to player ${this.name}`);
+    this.#find(".frames").setAttribute("aria-label", `Frames of player ${this.name}, the latest first`);
     this.#find(".token").hidden = isOpen;
     const connecting = this.#form("connect"), sending = this.#form("send");
     sending.to.value = to;
@@ -71,12 +74,13 @@ export class Panel {
     const list = this.#find(".messages");
     for await (const {srcPlayerId, message, replayed} of this.player) {
       list.append(element("li", {text: `${srcPlayerId}: ${message}`, class: replayed ? "replayed" : ""}));
+      if (list.children.length > MESSAGES_SHOWN) list.firstElementChild.remove();
       list.scrollTop = list.scrollHeight;
     }
   }
 
   #observe(event, about, observe) {
-    const at = Date.now();
+    const at = performance.timeOrigin + performance.now();
     if (event === "connecting") this.#state("connecting…");
     if (event === "open") this.#state("connected; what was missed comes first");
     if (event === "lost") this.#state(about === "closed" ? "offline" : `connection lost: ${about}`);

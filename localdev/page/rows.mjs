@@ -12,11 +12,12 @@ export class Rows {
 
   show(tables) {
     this.#sinceNow = new Map();
-    for (const [name, items] of Object.entries(tables)) {
+    for (const [name, {count, rows}] of Object.entries(tables)) {
+      const shown = rows.length < count ? `the latest ${rows.length} of ` : "";
       const made = element("div", {id: `table-${name}`},
-        element("h3", {text: `${name}, ${items.length} ${items.length === 1 ? "item" : "items"}`}),
+        element("h3", {text: `${name}, ${shown}${count} ${count === 1 ? "item" : "items"}`}),
         element("div", {class: "rows", tabindex: "0", role: "region", "aria-label": `Rows of ${name}`},
-          this.#table(KEYS[name], items)));
+          this.#table(KEYS[name], rows)));
       const old = document.getElementById(made.id);
       if (old === null) this.#section.append(made);
       else old.replaceWith(made);

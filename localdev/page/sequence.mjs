@@ -45,8 +45,9 @@ export class Sequence {
   happened({step, at, ...about}) {
     if (!(step in ARROWS)) return;
     const episode = this.#episodeOf(step, about);
-    if (episode !== undefined) episode.add(step, at, about.code ?? about.replayed);
+    if (episode !== undefined) episode.add(step, at, about.code ?? about.status ?? about.replayed);
     if (step === "connected") this.#waitingForMarker.set(about.player, episode);
+    if (step === "live") this.#waitingForMarker.delete(about.player);
   }
 
   /* A frame of a player here: the part of a message's way that only a client can see. */
@@ -60,11 +61,15 @@ export class Sequence {
     }
   }
 
-  #episodeOf(step, {message, messageId, player, connection, destinationPlayerId, code}) {
+  #episodeOf(step, {message, messageId, player, connection, destinationPlayerId, code, status, route, reason}) {
     const id = message ?? messageId;
     if (id?.startsWith("marker#")) return this.#waitingForMarker.get(destinationPlayerId);
     if (id !== undefined) return this.#message(id);
-    if (step === "refused") return this.#episode(`refused ${code} ${connection}`, `A refusal: ${code}`);
+    if (step === "failed") return this.#episode(`failed ${route}`, `A function failed: ${route}`);
+    if (step === "refused") {
+      const what = [code ?? status, reason].filter(Boolean).join(", ");
+      return this.#episode(`refused ${what} ${connection}`, `A refusal: ${what}`);
+    }
     return this.#episode(`connection ${connection}`, `Player ${player} connects`);
   }
 

@@ -23,16 +23,18 @@ export function vanish(connectionId) {
 export async function follow(happened, restarted) {
   let run = null, last = 0;
   for (;;) {
+    let told;
     try {
-      const told = await ask(`/steps?run=${run ?? ""}&after=${last}`);
-      if (run !== null && told.run !== run) restarted();
-      if (told.run !== run) last = 0;
-      run = told.run;
-      last = told.steps.at(-1)?.number ?? last;
-      if (told.steps.length > 0) happened(told.steps);
+      told = await ask(`/steps?run=${run ?? ""}&after=${last}`);
     } catch {  // It restarts after an edit, or has ended.
       await new Promise(again => setTimeout(again, 1000));
+      continue;
     }
+    if (run !== null && told.run !== run) restarted();
+    if (told.run !== run) last = 0;
+    run = told.run;
+    last = told.steps.at(-1)?.number ?? last;
+    if (told.steps.length > 0) happened(told.steps);
   }
 }
 
