@@ -1,4 +1,4 @@
-# `make run` and `make test` set up whatever they need. PYTHON chooses the interpreter: 3.10 or newer.
+# `make run` and `make test` set up what they need, the one less than the other. PYTHON chooses the interpreter: 3.10 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -15,13 +15,17 @@ ASYNCAPI := build/asyncapi-parser-$(ASYNCAPI_PARSER)
 
 setup: .venv/ready
 
-.venv/ready: requirements.txt requirements-dev.txt
+.venv/runs: requirements.txt requirements-local.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one with PYTHON=")'
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-local.txt
+	@touch $@
+
+.venv/ready: .venv/runs requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-run: setup
+run: .venv/runs
 	$(BIN)/chalice local
 
 test: setup
@@ -30,19 +34,19 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-chat: setup
+chat: .venv/runs
 	@$(BIN)/python -m clients.chat '$(PLAYER)' $(if $(TO),--to '$(TO)') $(if $(URL),--url '$(URL)')
 
-token: setup
+token: .venv/runs
 	@$(BIN)/python -m localdev.token '$(PLAYER)'
 
-deploy: setup
+deploy: .venv/runs
 	$(BIN)/python -m deployment deploy $(STAGE)
 
-destroy: setup
+destroy: .venv/runs
 	$(BIN)/python -m deployment destroy $(STAGE)
 
-package: setup
+package: .venv/runs
 	mkdir -p build
 	$(BIN)/python -m deployment template $(STAGE) > build/$(STAGE).json
 	$(BIN)/chalice package --stage $(STAGE) --merge-template build/$(STAGE).json build/$(STAGE)

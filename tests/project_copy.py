@@ -23,6 +23,7 @@ FILES = (
     "pyproject.toml",
     "README.md",
     "requirements.txt",
+    "requirements-local.txt",
     "requirements-dev.txt",
     "CHANGELOG.md",
 )
