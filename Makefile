@@ -11,7 +11,7 @@ ASYNCAPI_PARSER := 3.6.6
 ASYNCAPI := build/asyncapi-parser-$(ASYNCAPI_PARSER)
 
 .PHONY: run test chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale \
-	specification validate-specification setup clean
+	specification validate-specification asyncapi-parser setup clean
 
 setup: .venv/ready
 
@@ -87,8 +87,10 @@ specification: setup
 validate-specification: $(ASYNCAPI)/ready
 	NODE_PATH=$(ASYNCAPI)/node_modules node specification/validate.js docs/asyncapi.yaml
 
+asyncapi-parser: $(ASYNCAPI)/ready
+
 $(ASYNCAPI)/ready:
-	npm install --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --silent @asyncapi/parser@$(ASYNCAPI_PARSER)
+	npm install --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1 @asyncapi/parser@$(ASYNCAPI_PARSER)
 	@touch $@
 
 clean:
