@@ -343,6 +343,7 @@ class Player:
             await asyncio.wait([answer], timeout=self._timing.answer)
             if not answer.done():
                 asked_over.transport.abort()
+                raise _Lost
         except (_Lost, ConnectionClosed):
             await self._until(lambda: self._socket is not asked_over)
         finally:
