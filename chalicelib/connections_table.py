@@ -2,8 +2,8 @@
 
 `connection#<id>` holds whose a connection is and what its client said about itself; it never changes.
 `player#<id>` holds a player's registered connections in a string set, and attributes for each of them:
-`since:<connection id>`, when it was registered, and once it receives `live:<connection id>`, the place in
-the stream from which it does. Sets and attributes take changes without being read first, so connects and
+`since:<connection id>`, when it was registered, and once it receives `live:<connection id>` and
+`stream:<connection id>`, the sequence number and the stream of the record after which it does. Sets and attributes take changes without being read first, so connects and
 disconnects commute. `rateDue` and `rateCountedAt` are what the player has used of the rate.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
-from chalicelib.ports import Connection, Endpoint, Player, TooManyConnections, Unavailable
+from chalicelib.ports import Connection, Endpoint, Player, StreamPosition, TooManyConnections, Unavailable
 from chalicelib.rate_limit import Allowance, OverRate, RateLimit
 from chalicelib.telemetry import timed
 
@@ -33,6 +33,7 @@ COUNT_ATTEMPTS = 10
 
 _LIVE = "live:"
 _SINCE = "since:"
+_STREAM = "stream:"
 
 
 class _NotFound(Exception):
@@ -110,10 +111,12 @@ class ConnectionsTable:
         return player if own else None
 
     @timed("make_live")
-    def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
-        update = "SET #live = :place, expiresAt = :expires"
-        values: Item = {":place": {"S": str(place)}}
-        names = {"#live": _LIVE + connection_id}
+    def make_live(
+        self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
+    ) -> bool:
+        update = "SET #live = :number, #stream = :stream, expiresAt = :expires"
+        values: Item = {":number": {"S": str(start.sequence_number)}, ":stream": {"S": start.stream}}
+        names = {"#live": _LIVE + connection_id, "#stream": _STREAM + connection_id}
         if caught_up is not None:
             cleared = self._update_own(
                 player_id,
@@ -155,8 +158,12 @@ class ConnectionsTable:
             self._client.update_item(
                 TableName=self._table,
                 Key=_player_key(player_id),
-                UpdateExpression="DELETE connections :connection REMOVE #live, #since",
-                ExpressionAttributeNames={"#live": _LIVE + connection_id, "#since": _SINCE + connection_id},
+                UpdateExpression="DELETE connections :connection REMOVE #live, #stream, #since",
+                ExpressionAttributeNames={
+                    "#live": _LIVE + connection_id,
+                    "#stream": _STREAM + connection_id,
+                    "#since": _SINCE + connection_id,
+                },
                 ExpressionAttributeValues={":connection": {"SS": [connection_id]}},
             )
             self._client.delete_item(TableName=self._table, Key=_connection_key(connection_id))
@@ -370,7 +377,7 @@ def _player(player_id: str, item: Item) -> Player:
         player_id,
         endpoint,
         frozenset(item.get("connections", {}).get("SS", ())),
-        {name.removeprefix(_LIVE): int(value["S"]) for name, value in item.items() if name.startswith(_LIVE)},
+        _live(item),
         item.get("missedFrom", {}).get("S"),
         {
             name.removeprefix(_SINCE): int(value["N"])
@@ -378,3 +385,14 @@ def _player(player_id: str, item: Item) -> Player:
             if name.startswith(_SINCE)
         },
     )
+
+
+def _live(item: Item) -> dict[str, StreamPosition]:
+    """An earlier version stored no stream with the sequence number."""
+    live = {}
+    for name, value in item.items():
+        if name.startswith(_LIVE):
+            connection_id = name.removeprefix(_LIVE)
+            stream = item.get(_STREAM + connection_id, {}).get("S", "")
+            live[connection_id] = StreamPosition(stream, int(value["S"]))
+    return live

@@ -14,7 +14,7 @@ from uuid import UUID
 from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
-from chalicelib.ports import Entry, Message, Page, ReplayMarker, Send
+from chalicelib.ports import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
 from chalicelib.protocol import ACK_IDS
 from chalicelib.telemetry import timed
 
@@ -106,8 +106,8 @@ def entry_of(record: Mapping[str, Any]) -> Entry | None:
     if record.get("eventName") != "INSERT":
         return None
     try:
-        item, place = record["dynamodb"]["NewImage"], int(record["dynamodb"]["SequenceNumber"])
-        return None if "withdrawn" in item else _entry(item, place)
+        item = record["dynamodb"]["NewImage"]
+        return None if "withdrawn" in item else _entry(item, _stream_position(record))
     except (KeyError, TypeError, ValueError, AttributeError) as broken:
         raise UnreadableRecord(f"{type(broken).__name__} in a stream record") from None
 
@@ -145,11 +145,19 @@ def _item(entry: Entry) -> Item:
     return item
 
 
-def _entry(item: Mapping[str, Any], place: int) -> Entry:
+def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
+    """The label of a stream is the end of its ARN: the ISO time of its creation, so labels sort."""
+    _, separator, label = record["eventSourceARN"].rpartition("/stream/")
+    if not separator:
+        raise ValueError("eventSourceARN")
+    return StreamPosition(label, int(record["dynamodb"]["SequenceNumber"]))
+
+
+def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
     entry_id = item["messageId"]["S"].removeprefix(MARKER)
     UUID(entry_id)  # A ValueError for what is no message id.
     if "replayTo" not in item:
-        return _message(item, place)
+        return _message(item, position)
     return ReplayMarker(
         entry_id,
         item["destinationPlayerId"]["S"],
@@ -160,16 +168,16 @@ def _entry(item: Mapping[str, Any], place: int) -> Entry:
         item["sync"]["BOOL"],
         int(item["askedAt"]["N"]) if "askedAt" in item else None,
         ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
-        place,
+        position,
     )
 
 
-def _message(item: Mapping[str, Any], place: int = 0) -> Message:
+def _message(item: Mapping[str, Any], position: StreamPosition = UNKNOWN_POSITION) -> Message:
     return Message(
         item["messageId"]["S"],
         item["destinationPlayerId"]["S"],
         item["srcPlayerId"]["S"],
         item["message"]["S"],
         int(item["sentAt"]["N"]),
-        place,
+        position,
     )

@@ -6,7 +6,7 @@ The tables, the gateway and the telemetry are known to the use cases by these sh
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Unavailable(Exception):
@@ -60,32 +60,47 @@ class Connection:
     expires_at: int | None = None
 
 
+class StreamPosition(NamedTuple):
+    """Where a record is in the stream of the Messages table. Later records have greater positions.
+
+    `stream` is the label of the stream, the time of its creation: sequence numbers of one stream say nothing
+    about those of another, and a table that is created again has a new stream. An earlier version stored
+    positions without the label: they have the empty one, and are smaller than all others.
+    """
+
+    stream: str
+    sequence_number: int
+
+
+UNKNOWN_POSITION = StreamPosition("", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Player:
     """A player's connections: all that are registered, and those of them that receive.
 
-    `live` has the place in the stream from which each of them receives, `since` when each was registered,
+    `live` has the position in the stream after which each of them receives, `since` when each was registered,
     in milliseconds since the epoch. `missed_from` is the first message that reached none of them, if any.
     """
 
     id: str
     endpoint: Endpoint | None = None
     connections: frozenset[str] = frozenset()
-    live: Mapping[str, int] = field(default_factory=dict)
+    live: Mapping[str, StreamPosition] = field(default_factory=dict)
     missed_from: str | None = None
     since: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`sent_at` is in milliseconds since the epoch; `place` where it was in the stream, if read there."""
+    """`sent_at` is in milliseconds since the epoch; `stream_position` is known if it was read there."""
 
     id: str
     destination_player_id: str
     src_player_id: str
     text: str
     sent_at: int
-    place: int = field(default=0, compare=False)
+    stream_position: StreamPosition = field(default=UNKNOWN_POSITION, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +122,7 @@ class ReplayMarker:
     sync: bool = False
     asked_at: int | None = None
     ack_id: str | int | None = None
-    place: int = field(default=0, compare=False)
+    stream_position: StreamPosition = field(default=UNKNOWN_POSITION, compare=False)
 
 
 Entry = Message | ReplayMarker
@@ -158,8 +173,10 @@ class ConnectionStore(Protocol):
         `once_a_second`: it counts for a whole second's frames.
         """
 
-    def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
-        """Let it receive what comes after that place. False when it is not one of the player's connections.
+    def make_live(
+        self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
+    ) -> bool:
+        """Let it receive every record after `start`. False when it is not one of the player's connections.
 
         `caught_up`: the `missed_from` that the connection has been sent everything from; it is cleared
         if it is still the same.

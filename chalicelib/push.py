@@ -22,6 +22,7 @@ from chalicelib.ports import (
     Page,
     Player,
     ReplayMarker,
+    StreamPosition,
     Telemetry,
     Unavailable,
 )
@@ -59,7 +60,7 @@ class Recipient:
     id: str
     endpoint: Endpoint
     connections: frozenset[str]
-    live: dict[str, int]
+    live: dict[str, StreamPosition]
     missed_from: str | None
     time_left: Callable[[], float]
     look_up_ms: float
@@ -124,15 +125,20 @@ class Push:
     def _deliver(self, recipient: Recipient, messages: list[Message]) -> None:
         """Post to all live connections side by side, and remember the first message that reached none.
 
-        What lies before a connection's place has reached it by replay, or another connection: in a batch
-        that comes again it would come out of order.
+        A message before a connection's start has reached it by replay, or has reached another connection.
+        A retried batch has it again, and posting it then would break the order.
         """
-        covered = {m.id for m in messages if any(m.place <= place for place in recipient.live.values())}
+        starts = recipient.live.values()
+        covered = {m.id for m in messages if any(m.stream_position <= start for start in starts)}
         lanes = [
             partial(
-                self._run_lane, recipient, connection_id, [m for m in messages if m.place > place], covered
+                self._run_lane,
+                recipient,
+                connection_id,
+                [m for m in messages if m.stream_position > start],
+                covered,
             )
-            for connection_id, place in recipient.live.items()
+            for connection_id, start in recipient.live.items()
         ]
         try:
             self.connections_at_once(lanes)
@@ -171,7 +177,7 @@ class Push:
         live_from = recipient.live.get(connection_id)
         if connection_id not in recipient.connections:
             return
-        if live_from is not None and not marker.sync and live_from != marker.place:
+        if live_from is not None and not marker.sync and live_from != marker.stream_position:
             return  # One of two runs of markers, which a repeated batch makes, is enough.
         began = marker.began or _earliest(marker.after, recipient.missed_from)
         half_done = live_from is not None and not marker.sync  # Live, and perhaps not told so yet.
@@ -249,9 +255,10 @@ class Push:
     def _make_live(self, recipient: Recipient, marker: ReplayMarker, began: str | None) -> bool:
         missed = recipient.missed_from
         caught_up = missed if missed is not None and began is not None and began <= missed else None
-        if not self.connections.make_live(recipient.id, marker.connection_id, marker.place, caught_up):
+        start = marker.stream_position
+        if not self.connections.make_live(recipient.id, marker.connection_id, start, caught_up):
             return False
-        recipient.live[marker.connection_id] = marker.place
+        recipient.live[marker.connection_id] = start
         if caught_up is not None:
             recipient.missed_from = None
         return True

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from chalicelib.protocol import Ack
+from tests.stream_records import inserted
 from tests.tokens import FORGED, raw, token
 
 MAX_MESSAGE_BYTES = 2048
@@ -300,15 +301,11 @@ _MARKER = {**_KEYS, "replayTo": {"S": "a"}, "replayed": {"N": "0"}, "sync": {"BO
 _MESSAGE = {**_KEYS, "srcPlayerId": {"S": "2"}, "message": {"S": "canary"}, "sentAt": {"N": "1"}}
 
 
-def _inserted(item: Any, **about: Any) -> dict[str, Any]:
-    return {"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"} | about}
-
-
 FOREIGN = {"id": {"S": "connection#canary"}, "playerId": {"S": "1"}}
 
 
 def _without(name: str) -> dict[str, Any]:
-    return _inserted({key: value for key, value in _MESSAGE.items() if key != name})
+    return inserted({key: value for key, value in _MESSAGE.items() if key != name})
 
 
 RECORDS = [
@@ -318,12 +315,12 @@ RECORDS = [
     Record("without anything", {"eventName": "INSERT"}, noted=True),
     Record("with null", {"eventName": "INSERT", "dynamodb": None}, noted=True),
     Record("without an image", {"eventName": "INSERT", "dynamodb": {"SequenceNumber": "1"}}, noted=True),
-    Record("with an image that is null", _inserted(None), noted=True),
-    Record("with an image that is an array", _inserted(["canary"]), noted=True),
-    Record("with an empty image", _inserted({}), noted=True),
+    Record("with an image that is null", inserted(None), noted=True),
+    Record("with an image that is an array", inserted(["canary"]), noted=True),
+    Record("with an empty image", inserted({}), noted=True),
     Record(
         "of a foreign table",
-        _inserted(FOREIGN),
+        inserted(FOREIGN),
         noted=True,
     ),
     Record("without a recipient", _without("destinationPlayerId"), noted=True),
@@ -331,18 +328,21 @@ RECORDS = [
     Record("without a sender", _without("srcPlayerId"), noted=True),
     Record("without a text", _without("message"), noted=True),
     Record("without a time", _without("sentAt"), noted=True),
-    Record("with keys alone", _inserted(_KEYS), noted=True),
-    Record("with an id of another kind", _inserted(_MESSAGE | {"messageId": {"N": "1"}}), noted=True),
-    Record("with an id that is none", _inserted(_MESSAGE | {"messageId": {"S": "canary"}}), noted=True),
-    Record("with a text of another kind", _inserted(_MESSAGE | {"message": {"L": []}}), noted=True),
-    Record("with a time that is none", _inserted(_MESSAGE | {"sentAt": {"N": "canary"}}), noted=True),
-    Record("with values that are plain", _inserted(_MESSAGE | {"message": "canary"}), noted=True),
-    Record("without a place", {"eventName": "INSERT", "dynamodb": {"NewImage": _MESSAGE}}, noted=True),
-    Record("with a place that is none", _inserted(_MESSAGE, SequenceNumber="canary"), noted=True),
-    Record("withdrawn", _inserted({**_KEYS, "withdrawn": {"BOOL": True}}), noted=False),
-    Record("marker without a count", _inserted({**_KEYS, "replayTo": {"S": "a"}}), noted=True),
+    Record("with keys alone", inserted(_KEYS), noted=True),
+    Record("with an id of another kind", inserted(_MESSAGE | {"messageId": {"N": "1"}}), noted=True),
+    Record("with an id that is none", inserted(_MESSAGE | {"messageId": {"S": "canary"}}), noted=True),
+    Record("with a text of another kind", inserted(_MESSAGE | {"message": {"L": []}}), noted=True),
+    Record("with a time that is none", inserted(_MESSAGE | {"sentAt": {"N": "canary"}}), noted=True),
+    Record("with values that are plain", inserted(_MESSAGE | {"message": "canary"}), noted=True),
+    Record(
+        "without a sequence number", {"eventName": "INSERT", "dynamodb": {"NewImage": _MESSAGE}}, noted=True
+    ),
+    Record("whose sequence number is not a number", inserted(_MESSAGE, "canary"), noted=True),
+    Record("without a stream", inserted(_MESSAGE) | {"eventSourceARN": "canary"}, noted=True),
+    Record("withdrawn", inserted({**_KEYS, "withdrawn": {"BOOL": True}}), noted=False),
+    Record("marker without a count", inserted({**_KEYS, "replayTo": {"S": "a"}}), noted=True),
     *(
-        Record(f"marker with an ackId that is {name}", _inserted(_MARKER | {"ackId": ack_id}), noted=True)
+        Record(f"marker with an ackId that is {name}", inserted(_MARKER | {"ackId": ack_id}), noted=True)
         for name, ack_id in (
             ("plain", "canary"),
             ("of another kind", {"N": "1"}),

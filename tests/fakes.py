@@ -13,6 +13,7 @@ from chalicelib.ports import (
     Page,
     Player,
     Send,
+    StreamPosition,
     TooManyConnections,
     Unavailable,
 )
@@ -58,13 +59,15 @@ class InMemoryConnections:
         self._count(player_id, self.rate.second if once_a_second else 1)
         return player
 
-    def make_live(self, player_id: str, connection_id: str, place: int, caught_up: str | None = None) -> bool:
+    def make_live(
+        self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
+    ) -> bool:
         self._fail("make_live")
         player = self.player(player_id)
         if connection_id not in player.connections:
             return False
         missed = None if player.missed_from == caught_up else player.missed_from
-        live = {**player.live, connection_id: place}
+        live = {**player.live, connection_id: start}
         self.by_player[player_id] = replace(player, live=live, missed_from=missed)
         return True
 
@@ -82,7 +85,7 @@ class InMemoryConnections:
     def remove(self, player_id: str, connection_id: str) -> None:
         self._fail("remove")
         player = self.player(player_id)
-        live = {other: place for other, place in player.live.items() if other != connection_id}
+        live = {other: start for other, start in player.live.items() if other != connection_id}
         since = {other: at for other, at in player.since.items() if other != connection_id}
         self.by_player[player_id] = replace(
             player, connections=player.connections - {connection_id}, live=live, since=since

@@ -16,6 +16,7 @@ from localdev.events import Origin, connect_event, disconnect_event, message_eve
 from localdev.functions import function, websocket_routes
 from tests import test_messenger, test_push
 from tests.fakes import Notes
+from tests.stream_records import inserted
 
 MARKER = {
     "destinationPlayerId": {"S": "1"},
@@ -49,10 +50,6 @@ def call(event: dict[str, Any], route_key: str) -> Any:
 
 def push(*records: Any) -> Any:
     return function(app.app, "push_messages")({"Records": list(records)})
-
-
-def inserted(item: dict[str, Any]) -> dict[str, Any]:
-    return {"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}}
 
 
 def test_a_handshake_with_a_player_is_let_through_and_registered(world: World) -> None:

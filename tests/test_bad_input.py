@@ -19,6 +19,7 @@ from localdev.functions import function, websocket_routes
 from tests import test_messenger, test_push
 from tests.bad_input import CONNECTS, FRAMES, MAX_MESSAGE_BYTES, RECORDS, Connect, Frame, Record
 from tests.fakes import Notes
+from tests.stream_records import inserted, position
 from tests.tokens import SECRET, token, with_secret
 
 ORIGIN = Origin("api", "dev", "domain", "c", 0, "127.0.0.1", None)
@@ -43,7 +44,7 @@ class World(test_messenger.World):
         self.pushing.push = replace(self.pushing.push, connections=self.connections, gateway=self.gateway)
         self.unreadable = Notes()
         self.connect_with_token("b", "2")
-        self.connections.make_live("2", "b", 0)
+        self.connections.make_live("2", "b", position(0))
 
     def connect_with_token(self, connection_id: str, player_id: str) -> None:
         self.shake_hands(connection_id, {}, {"Authorization": f"Bearer {token(sub=player_id)}"})
@@ -123,7 +124,7 @@ def test_a_record_that_is_no_new_message_is_pushed_to_nobody_and_holds_up_nobody
         "message": {"S": "hi"},
         "sentAt": {"N": "1"},
     }
-    after_it = {"eventName": "INSERT", "dynamodb": {"NewImage": good, "SequenceNumber": "2"}}
+    after_it = inserted(good, "2")
     noted = len(world.notes.outcomes)
 
     function(app.app, "push_messages")({"Records": [row.record, after_it]})
@@ -175,7 +176,7 @@ BODIES = mutated() | st.text() | st.binary().map(lambda data: data.decode("utf-8
 def lasting(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     world.connect_with_token("c", "1")
-    world.connections.make_live("1", "c", 0)
+    world.connections.make_live("1", "c", position(0))
     monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.pushing.push))
     return world
 

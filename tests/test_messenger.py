@@ -22,6 +22,7 @@ from chalicelib.ports import (
 from chalicelib.rate_limit import RateLimit
 from chalicelib.settings import LARGEST_FRAME_BYTES
 from tests.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, InMemorySends, Notes
+from tests.stream_records import position
 
 HERE = Endpoint("api", "dev")
 
@@ -395,7 +396,7 @@ def test_a_connection_that_should_be_live_by_now_and_is_not_has_to_connect_anew(
 
 def test_a_live_connection_may_be_as_old_as_it_likes(world: World) -> None:
     world.connect("1", "c")
-    world.connections.make_live("1", "c", 1)
+    world.connections.make_live("1", "c", position(1))
     world.now += 10 * LIVE_WITHIN_MS
 
     assert world.send("c", action="ping")["type"] == "pong"

@@ -19,6 +19,7 @@ from chalicelib.ports import (
 )
 from chalicelib.push import OVERLAP_MS, PAUSES, REPLAY_PAGE, RESERVE_SECONDS, Push
 from tests.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, Notes, one_after_the_other
+from tests.stream_records import STREAM, position
 
 HERE = Endpoint("api", "dev")
 OVERLAP = OVERLAP_MS // 1000
@@ -62,7 +63,7 @@ class World:
     def live(self, player_id: str, *connection_ids: str) -> None:
         for connection_id in connection_ids:
             self.register(player_id, connection_id)
-            self.connections.make_live(player_id, connection_id, 0)
+            self.connections.make_live(player_id, connection_id, position(0))
 
     def batch(self, *entries: Entry) -> None:
         self.push.batch(entries, lambda: self.time_left)
@@ -81,12 +82,12 @@ class World:
         return [entry for entry in self.messages.stored if isinstance(entry, ReplayMarker)]
 
 
-def message(name: str, place: int = 1, to: str = "2", second: float = 1000) -> Message:
-    return Message(at(second), to, "1", name, 1000, place)
+def message(name: str, number: int = 1, to: str = "2", second: float = 1000, stream: str = STREAM) -> Message:
+    return Message(at(second), to, "1", name, 1000, position(number, stream))
 
 
-def marker(connection_id: str, place: int = 5, to: str = "2", **asked: Any) -> ReplayMarker:
-    return ReplayMarker(at(2000), to, connection_id, place=place, **asked)
+def marker(connection_id: str, number: int = 5, to: str = "2", **asked: Any) -> ReplayMarker:
+    return ReplayMarker(at(2000), to, connection_id, stream_position=position(number), **asked)
 
 
 @pytest.fixture
@@ -130,7 +131,27 @@ def test_a_connection_goes_live_at_its_marker_and_receives_what_was_stored_after
 
     assert world.received("old") == ["m1", "m3"]
     assert world.received("new") == ["connected", "m3"]
-    assert world.connections.player("2").live == {"old": 0, "new": 2}
+    assert world.connections.player("2").live == {"old": position(0), "new": position(2)}
+
+
+def test_a_live_connection_receives_messages_of_the_stream_of_a_recreated_table(world: World) -> None:
+    """The sequence numbers of the new stream are smaller than the one at which the connection went live."""
+    world.register("2", "c")
+    world.connections.make_live("2", "c", position(4421584500000000017450439091, "2026-01-01T00:00:00.000"))
+
+    world.batch(message("m1", 100000000003498069978, stream="2026-02-01T00:00:00.000"))
+
+    assert world.received("c") == ["m1"]
+    assert world.connections.player("2").missed_from is None
+
+
+def test_a_connection_made_live_by_an_earlier_version_receives_every_message(world: World) -> None:
+    world.register("2", "c")
+    world.connections.make_live("2", "c", position(10**39, stream=""))
+
+    world.batch(message("m1", 1))
+
+    assert world.received("c") == ["m1"]
 
 
 def test_a_greeting_tells_the_connection_its_id_its_player_and_its_position(world: World) -> None:
@@ -157,7 +178,7 @@ def test_a_marker_of_a_connection_that_has_left_does_nothing(world: World) -> No
     world.batch(marker("left", 1, after="0"), message("m2", 2))
 
     assert world.received("left") == []
-    assert world.connections.player("2").live == {"c": 0}
+    assert world.connections.player("2").live == {"c": position(0)}
 
 
 def test_a_connection_is_posted_to_over_the_api_it_came_in_by(world: World) -> None:
@@ -323,7 +344,7 @@ def test_a_long_backlog_is_replayed_in_pages_with_a_marker_after_each(world: Wor
     assert world.received("c") == [f"m{n}" for n in range(REPLAY_PAGE)]
     assert (world.received("d"), world.connections.player("2").live) == (["connected"], {})
 
-    world.batch(replace(next_marker, place=7))
+    world.batch(replace(next_marker, stream_position=position(7)))
     assert world.received("c")[REPLAY_PAGE:] == ["m49", "m50", "m51", "connected"]
     assert world.frames("c")[-1]["replayed"] == REPLAY_PAGE + 3
     replayed = [about["replayed"] for outcome, about in world.notes.outcomes if outcome == "replayed"]
@@ -339,7 +360,7 @@ def test_every_page_begins_a_little_before_its_cursor(world: World) -> None:
     late = message("late", second=1000 + 100 * (REPLAY_PAGE - 1) - OVERLAP + 1)
     world.store(late)
 
-    world.batch(replace(next_marker, place=7))
+    world.batch(replace(next_marker, stream_position=position(7)))
 
     assert world.received("c")[REPLAY_PAGE:] == [
         "late",
@@ -354,8 +375,8 @@ def test_a_page_repeats_nothing_that_cannot_have_changed_since_the_page_before(w
     world.store(*(message(f"m{n}", second=1000 + n / 1000) for n in range(3 * REPLAY_PAGE)))
     world.batch(marker("c", 5, after="0"))
 
-    for place in (6, 7):
-        world.batch(replace(world.put_markers()[-1], place=place))
+    for number in (6, 7):
+        world.batch(replace(world.put_markers()[-1], stream_position=position(number)))
 
     assert world.received("c") == [
         *(f"m{n}" for n in range(REPLAY_PAGE)),
@@ -377,7 +398,7 @@ def test_a_player_has_one_page_a_batch_and_the_rest_has_its_turn_later(world: Wo
     assert world.received("a") == ["m1", "synced"]
     assert (world.received("b"), world.received("c")) == ([], ["m2"])
     assert (again.connection_id, again.after, again.sync) == ("b", "0", True)
-    world.batch(replace(again, place=8))
+    world.batch(replace(again, stream_position=position(8)))
     assert world.received("b") == ["m1", "synced"]
 
 
@@ -414,9 +435,9 @@ def test_more_messages_than_a_page_within_the_overlap_do_not_stop_a_replay(world
     world.store(*(message(f"m{n}", second=1000 + n / 1000) for n in range(many)))
     world.batch(marker("c", 5, after="0"))
 
-    for place, done in enumerate(range(10), start=6):
+    for number, done in enumerate(range(10), start=6):
         if len(world.put_markers()) > done:
-            world.batch(replace(world.put_markers()[-1], place=place))
+            world.batch(replace(world.put_markers()[-1], stream_position=position(number)))
 
     assert world.received("c")[-1] == "connected"
     assert set(world.received("c")) == {f"m{n}" for n in range(many)} | {"connected"}
@@ -430,7 +451,7 @@ def test_messages_that_come_while_a_connection_is_replayed_to_reach_it(world: Wo
     world.store(meanwhile)
     world.batch(meanwhile)
 
-    world.batch(replace(world.put_markers()[0], place=7))
+    world.batch(replace(world.put_markers()[0], stream_position=position(7)))
 
     assert world.received("c")[-2:] == ["meanwhile", "connected"]
     assert world.connections.player("2").missed_from is None
@@ -672,7 +693,7 @@ def test_what_was_replayed_is_not_missed_when_its_record_comes_again(world: Worl
 
 def test_a_greeting_that_a_crash_left_out_is_made_up_for_though_more_has_come_meanwhile(world: World) -> None:
     world.live("2", "c")
-    world.connections.make_live("2", "c", 5)
+    world.connections.make_live("2", "c", position(5))
     world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 1)))
 
     world.batch(marker("c", 5, after="0"))

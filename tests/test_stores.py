@@ -33,6 +33,7 @@ from chalicelib.rate_limit import OverRate, RateLimit
 from chalicelib.sends_table import SendsTable
 from tests.dynamodb_tables import Tables, make_tables
 from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
+from tests.stream_records import STREAM, inserted, position
 
 HERE = Endpoint("api", "dev")
 DAY = 24 * 60 * 60
@@ -125,14 +126,14 @@ def test_only_a_players_own_connection_is_admitted_or_made_live(store: Connectio
     assert store.admit("1", "c") == Player("1", HERE, frozenset({"c"}), since={"c": 1000})
     assert store.admit("1", "other") is None
     assert store.admit("2", "c") is None
-    assert store.make_live("1", "other", 7) is False
-    assert store.make_live("1", "c", 7) is True
-    assert player(store).live == {"c": 7}
+    assert store.make_live("1", "other", position(7)) is False
+    assert store.make_live("1", "c", position(7)) is True
+    assert player(store).live == {"c": position(7)}
 
 
 def test_asking_about_a_stranger_leaves_nothing_behind(store: ConnectionStore) -> None:
     store.admit("stranger", "c")
-    store.make_live("stranger", "c", 7)
+    store.make_live("stranger", "c", position(7))
 
     assert player(store, "stranger") == Player("stranger")
 
@@ -140,12 +141,12 @@ def test_asking_about_a_stranger_leaves_nothing_behind(store: ConnectionStore) -
 def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) -> None:
     for connection_id in ("a", "b"):
         store.register(connection(connection_id))
-        store.make_live("1", connection_id, 7)
+        store.make_live("1", connection_id, position(7))
 
     store.remove("1", "a")
     store.remove("1", "a")
 
-    assert player(store) == Player("1", HERE, frozenset({"b"}), {"b": 7}, since={"b": 1000})
+    assert player(store) == Player("1", HERE, frozenset({"b"}), {"b": position(7)}, since={"b": 1000})
     assert store.admit("1", "a") is None
 
 
@@ -160,16 +161,50 @@ def test_a_connection_can_be_removed_without_knowing_whose_it_is(store: Connecti
 def test_everything_may_be_repeated(store: ConnectionStore) -> None:
     for _ in range(2):
         store.register(connection("c"))
-        store.make_live("1", "c", 7)
+        store.make_live("1", "c", position(7))
 
-    assert player(store) == Player("1", HERE, frozenset({"c"}), {"c": 7}, since={"c": 1000})
+    assert player(store) == Player("1", HERE, frozenset({"c"}), {"c": position(7)}, since={"c": 1000})
 
 
-def test_a_place_in_the_stream_may_have_forty_digits(store: ConnectionStore) -> None:
+def test_a_sequence_number_can_have_forty_digits(store: ConnectionStore) -> None:
     store.register(connection("c"))
-    store.make_live("1", "c", 10**39 + 1)
+    store.make_live("1", "c", position(10**39 + 1))
 
-    assert player(store).live == {"c": 10**39 + 1}
+    assert player(store).live == {"c": position(10**39 + 1)}
+
+
+def test_a_position_stored_by_an_earlier_version_is_smaller_than_every_new_one(tables: Tables) -> None:
+    store = connections_table(tables)
+    store.register(connection("c"))
+    store.make_live("1", "c", position(10**39))
+    tables.client.update_item(
+        TableName=tables.websockets,
+        Key={"id": {"S": "player#1"}},
+        UpdateExpression="REMOVE #stream",
+        ExpressionAttributeNames={"#stream": "stream:c"},
+    )
+
+    assert player(store).live["c"] < position(1)
+
+
+def test_an_earlier_version_reads_the_sequence_number_of_a_live_connection(tables: Tables) -> None:
+    store = connections_table(tables)
+    store.register(connection("c"))
+    store.make_live("1", "c", position(10**39))
+
+    item = scan(tables, tables.websockets)["player#1"]
+    assert int(item["live:c"]["S"]) == 10**39
+    assert item["stream:c"]["S"] == STREAM
+
+
+def test_a_removed_connection_leaves_no_attribute_in_its_players_item(tables: Tables) -> None:
+    store = connections_table(tables)
+    store.register(connection("c"))
+    store.make_live("1", "c", position(7))
+
+    store.remove("1", "c")
+
+    assert [name for name in scan(tables, tables.websockets)["player#1"] if name.endswith(":c")] == []
 
 
 def test_the_first_missed_message_is_kept_until_a_connection_has_caught_up_with_it(
@@ -180,12 +215,12 @@ def test_the_first_missed_message_is_kept_until_a_connection_has_caught_up_with_
     store.note_missed("1", "m3")
     assert player(store).missed_from == "m2"
 
-    assert store.make_live("1", "c", 7, caught_up="m1") is True
+    assert store.make_live("1", "c", position(7), caught_up="m1") is True
     assert player(store).missed_from == "m2"
 
-    assert store.make_live("1", "c", 7, caught_up="m2") is True
+    assert store.make_live("1", "c", position(7), caught_up="m2") is True
     assert player(store).missed_from is None
-    assert store.make_live("1", "other", 7, caught_up="m2") is False
+    assert store.make_live("1", "other", position(7), caught_up="m2") is False
 
 
 def test_a_player_who_never_connected_can_miss_messages(store: ConnectionStore) -> None:
@@ -500,7 +535,7 @@ def test_every_failure_of_dynamodb_is_unavailable(failing_tables: Tables, failur
         lambda: store.register(connection("c")),
         lambda: store.find("c"),
         lambda: store.admit("1", "c"),
-        lambda: store.make_live("1", "c", 7),
+        lambda: store.make_live("1", "c", position(7)),
         lambda: store.remove("1", "c"),
         lambda: store.remove_by_id("c"),
         lambda: store.players(["1"]),
@@ -558,10 +593,10 @@ def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | 
 
     (item,) = scan(tables, tables.messages).values()
 
-    brought = entry_of({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "12"}})
+    brought = entry_of(inserted(item, "12"))
     assert brought == entry
     assert brought is not None
-    assert brought.place == 12
+    assert brought.stream_position == position(12)
 
 
 def test_a_marker_of_before_has_no_ack_id_and_is_read(tables: Tables) -> None:
@@ -571,7 +606,7 @@ def test_a_marker_of_before_has_no_ack_id_and_is_read(tables: Tables) -> None:
     (item,) = scan(tables, tables.messages).values()
 
     assert "ackId" not in item
-    assert entry_of({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}}) == marker
+    assert entry_of(inserted(item)) == marker
 
 
 # Messages
@@ -651,7 +686,7 @@ def test_a_withdrawn_message_is_nothing_to_push(tables: Tables) -> None:
     MessagesTable(tables.client, tables.messages, DAY).withdraw(Send("1", "m1"))
     item = scan(tables, tables.messages)["m1"]
 
-    assert entry_of({"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}}) is None
+    assert entry_of(inserted(item)) is None
 
 
 def test_what_has_expired_is_not_replayed_though_dynamodb_still_has_it(tables: Tables) -> None:
@@ -710,26 +745,20 @@ def test_only_a_new_item_is_anything_to_push(event_name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "dynamodb",
+    "record",
     [
-        {},
-        {"NewImage": {}, "SequenceNumber": "1"},
-        {
-            "NewImage": {"destinationPlayerId": {"S": "2"}, "messageId": {"S": "canary"}},
-            "SequenceNumber": "1",
-        },
-        {
-            "NewImage": {"destinationPlayerId": {"N": "2"}, "messageId": {"S": "canary"}},
-            "SequenceNumber": "1",
-        },
-        {"NewImage": None, "SequenceNumber": "1"},
-        {"NewImage": [], "SequenceNumber": "1"},
-        {"NewImage": "canary", "SequenceNumber": "canary"},
+        inserted({}),
+        inserted({"destinationPlayerId": {"S": "2"}, "messageId": {"S": "canary"}}),
+        inserted({"destinationPlayerId": {"N": "2"}, "messageId": {"S": "canary"}}),
+        inserted(None),
+        inserted([]),
+        inserted("canary", "canary"),
+        inserted({}) | {"dynamodb": {}},
     ],
 )
-def test_a_new_item_that_is_none_of_ours_is_unreadable_and_not_repeated(dynamodb: Any) -> None:
+def test_a_new_item_of_another_kind_is_unreadable_and_its_content_is_not_repeated(record: Any) -> None:
     with pytest.raises(UnreadableRecord) as caught:
-        entry_of({"eventName": "INSERT", "dynamodb": dynamodb})
+        entry_of(record)
 
     assert "canary" not in str(caught.value)
 

@@ -27,9 +27,13 @@ def judge(world: World, devices: list[Device]) -> Verdict:
     """Judge a world that has come to rest, with every client connected."""
     verdict = Verdict()
     all_sent = {sent.text: sent for device in devices for sent in device.sent}
-    places = {m.text: index for index, m in enumerate(world.messages.stored) if isinstance(m, Message)}
-    ids = {entry.id: index for index, entry in enumerate(world.messages.stored)}
+    history = list(world.messages.history.values())
+    places = {m.text: index for index, m in enumerate(history) if isinstance(m, Message)}
+    ids = {entry.id: index for index, entry in enumerate(history)}
     for sent in all_sent.values():
+        if sent.table_was_deleted:
+            verdict.counts["deleted"] += 1
+            continue
         owed = [d for d in devices if d.player_id == sent.to and _is_owed(d, sent, places, ids)]
         missing = [device.name for device in owed if sent.text not in device.shown]
         if not sent.acked:
@@ -75,9 +79,9 @@ def _judge_shown(verdict: Verdict, device: Device, all_sent: dict[str, Sent], ha
             continue
         if sent.to != device.player_id:
             verdict.wrong("misdelivered", f"{text} at {device.name}")
-        if text in texts:
+        if text in texts and not sent.table_was_deleted:
             verdict.wrong("shown twice", f"{text} at {device.name}")
-        elif sent.acked and text in has_order:
+        elif sent.acked and text in has_order and not sent.table_was_deleted:
             if newest.get(sent.by, -1) > sent.number:
                 verdict.wrong("out of order", f"{text} at {device.name} after #{newest[sent.by]}")
             newest[sent.by] = max(newest.get(sent.by, -1), sent.number)

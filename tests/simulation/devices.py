@@ -11,7 +11,10 @@ REPLY_SECONDS = 12.0
 
 @dataclass(eq=False, slots=True)
 class Sent:
-    """One message that somebody wanted to send. `once`: with a clientMessageId, so it is sent until acked."""
+    """One message that somebody wanted to send. `once`: with a clientMessageId, so it is sent until acked.
+
+    `table_was_deleted`: after its first try, so nothing is promised for it.
+    """
 
     text: str
     by: str
@@ -19,6 +22,7 @@ class Sent:
     number: int
     once: bool
     acked: bool = False
+    table_was_deleted: bool = False
 
 
 @dataclass(eq=False, slots=True)

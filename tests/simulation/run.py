@@ -37,6 +37,7 @@ class Habits:
     sync: float
     again: float
     once: float
+    recreates_table: bool
 
     @classmethod
     def draw(cls, random: Random) -> "Habits":
@@ -49,6 +50,7 @@ class Habits:
             sync=random.choice((0.0, 0.05, 0.2)),
             again=random.choice((0.0, 0.2, 0.5)),
             once=random.choice((0.0, 0.5, 1.0)),
+            recreates_table=random.random() < 0.1,
         )
 
 
@@ -58,7 +60,9 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     world = World(seed, Faults(random.choice((0, 1, 3, 10, 30))) if faults is None else faults)
     devices, habits = _devices(world, random), Habits.draw(random)
     wrongs: list[str] = []
-    for _ in range(steps):
+    for step in range(steps):
+        if habits.recreates_table and step == steps // 2:
+            _recreate_messages_table(world, devices)
         _something_happens(world, devices, habits, random)
         wrongs += [f"unreachable: {socket}" for socket in unreachable(world)]
         if wrongs or world.out_of_order:
@@ -103,6 +107,15 @@ def _something_happens(world: World, devices: list[Device], habits: Habits, rand
             world.faulted["a function: slow"] += 1
         world.schedule.advance(seconds)
     world.schedule.advance(0.002)
+
+
+def _recreate_messages_table(world: World, devices: list[Device]) -> None:
+    world.recreate_messages_table()
+    for device in devices:
+        for sent in device.sent:
+            sent.table_was_deleted = True
+        if device.socket is not None and not device.greeted:
+            device.leave(cut=True)  # Its greeting may have been in the old stream: nothing else brings it.
 
 
 def _act(device: Device, devices: list[Device], habits: Habits, random: Random) -> None:

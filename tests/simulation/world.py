@@ -17,10 +17,12 @@ from chalicelib.message_id import MessageIds
 from chalicelib.messenger import Messenger
 from chalicelib.ports import (
     POST_SECONDS,
+    UNKNOWN_POSITION,
     Connection,
     Delivery,
     Endpoint,
     Entry,
+    StreamPosition,
     TooManyConnections,
     Unavailable,
 )
@@ -36,6 +38,8 @@ CONNECT_SECONDS, MESSAGE_SECONDS, PUSH_SECONDS = 29.0, 10.0, 30.0
 SLOW_SECONDS = 5.0
 LATE_SECONDS = 3.0
 """How long after its function was given up a write may still take effect."""
+
+FIRST_SEQUENCE_NUMBER = 1_000_000
 
 
 @dataclass(slots=True)
@@ -67,7 +71,7 @@ class Socket:
     connected_at: float = 0
     arriving: deque[dict[str, Any]] = field(default_factory=deque)
     had: set[str] = field(default_factory=set)
-    newest_place: int = 0
+    newest_position: StreamPosition = UNKNOWN_POSITION
 
 
 @dataclass(eq=False, slots=True)
@@ -221,6 +225,15 @@ class World:
     def shard_of(self, player_id: str) -> Shard:
         return self.shards[sum(player_id.encode()) % SHARDS]
 
+    def recreate_messages_table(self) -> None:
+        """An operator deletes the Messages table and creates it again, and the mapping of the new stream.
+
+        The old table's messages are lost. So are its markers: connections that wait for one never go live.
+        """
+        self.faulted["table: recreated"] += 1
+        self.messages.recreate()
+        self.shards = [Shard() for _ in range(SHARDS)]
+
     # AWS
 
     def call(self, name: str, kinds: tuple[str, ...], effect: Callable[[], Any]) -> Any:
@@ -304,20 +317,33 @@ class RememberingConnections(InMemoryConnections):
 
 
 class StreamedMessages(InMemoryMessages):
-    """Every new item is a record of the stream, at the next place."""
+    """Every new item is a record of the stream, at the next position.
+
+    `history` has every item ever stored, also those of a table that was deleted, in the order of the puts.
+    """
 
     def __init__(self, world: World) -> None:
         super().__init__()
         self._world = world
-        self.places: dict[str, int] = {}
+        self._table = 1
+        self._sequence_number = FIRST_SEQUENCE_NUMBER
+        self.history: dict[str, Entry] = {}
 
     def put(self, entry: Entry) -> None:
         before = len(self.stored)
         super().put(entry)
         if len(self.stored) > before:
-            placed = replace(entry, place=len(self.stored))
-            self.places[entry.id] = placed.place
+            self._sequence_number += 1
+            position = StreamPosition(f"stream {self._table}", self._sequence_number)
+            placed = replace(entry, stream_position=position)
+            self.history[entry.id] = placed
             self._world.shard_of(entry.destination_player_id).records.append(placed)
+
+    def recreate(self) -> None:
+        """Delete the table and create it again. The sequence numbers of its stream start lower."""
+        self._table += 1
+        self._sequence_number = FIRST_SEQUENCE_NUMBER // self._table
+        self.stored, self.withdrawn = [], set()
 
 
 class Aws:
@@ -391,8 +417,9 @@ class Posting:
         """What is pushed to a connection and new to it was stored after all that was pushed to it before."""
         message_id = frame["messageId"]
         if message_id not in socket.had and "replayed" not in frame:
-            place = self._world.messages.places[message_id]
-            if place < socket.newest_place:
+            position = self._world.messages.history[message_id].stream_position
+            is_of_a_deleted_table = position.stream < socket.newest_position.stream
+            if position < socket.newest_position and not is_of_a_deleted_table:
                 self._world.out_of_order.append(f"{frame['message']} on {socket.id}")
-            socket.newest_place = max(socket.newest_place, place)
+            socket.newest_position = max(socket.newest_position, position)
         socket.had.add(message_id)
