@@ -7,10 +7,14 @@ PLAYER ?= 1
 STAGE ?= dev
 SCENARIO ?= pairs
 
+# Twice as many as the cores of a small machine: the tests wait for other processes more than they compute. `loadscope`
+# keeps the tests of a module in one worker, so its `chalice local` is started once.
+WORKERS := -n 4 --dist loadscope
+
 ASYNCAPI_PARSER := 3.6.6
 ASYNCAPI := build/asyncapi-parser-$(ASYNCAPI_PARSER)
 
-.PHONY: run test chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale \
+.PHONY: run test test-slow chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale \
 	specification validate-specification asyncapi-parser setup clean
 
 setup: .venv/ready
@@ -32,7 +36,10 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS) -m 'not slow'
+
+test-slow: setup
+	$(BIN)/pytest $(WORKERS) -m slow
 
 chat: .venv/runs
 	@$(BIN)/python -m clients.chat '$(PLAYER)' $(if $(TO),--to '$(TO)') $(if $(URL),--url '$(URL)')

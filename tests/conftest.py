@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
@@ -16,6 +17,9 @@ os.environ.update(
 PROJECT = Path(__file__).parent.parent
 config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
 os.environ.update(config["stages"]["dev"]["environment_variables"])
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # By default Hypothesis fails a test whose machine is slow.
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -484,6 +484,7 @@ def test_a_dynamodb_that_is_named_is_used_and_keeps_its_messages(
     assert [item["message"]["S"] for item in items if "message" in item] == ["hi", "hi"]
 
 
+@pytest.mark.slow
 def test_packaging_starts_nothing_and_ships_nothing_that_is_local(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         environment = bare_environment(tmp_path, WEBSOCKET_PORT=str(taken.getsockname()[1]))

@@ -1,23 +1,20 @@
 """The page of `chalice local`: what it shows, in a real browser, and what it lets nobody else do."""
 
+import asyncio
 import http.client
 import json
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
-from tests import browser
-from tests.browser import Page, browsing
+from tests.browser import Page, browsing, needs_browser
 from tests.chalice_process import ChaliceLocal
+from tests.clients import until
 from tests.tokens import SECRET, token
-
-needs_browser = pytest.mark.skipif(
-    browser.COMMAND is None and "CI" not in os.environ, reason="there is no chromium on this machine"
-)
 
 TWO_ARE_CONNECTED = "document.querySelectorAll('.state.connected').length === 2"
 ONE, TWO = "document.querySelectorAll('.player')[0]", "document.querySelectorAll('.player')[1]"
@@ -317,9 +314,19 @@ def test_it_serves_its_own_files_and_no_others(local: ChaliceLocal, name: str) -
     assert ask(local, f"/page/{name}").status in (403, 404)
 
 
+async def connect_and_leave(local: ChaliceLocal) -> None:
+    async with connect(f"{local.url}?playerId=passing"):
+        await until(lambda: "  live  " in local.lines)
+    await until(lambda: "disconnected  player=passing" in local.lines)
+
+
 def test_requests_to_it_are_nobodys_steps(local: ChaliceLocal) -> None:
+    asyncio.run(connect_and_leave(local))
+    before = ask(local, "/steps").text  # Answers at once: there is a step already.
+
     for path in PATHS:
         assert ask(local, path).status == 200
 
+    assert ask(local, "/steps").text == before
     assert "HTTP/1.1" not in local.lines
     assert "Traceback" not in local.lines
