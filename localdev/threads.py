@@ -1,10 +1,11 @@
 """Background threads that the process cannot work without."""
 
-import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+
+from localdev.ending import exit_now
 
 
 def start(name: str, target: Callable[[], object]) -> threading.Thread:
@@ -15,18 +16,17 @@ def start(name: str, target: Callable[[], object]) -> threading.Thread:
             target()
         except BaseException as error:
             if threading.main_thread().is_alive():  # Otherwise the process is ending already.
-                end(name, error)
+                _end(name, error)
 
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
 
 
-def end(name: str, error: BaseException) -> None:
-    """End the process with a message on standard error."""
+def _end(name: str, error: BaseException) -> None:
     try:
-        print(f"chalice: {name} stopped: {type(error).__name__}: {error}", file=sys.stderr)
-        traceback.print_exception(error)
+        text = "".join(traceback.format_exception(error))
+        sys.stderr.write(f"chalice: {name} stopped: {type(error).__name__}: {error}\n{text}")
         sys.stderr.flush()
     finally:
-        os._exit(1)
+        exit_now()
