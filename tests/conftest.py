@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,22 @@ os.environ.update(
 PROJECT = Path(__file__).parent.parent
 config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
 os.environ.update(config["stages"]["dev"]["environment_variables"])
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts `chalice local` as ChaliceLocal.start does, and ends all of them after the test."""
+    from tests.chalice_process import ChaliceLocal  # After the environment above: it imports the service.
+
+    running: list[ChaliceLocal] = []
+
+    def start(*options: str, **arguments: Any) -> ChaliceLocal:
+        running.append(ChaliceLocal.start(tmp_path, *options, **arguments))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.kill()
 
 
 @pytest.fixture(scope="session", autouse=True)
