@@ -27,6 +27,8 @@ from moto.dynamodb.responses import DynamoHandler, DynamoResult
 from moto.dynamodbstreams.models import dynamodbstreams_backends
 from werkzeug.exceptions import HTTPException
 
+from localdev.addresses import resolve
+
 REGION = "us-east-1"
 """moto's streams live in this region alone."""
 
@@ -157,7 +159,9 @@ class EmbeddedDynamoDB:
 
     def serve(self, host: str, port: int) -> int:
         """Let curl and the AWS CLI look in, over HTTP; returns the port. Raises OSError."""
-        server = ThreadingHTTPServer((host, port), _door_to(self))
+        family, address = resolve(host, port)
+        server_class = type("Server", (ThreadingHTTPServer,), {"address_family": family})
+        server = server_class(address, _door_to(self))
         threading.Thread(target=server.serve_forever, name="dynamodb", daemon=True).start()
         return int(server.server_address[1])
 

@@ -26,6 +26,7 @@ from websockets.http11 import Request as Handshake
 from websockets.http11 import Response
 
 from localdev import management
+from localdev.addresses import in_url
 from localdev.events import (
     Event,
     Origin,
@@ -151,7 +152,7 @@ class Gateway:
         return Origin(
             self._api_id,
             self._stage,
-            f"{self._host}:{self._port}",
+            f"{in_url(self._host)}:{self._port}",
             new_id(),
             _milliseconds(),
             socket.remote_address[0],
