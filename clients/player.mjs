@@ -28,6 +28,14 @@ const OPTIONS = ["playerId", "token", "after", "timing", "observe"];
 /* A browser can only send a token as part of a subprotocol's name, and these characters are legal there. */
 const SUBPROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
+/* The keys that must hold a string, by the type of the service's frame. */
+const STRINGS = new Map([
+  ["message", ["messageId", "srcPlayerId", "message"]],
+  ["system", ["messageId", "event"]],
+  ["error", ["code", "detail"]],
+  ["ack", ["messageId"]],
+]);
+
 const LONE_SURROGATE = /[\ud800-\udfff]/u;
 
 /* API Gateway takes frames of 32 KB, and no script can say where a message is cut into frames. */
@@ -43,6 +51,9 @@ export class Refused extends Error {
     this.code = code;
   }
 }
+
+/* The URL, the token or the surroundings are wrong, so no attempt can succeed. The message says what is right. */
+export class CannotConnect extends Error {}
 
 /* The player was closed. */
 export class Offline extends Error {}
@@ -82,7 +93,7 @@ export class Player {
   constructor(url, options) {
     const {playerId, token, after, timing, observe} = known("options", options, OPTIONS);
     this.#url = url;
-    this.#playerId = optionalText("playerId", playerId);
+    this.#playerId = optionalText("playerId", Number.isInteger(playerId) ? String(playerId) : playerId);
     this.#token = typeof token === "function" ? token : optionalText("token", token, " or a function");
     this.#timing = checkedTiming(timing);
     this.#observe = observe ?? (() => {});
@@ -91,8 +102,8 @@ export class Player {
   }
 
   /* Resolves when the service has said that the player receives. After close() it goes on from where it was,
-     and the first attempt begins at once. Rejects with Offline when the player is closed, with TypeError when
-     the URL or the token can never work, and with Error where there is no WebSocket. */
+     and the first attempt begins at once. Rejects with Offline when the player is closed, and with
+     CannotConnect when no attempt can succeed. */
   async connect() {
     if (this.#keeping === null) {
       this.#keeping = {};
@@ -171,8 +182,8 @@ export class Player {
     this.#attemptedAt = now();
     const url = this.#address();
     if (typeof WebSocket !== "function") {
-      throw new Error("there is no WebSocket here: use Node 22, or Node 20 with --experimental-websocket, " +
-        "or assign npm's ws to globalThis.WebSocket");
+      throw new CannotConnect("there is no WebSocket here: use Node 22 or newer, or Node 20 with " +
+        "--experimental-websocket, or assign npm's ws to globalThis.WebSocket");
     }
     let protocols;
     try {
@@ -183,22 +194,22 @@ export class Player {
     }
     if (this.#keeping !== keeping) return "closed";
     this.#attemptedAt = now();
-    const socket = new WebSocket(url, protocols);
+    const socket = openSocket(url, protocols);
     this.#hasTried = true;
     return new Promise(over => this.#listen(socket, over));
   }
 
   /* Returns the URL to connect to. Without a position, every attempt after the first asks for everything,
-     because messages sent over an earlier connection may have been lost on the way. Throws TypeError. */
+     because messages sent over an earlier connection may have been lost on the way. Throws CannotConnect. */
   #address() {
     let url;
     try {
       url = new URL(this.#url);
     } catch {
-      throw new TypeError("the URL must be a WebSocket's, such as wss://…/dev/");
+      throw new CannotConnect("the URL must be a WebSocket's, such as wss://…/dev/");
     }
     if (!["ws:", "wss:"].includes(url.protocol) || url.href.includes("#")) {
-      throw new TypeError("the URL must begin with ws:// or wss:// and have no fragment");
+      throw new CannotConnect("the URL must begin with ws:// or wss:// and have no fragment");
     }
     const after = this.position ?? (this.#hasTried ? "0" : null);
     if (this.#playerId !== null) url.searchParams.set("playerId", this.#playerId);
@@ -246,7 +257,7 @@ export class Player {
     socket.onmessage = ({data}) => {
       expect(ping, ask);
       const frame = parsedFrame(data);
-      if (frame === null) end("a malformed frame");
+      if (frame === null) end("malformed frame");
       else this.#take(frame);
     };
     socket.onclose = ({code, reason}) => end([`closed with ${code}`, reason].filter(Boolean).join(", "));
@@ -286,8 +297,7 @@ export class Player {
       const answer = await this.#askUntilAnswered(frame);
       if (answer.type === "ack") return answer;
       if (answer.retryable === false) throw new Refused(answer.code, answer.detail);
-      const retryAfterMs = answer.retryAfterMs > 0 ? Number(answer.retryAfterMs) : 0;
-      await this.#rest(retryAfterMs / 1000 + this.#pause(tries));
+      await this.#rest((answer.retryAfterMs ?? 0) / 1000 + this.#pause(tries));
     }
   }
 
@@ -444,13 +454,23 @@ function checkedTiming(given) {
   return timing;
 }
 
-/* Returns the subprotocols that carry a token. The error doesn't show the token. */
+/* Returns the subprotocols that carry a token. Throws CannotConnect, without the token's text. */
 function subprotocols(token) {
   if (!isGiven(token)) return [];
   if (typeof token !== "string" || !SUBPROTOCOL.test(token)) {
-    throw new TypeError("a token must be a string of A-Z a-z 0-9 ! # $ % & ' * + - . ^ _ ` | ~, as every JWT is");
+    throw new CannotConnect("a token must be a string of A-Z a-z 0-9 ! # $ % & ' * + - . ^ _ ` | ~, as a JWT is");
   }
   return ["player", `bearer.${token}`];
+}
+
+/* Returns a WebSocket. Throws CannotConnect, without the URL's text: its query might hold a token. */
+function openSocket(url, protocols) {
+  try {
+    return new WebSocket(url, protocols);
+  } catch (failure) {
+    const name = failure?.name ?? "an error";
+    throw new CannotConnect(`the WebSocket was refused here with ${name}: a page from https:// needs a wss:// URL`);
+  }
 }
 
 /* Returns the reason that a token function gave for its failure. */
@@ -475,17 +495,23 @@ function refuseLoneSurrogates(key, value) {
   return value;
 }
 
-/* Returns the frame, or null unless it is an object, with its messageId if it is a message or of the system. */
-function parsedFrame(data) {
-  let frame;
+/* Returns the frame, or null if the client can't work with it. */
+function parsedFrame(text) {
   try {
-    frame = JSON.parse(data);
+    const frame = JSON.parse(text);
+    return isObject(frame) && isWellFormed(frame) ? frame : null;
   } catch {
     return null;
   }
-  if (!isObject(frame)) return null;
-  const hasPosition = typeof frame.messageId === "string" && frame.messageId !== "";
-  return hasPosition || !["message", "system"].includes(frame.type) ? frame : null;
+}
+
+/* Returns whether the keys that the client reads have values that it can work with. */
+function isWellFormed({type, ackId = 0, retryAfterMs = 0, ...frame}) {
+  return ["undefined", "string"].includes(typeof type)
+    && (STRINGS.get(type) ?? []).every(key => typeof frame[key] === "string")
+    && frame.messageId !== ""
+    && ["string", "number"].includes(typeof ackId)
+    && typeof retryAfterMs === "number" && retryAfterMs >= 0 && retryAfterMs <= 1000 * LONGEST_TIMER_SECONDS;
 }
 
 /* crypto.randomUUID is there only on pages that came by https or from the same machine. */

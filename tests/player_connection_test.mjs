@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import {test} from "node:test";
-import {Offline, Player} from "../clients/player.mjs";
+import {CannotConnect, Offline, Player} from "../clients/player.mjs";
 import {accept, acceptAndSay, hang, refuse, reset, Service} from "./websocket_service.mjs";
 
 const INTERVAL_SECONDS = 0.5;
@@ -168,9 +168,17 @@ test("a token function that returned an impossible token is asked again", PATIEN
 
 const malformed = [
   "no JSON", "", "[]", "null", "5", '"message"',
-  '{"type": "message", "message": "hello"}', '{"type": "message", "messageId": 5}',
-  '{"type": "message", "messageId": ""}', '{"type": "system", "event": "synced"}',
+  '{"type": "message", "srcPlayerId": "2", "message": "hello"}',
+  '{"type": "message", "messageId": 5, "srcPlayerId": "2", "message": "hello"}',
+  '{"type": "message", "messageId": "", "srcPlayerId": "2", "message": "hello"}',
+  '{"type": "message", "messageId": "01b", "srcPlayerId": "2"}',
+  '{"type": "message", "messageId": "01b", "message": "hello"}',
+  '{"type": "system", "event": "synced"}', '{"type": "system", "messageId": "01b"}',
   '{"type": "system", "event": "connected", "messageId": null}',
+  '{"type": "error", "detail": ""}', '{"type": "ack", "ackId": 1}', '{"type": 5}', '{"type": "pong", "ackId": [1]}',
+  '{"type": "error", "code": "rate_limited", "detail": "", "retryAfterMs": "soon"}',
+  '{"type": "error", "code": "rate_limited", "detail": "", "retryAfterMs": -1}',
+  '{"type": "error", "code": "rate_limited", "detail": "", "retryAfterMs": 1e999}',
 ];
 
 for (const text of malformed) {
@@ -189,23 +197,23 @@ for (const text of malformed) {
 }
 
 const hopeless = {
-  "a URL that isn't a WebSocket's": ["http://127.0.0.1:1/dev/", {}, TypeError],
-  "a URL with a fragment": ["ws://127.0.0.1:1/dev/#here", {}, TypeError],
-  "garbage for a URL": ["garbage", {}, TypeError],
-  "no URL": [undefined, {}, TypeError],
-  "a token with a space": ["ws://127.0.0.1:1/dev/", {token: "not a token"}, TypeError],
+  "a URL that isn't a WebSocket's": ["http://127.0.0.1:1/dev/", {}],
+  "a URL with a fragment": ["ws://127.0.0.1:1/dev/#here", {}],
+  "garbage for a URL": ["garbage", {}],
+  "no URL": [undefined, {}],
+  "a token with a space": ["ws://127.0.0.1:1/dev/", {token: "not a token"}],
 };
 
-for (const [name, [url, options, kind]] of Object.entries(hopeless)) {
+for (const [name, [url, options]] of Object.entries(hopeless)) {
   test(`${name} rejects connects, sends and iterations at once`, PATIENCE, async () => {
     const {observe, entries, times} = diary();
     const player = new Player(url, {...options, observe});
 
     const waiting = [player.connect(), player.send("2", "hello"), player[Symbol.asyncIterator]().next()];
 
-    for (const promise of waiting) await assert.rejects(promise, kind);
-    await assert.rejects(player.send("2", "too late"), kind);
-    await assert.rejects(player.connect(), kind);
+    for (const promise of waiting) await assert.rejects(promise, CannotConnect);
+    await assert.rejects(player.send("2", "too late"), CannotConnect);
+    await assert.rejects(player.connect(), CannotConnect);
     assert.deepEqual(times("waiting"), []);
     assert.doesNotMatch(JSON.stringify(entries), /not a token/);
   });
@@ -224,12 +232,17 @@ test("a player where there is no WebSocket is told what it needs", PATIENCE, asy
 
 test("a WebSocket that its surroundings forbid is told", PATIENCE, async t => {
   const {WebSocket} = globalThis;
-  globalThis.WebSocket = function () { throw new DOMException("insecure", "SecurityError"); };
+  globalThis.WebSocket = function () { throw new DOMException("secret", "SecurityError"); };
   t.after(() => { globalThis.WebSocket = WebSocket; });
 
   const player = new Player("ws://127.0.0.1:1/dev/", {token: () => "t"});
 
-  await assert.rejects(player.connect(), {name: "SecurityError"});
+  await assert.rejects(player.connect(), error => {
+    assert.ok(error instanceof CannotConnect);
+    assert.match(error.message, /SecurityError.*wss/);
+    assert.doesNotMatch(error.message, /secret/);
+    return true;
+  });
 });
 
 for (const seconds of [Infinity, 30 * 24 * 3600, Number.MAX_VALUE]) {
@@ -246,6 +259,21 @@ for (const seconds of [Infinity, 30 * 24 * 3600, Number.MAX_VALUE]) {
 
     assert.equal(service.handshakes.length, 1);
     assert.deepEqual(service.heard, Array.from({length: 20}, (_, n) => n + 1));
+    player.close();
+    await service.stop();
+  });
+}
+
+for (const text of ["{}", '{"message": "Internal server error"}', '{"type": "toString"}', '{"type": "new", "a": 1}']) {
+  test(`a connection that brings ${text} is kept`, PATIENCE, async () => {
+    const service = await new Service(acceptAndSay(text)).listen();
+    const player = new Player(service.url, {timing: QUICK});
+    await player.connect();
+
+    await player.ask({action: "ping"});
+    await player.ask({action: "ping"});
+
+    assert.equal(service.handshakes.length, 1);
     player.close();
     await service.stop();
   });
