@@ -14,8 +14,13 @@ WORKERS := -n 4 --dist loadscope
 ASYNCAPI_PARSER := 3.6.6
 ASYNCAPI := build/asyncapi-parser-$(ASYNCAPI_PARSER)
 
+NODE_20 := 20.20.2
+NODE_22 := 22.23.1
+WS := 8.21.3
+JAVASCRIPT := build/javascript-$(NODE_20)-$(NODE_22)-$(WS)
+
 .PHONY: run test test-slow chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale \
-	specification validate-specification asyncapi-parser setup clean
+	specification validate-specification asyncapi-parser test-javascript setup clean
 
 setup: .venv/ready
 
@@ -98,6 +103,23 @@ asyncapi-parser: $(ASYNCAPI)/ready
 
 $(ASYNCAPI)/ready:
 	npm install --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1 @asyncapi/parser@$(ASYNCAPI_PARSER)
+	@touch $@
+
+# The JavaScript client's tests and conversations in both versions of Node, and with npm's `ws` as the WebSocket.
+TEST_JAVASCRIPT = export PATH="$$modules/node-$$node/bin:$$PATH" && node --version && \
+	$(BIN)/pytest tests/test_clients.py -k javascript
+
+test-javascript: setup $(JAVASCRIPT)/ready
+	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=20 && $(TEST_JAVASCRIPT)
+	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=22 && $(TEST_JAVASCRIPT)
+	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=20 && export NODE_PATH="$$modules" \
+		NODE_OPTIONS="--require=$(CURDIR)/tests/ws_as_websocket.cjs" && $(TEST_JAVASCRIPT)
+
+$(JAVASCRIPT)/ready:
+	@command -v npm >/dev/null || { echo "npm is needed: it downloads Node $(NODE_20), Node $(NODE_22) and ws."; exit 1; }
+	platform=$$(node -p 'process.platform + "-" + process.arch') && npm install --prefix $(JAVASCRIPT) --ignore-scripts \
+		--no-audit --no-fund --silent --fetch-retries=1 node-20@npm:node-$$platform@$(NODE_20) \
+		node-22@npm:node-$$platform@$(NODE_22) ws@$(WS)
 	@touch $@
 
 clean:
