@@ -19,8 +19,11 @@ NODE_22 := 22.23.1
 WS := 8.21.3
 JAVASCRIPT := build/javascript-$(NODE_20)-$(NODE_22)-$(WS)
 
-.PHONY: run test test-slow chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale \
-	specification validate-specification asyncapi-parser test-javascript setup clean
+DYNOXIDE := 1.2.1
+DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
+
+.PHONY: run test test-slow test-javascript test-dynamodb chat token deploy destroy package rehearse accept prove load bench \
+	scale specification validate-specification asyncapi-parser dynamodb-engine setup clean
 
 setup: .venv/ready
 
@@ -74,11 +77,17 @@ rehearse: setup .venv-rehearsal/ready
 accept: setup
 	ACCEPT_URL='$(URL)' $(BIN)/pytest tests/test_acceptance.py
 
-test-dynamodb-local: setup build/dynamodb-local/ready
-	$(BIN)/python -m tests.dynamodb_local build/dynamodb-local $(BIN)/pytest tests/test_stores.py tests/test_acceptance.py
+# The stores and the whole path on a DynamoDB engine other than moto.
+test-dynamodb: setup dynamodb-engine
+	$(BIN)/python -m tests.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide \
+		$(BIN)/pytest tests/test_stores.py tests/test_acceptance.py
 
-build/dynamodb-local/ready: tests/dynamodb_local/pom.xml
-	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/dynamodb-local
+dynamodb-engine: $(DYNAMODB_ENGINE)/ready
+
+$(DYNAMODB_ENGINE)/ready:
+	@npm install --prefix $(DYNAMODB_ENGINE) --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1 \
+		@dynoxide/$$(node -p 'process.platform + "-" + process.arch')@$(DYNOXIDE) || \
+	{ echo "The DynamoDB engine cannot be fetched: it needs npm, and Dynoxide $(DYNOXIDE) for this platform." >&2; exit 1; }
 	@touch $@
 
 prove: setup

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from localdev import direct_management
 from localdev.limits import Limits
 from localdev.management import Answer, Request
-from tests.dynamodb_tables import DYNAMODB_LOCAL, Tables, make_tables
+from tests.dynamodb_tables import ENGINE_URL, Tables, make_tables
 from tests.test_gateway import Api, an_api
 
 KEY = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m1"}}
@@ -92,7 +92,7 @@ def _without_order(value: Any, table: str) -> Any:
     return value
 
 
-@pytest.mark.skipif(DYNAMODB_LOCAL is not None, reason="of the embedded DynamoDB")
+@pytest.mark.skipif(ENGINE_URL is not None, reason="of the embedded DynamoDB")
 def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
     directly, over_http = answers(make_tables()), answers(make_tables(directly=False))
 
