@@ -4,8 +4,8 @@ It is for browsers on this machine: whoever asks by another name than this machi
 gets nothing. It is no part of a deployment, because only `chalice local` adds its routes.
 """
 
+import base64
 import ipaddress
-import json
 import re
 import secrets
 import sys
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from boto3.dynamodb.types import TypeDeserializer
 from chalice import Chalice, Response
 from chalice.app import Request
 from chalice.local import ChaliceRequestHandler, ThreadedHTTPServer
@@ -151,8 +150,7 @@ class Playground:
     def _rows_of(self, table: str) -> dict[str, object]:
         """How many there are in the first megabyte, and the latest of them: ids sort by time."""
         items = self.dynamodb.scan(TableName=table)["Items"]
-        read = TypeDeserializer().deserialize
-        rows = [{name: _plain(read(value)) for name, value in item.items()} for item in items]
+        rows = [{name: _shown(value) for name, value in item.items()} for item in items]
         rows.sort(key=lambda row: str(row.get("messageId")).removeprefix("marker#"), reverse=True)
         return {"count": len(rows), "rows": rows[:ROWS_SHOWN]}
 
@@ -180,13 +178,22 @@ def _text(status: int, text: str) -> Response:
     return Response(f"{text}\n", {"Content-Type": "text/plain"}, status)
 
 
-def _plain(value: object) -> object:
-    """What JSON can hold of an attribute."""
-    if isinstance(value, set):
-        return sorted(value)
-    if isinstance(value, dict):
-        return json.loads(json.dumps(value, default=str))
-    return value if isinstance(value, str | bool) or value is None else str(value)
+def _shown(attribute: Mapping[str, Any]) -> object:
+    """Return an attribute as JSON without its type. Numbers, which JavaScript would round, are texts."""
+    if not attribute:
+        return None
+    kind, value = next(iter(attribute.items()))
+    if kind == "B":
+        return f"base64:{base64.b64encode(value).decode()}"
+    if kind == "M":
+        return {name: _shown(each) for name, each in value.items()}
+    if kind == "L":
+        return [_shown(each) for each in value]
+    if kind in ("SS", "NS", "BS"):
+        return sorted(str(_shown({kind[0]: each})) for each in value)
+    if kind == "NULL":
+        return None
+    return value if kind == "BOOL" else str(value)
 
 
 def _make_quiet(paths: re.Pattern[str]) -> None:

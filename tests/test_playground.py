@@ -1,5 +1,6 @@
 """The page of `chalice local`: what it shows, in a real browser, and what it lets nobody else do."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from tests import browser
 from tests.browser import Page, browsing
 from tests.chalice_process import ChaliceLocal
+from tests.clients import PATIENCE_SECONDS, Player
 from tests.tokens import SECRET, token
 
 needs_browser = pytest.mark.skipif(
@@ -264,6 +267,55 @@ def test_no_other_site_may_read_it(local: ChaliceLocal, path: str, headers: dict
     answer = ask(local, path, **named)
 
     assert answer.status == 403
+
+
+ODD_ITEMS: dict[str, dict[str, Any]] = {
+    "binary": {"odd": {"B": "AAE="}},
+    "binary-set": {"odd": {"BS": ["AAE=", "/w=="]}},
+    "empty-set": {"odd": {"BS": []}},
+    "huge": {"odd": {"N": "9" * 39}},
+    "tiny": {"odd": {"N": "1E-130"}},
+    "not-numbers": {"odd": {"NS": ["x"]}},
+    "nested": {"odd": {"L": [{"B": "AAE="}, {"M": {"set": {"BS": ["AAE="]}}}, {"NULL": True}]}},
+    "no-boolean": {"odd": {"BOOL": "true"}},
+    "keys-alone": {},
+    "00000000-0000-4000-8000-000000000000": {"message": {"S": "hi"}, "expiresAt": {"B": "AAE="}},
+    "01a20b18-76be-73f4-9340-000000000001": {"message": {"B": "AAE="}, "expiresAt": {"N": "9" * 12}},
+    "01a20b18-76be-73f4-9340-000000000002": {"message": {"S": "hi"}, "expiresAt": {"N": "9" * 12}},
+    "marker#": {"replayTo": {"B": "AAE="}},
+}
+
+
+def test_odd_items_are_shown_and_hold_up_no_message(local: ChaliceLocal) -> None:
+    table = "serverless-websockets-dev-messages"
+    for message_id, attributes in ODD_ITEMS.items():
+        keys = {"destinationPlayerId": {"S": "odd"}, "messageId": {"S": message_id}}
+        put_item(local, {"TableName": table, "Item": keys | attributes})
+
+    async def talk() -> str:
+        socket = await connect(f"{local.url}?playerId=odd&after=0")
+        odd, other = Player(socket), await Player.connect(local.url, "other")
+        assert (await odd.frame())["event"] == "connected"
+        await other.send_message("odd", "after all of these")
+        return str((await odd.message())["message"])
+
+    assert asyncio.run(talk()) == "after all of these"
+    answer = ask(local, "/tables")
+    assert answer.status == 200, answer.text
+    rows = {row["messageId"]: row.get("odd") for row in json.loads(answer.text)["Messages"]["rows"]}
+    assert set(ODD_ITEMS) <= set(rows)
+    assert rows["binary"] == "base64:AAE="
+    assert rows["binary-set"] == ["base64:/w==", "base64:AAE="]
+    assert rows["huge"] == "9" * 39
+    assert rows["nested"] == ["base64:AAE=", {"set": ["base64:AAE="]}, None]
+
+
+def put_item(local: ChaliceLocal, request: dict[str, Any]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", local.dynamodb_port, timeout=PATIENCE_SECONDS)
+    connection.request("POST", "/", json.dumps(request), {"X-Amz-Target": "DynamoDB_20120810.PutItem"})
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    connection.close()
 
 
 def test_a_link_to_it_may_be_followed_and_leads_to_the_page_alone(local: ChaliceLocal) -> None:
