@@ -29,6 +29,8 @@ from moto.dynamodb.responses import DynamoHandler, DynamoResult
 from moto.dynamodbstreams.models import dynamodbstreams_backends
 from werkzeug.exceptions import HTTPException
 
+from localdev import threads
+
 REGION = "us-east-1"
 """moto's streams live in this region alone."""
 
@@ -182,7 +184,7 @@ class EmbeddedDynamoDB:
     def serve(self, host: str, port: int) -> int:
         """Let curl and the AWS CLI look in, over HTTP; returns the port. Raises OSError."""
         server = ThreadingHTTPServer((host, port), _door_to(self))
-        threading.Thread(target=server.serve_forever, name="dynamodb", daemon=True).start()
+        threads.start("dynamodb", server.serve_forever)
         return int(server.server_address[1])
 
 

@@ -8,6 +8,8 @@ from http import HTTPStatus
 
 import h11
 
+from localdev.terminal import show_failure
+
 FIRST_LINE_BYTES = 16 * 1024
 
 
@@ -120,6 +122,7 @@ class Management(asyncio.Protocol):
                 self._body += event.data[:room]
             elif isinstance(event, h11.EndOfMessage):
                 self._responding = asyncio.ensure_future(self._respond())
+                self._responding.add_done_callback(self._responded)
             elif isinstance(event, h11.ConnectionClosed):
                 if self._http.our_state is not h11.SEND_RESPONSE:
                     self._transport.close()
@@ -142,6 +145,13 @@ class Management(asyncio.Protocol):
         else:
             self._http.start_next_cycle()
             self._advance()
+
+    def _responded(self, responding: asyncio.Task[None]) -> None:
+        """Show an exception and end the connection, so that its client doesn't wait."""
+        error = None if responding.cancelled() else responding.exception()
+        if error is not None:
+            show_failure(error, api="@connections")
+            self._transport.abort()
 
     def _send(self, answer: Answer) -> None:
         to_head = self._head is not None and self._head.method == b"HEAD"

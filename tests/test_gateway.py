@@ -1,10 +1,11 @@
 """The local gateway says yes and no where API Gateway does, to unmodified boto3 and to any client."""
 
 import asyncio
+import concurrent.futures
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,9 @@ from botocore.exceptions import ClientError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from localdev.gateway import Gateway
+from localdev.gateway import Gateway, OpenConnection
 from localdev.limits import LimitError, Limits
+from localdev.management import Answer, Request
 from tests.clients import PATIENCE_SECONDS, until
 from tests.recorder import Recorder
 
@@ -26,7 +28,7 @@ Event = dict[str, Any]
 class Api:
     """A gateway with functions that remember their events; `on_connect` and `on_message` can be changed."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, gateway: type[Gateway] = Gateway) -> None:
         self.events: list[Event] = []
         self.on_connect: Callable[[Event], Any] = lambda event: {"statusCode": 200}
         self.on_message: Callable[[Event], Any] = lambda event: {"statusCode": 200}
@@ -35,7 +37,7 @@ class Api:
             "$default": lambda event: self._remember(event, self.on_message),
             "$disconnect": lambda event: self._remember(event, lambda event: {"statusCode": 200}),
         }
-        self.gateway = Gateway("api", "dev", routes, limits)
+        self.gateway = gateway("api", "dev", routes, limits)
 
     async def start(self) -> None:
         self.port = await self.gateway.start("127.0.0.1", 0)
@@ -68,8 +70,8 @@ class Api:
 
 
 @asynccontextmanager
-async def an_api(limits: Limits | None = None) -> AsyncIterator[Api]:
-    api = Api(limits or Limits())
+async def an_api(limits: Limits | None = None, gateway: type[Gateway] = Gateway) -> AsyncIterator[Api]:
+    api = Api(limits or Limits(), gateway)
     await api.start()
     try:
         yield api
@@ -77,12 +79,21 @@ async def an_api(limits: Limits | None = None) -> AsyncIterator[Api]:
         await api.gateway.stop()
 
 
-def run(test: Callable[[Api], Awaitable[None]], **limits: Any) -> None:
+def run(test: Callable[[Api], Awaitable[None]], gateway: type[Gateway] = Gateway, **limits: Any) -> None:
     async def main() -> None:
-        async with an_api(replace(Limits(), **limits)) as api:
+        async with an_api(replace(Limits(), **limits), gateway) as api:
             await asyncio.wait_for(test(api), 3 * PATIENCE_SECONDS)
 
     asyncio.run(main())
+
+
+def raising(error: BaseException) -> Callable[[Event], Any]:
+    """Return a function that raises this."""
+
+    def function(event: Event) -> Any:
+        raise error
+
+    return function
 
 
 async def received(socket: ClientConnection) -> Any:
@@ -320,6 +331,128 @@ def test_an_exception_in_a_function_is_told_as_aws_tells_it_and_the_connection_s
         assert await received(socket) == "still here"
 
     run(test)
+
+
+EXCEPTIONS = [
+    TimeoutError("of its own"),
+    SystemExit(1),
+    KeyboardInterrupt(),
+    StopIteration(),
+    asyncio.CancelledError(),
+    concurrent.futures.CancelledError(),
+    concurrent.futures.TimeoutError(),
+]
+
+
+@pytest.mark.parametrize("error", EXCEPTIONS, ids=repr)
+def test_whatever_a_function_raises_is_shown_and_the_gateway_goes_on(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(api: Api) -> None:
+        socket, _ = await api.connected()
+        api.on_message = raising(error)
+        await socket.send("hi")
+        assert json.loads(await received(socket))["message"] == "Internal server error"
+
+        api.on_connect = raising(error)
+        assert await refused(api.url) == 502
+
+    run(test)
+    shown = capsys.readouterr().out
+    assert f"failed        route=$default error={type(error).__name__}" in shown
+    assert f"failed        route=$connect error={type(error).__name__}" in shown
+
+
+def test_an_exception_that_comes_after_the_time_limit_is_shown_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    release = threading.Event()
+
+    def late(event: Event) -> None:
+        release.wait(PATIENCE_SECONDS)
+        raise ZeroDivisionError
+
+    async def test(api: Api) -> None:
+        api.on_message = late
+        socket, _ = await api.connected()
+        await socket.send("hi")
+        assert json.loads(await received(socket))["message"] == "Endpoint request timed out"
+        release.set()
+
+    run(test, integration_seconds=0.1)
+    assert "route=$default error=ZeroDivisionError" in capsys.readouterr().out
+
+
+class BrokenGateway(Gateway):
+    """A gateway with bugs of its own: each of these must be seen, and leave no connection open and silent."""
+
+    async def _tell_failure(self, connection: OpenConnection, message: str) -> None:
+        raise NotImplementedError
+
+    async def manage(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+
+class DeafGateway(Gateway):
+    async def _read(self, connection: OpenConnection) -> None:
+        raise NotImplementedError
+
+
+class HandlessGateway(Gateway):
+    async def _connect(self, *_: Any) -> None:
+        raise NotImplementedError
+
+
+def test_a_bug_of_the_gateway_in_a_frames_task_ends_the_connection_and_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def test(api: Api) -> None:
+        api.on_message = raising(ZeroDivisionError())
+        socket, _ = await api.connected()
+        await socket.send("hi")
+
+        assert await close_code(socket) == 1006
+
+    run(test, BrokenGateway)
+    assert "error=NotImplementedError" in capsys.readouterr().out
+
+
+def test_a_bug_of_the_gateway_in_a_request_to_connections_ends_it_and_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def test(api: Api) -> None:
+        request = b"GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\n" + SIGNED + b"\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(request)
+
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), PATIENCE_SECONDS) == b""
+        writer.close()
+
+    run(test, BrokenGateway)
+    assert "api=@connections error=NotImplementedError" in capsys.readouterr().out
+
+
+def test_a_bug_of_the_gateway_while_it_reads_ends_the_connection_and_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def test(api: Api) -> None:
+        socket, _ = await api.connected()
+
+        assert await close_code(socket) == 1011
+
+    run(test, DeafGateway)
+    assert "error=NotImplementedError" in capsys.readouterr().out
+
+
+def test_a_bug_of_the_gateway_in_a_handshake_is_a_500_and_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def test(api: Api) -> None:
+        assert await refused(api.url) == 500
+
+    run(test, HandlessGateway)
+    assert "error=NotImplementedError" in capsys.readouterr().out
 
 
 def test_frames_of_one_connection_run_side_by_side() -> None:
