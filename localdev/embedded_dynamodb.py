@@ -7,6 +7,7 @@ thirds of the time that a message costs here. docs/local-aws.md says what that l
 import base64
 import json
 import re
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from moto.dynamodbstreams.models import dynamodbstreams_backends
 from werkzeug.exceptions import HTTPException
 
 from localdev import threads
+from localdev.guard import Guard
 
 REGION = "us-east-1"
 """moto's streams live in this region alone."""
@@ -183,7 +185,7 @@ class EmbeddedDynamoDB:
 
     def serve(self, host: str, port: int) -> int:
         """Let curl and the AWS CLI look in, over HTTP; returns the port. Raises OSError."""
-        server = ThreadingHTTPServer((host, port), _door_to(self))
+        server = _Server((host, port), _door_to(self, Guard(host)))
         threads.start("dynamodb", server.serve_forever)
         return int(server.server_address[1])
 
@@ -215,18 +217,44 @@ def _decoded(kind: str, value: Any) -> Any:
     return value
 
 
-def _door_to(dynamodb: EmbeddedDynamoDB) -> type[BaseHTTPRequestHandler]:
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print no traceback when a client leaves while it is answered."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _door_to(dynamodb: EmbeddedDynamoDB, guard: Guard) -> type[BaseHTTPRequestHandler]:
     class Door(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def parse_request(self) -> bool:
+            """Read the head of a request, of whatever method. Return False when it has been answered."""
+            if not super().parse_request():
+                return False
+            hosts, origins = (self.headers.get_all(name, []) for name in ("Host", "Origin"))
+            refusal = guard.refusal_of_program(hosts, origins)
+            if refusal is not None:
+                self._refuse(403, "AccessDeniedException", refusal)
+            return refusal is None
 
         def do_POST(self) -> None:
             try:
                 status, content = self._ask()
             except Exception as error:  # What moto cannot take, AWS would call a bad request.
-                status = 400
-                reason = {"__type": "SerializationException", "message": type(error).__name__}
-                content = json.dumps(reason).encode()
+                self._refuse(400, "SerializationException", type(error).__name__)
+            else:
+                self._answer(status, content)
+
+        def _refuse(self, status: int, kind: str, message: str) -> None:
+            """Answer, and end the connection, because the request may not have been read to its end."""
+            self.close_connection = True
+            self._answer(status, json.dumps({"__type": kind, "message": message}).encode())
+
+        def _answer(self, status: int, content: bytes) -> None:
             self.send_response(status)
+            if self.close_connection:
+                self.send_header("Connection", "close")
             self.send_header("Content-Type", JSON)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -37,6 +37,7 @@ from localdev.events import (
     reason_phrase,
 )
 from localdev.functions import Function
+from localdev.guard import Guard
 from localdev.limits import Limits
 from localdev.management import Answer
 from localdev.terminal import show, show_failure
@@ -74,7 +75,10 @@ class Gateway:
         stage: str,
         routes: Mapping[str, Function],
         limits: Limits,
+        allowed_origins: frozenset[str] = frozenset(),
     ) -> None:
+        """`allowed_origins`: the stage's ALLOWED_ORIGINS, which can connect besides this machine's pages."""
+        self._allowed_origins = allowed_origins
         self._api_id = api_id
         self._stage = stage
         self._routes = routes
@@ -88,6 +92,7 @@ class Gateway:
     async def start(self, host: str, port: int) -> int:
         """Serve, and return the port. Raises OSError when it cannot be bound."""
         limits = self._limits
+        self._guard = Guard(host, self._allowed_origins)
         self._server: Server = await serve(
             self._converse,
             host,
@@ -128,6 +133,11 @@ class Gateway:
     async def _decide(
         self, socket: ServerConnection, request: Handshake, response: Response
     ) -> Response | None:
+        headers = request.headers
+        why = self._guard.refusal_of_player(headers.get_all("Host"), headers.get_all("Origin"))
+        if why is not None:
+            show("refused", status=403, reason=why)
+            return _refusal(HTTPStatus.FORBIDDEN, why)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return None
         if len(request.path) > self._limits.url_characters:
@@ -318,6 +328,7 @@ class Gateway:
             partial(
                 management.Management,
                 self.manage,
+                self._guard,
                 self._limits.message_bytes,
                 self._management_transports,
             ),
@@ -346,8 +357,8 @@ def _is_connection_id(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_-]{15}=", text) is not None
 
 
-def _refusal(status: int) -> Response:
-    body = json.dumps({"message": reason_phrase(status)}).encode()
+def _refusal(status: int, message: str | None = None) -> Response:
+    body = json.dumps({"message": message or reason_phrase(status)}).encode()
     headers = Headers(
         {
             "Content-Type": "application/json",

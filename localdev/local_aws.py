@@ -93,7 +93,7 @@ class LocalAws:
         for source in app.event_sources:
             if isinstance(source, DynamoDBEventConfig):
                 self._start_mapping(app, source, is_new="MessagesTable" in made)
-        gateway, loop, url = self._start_gateway(app)
+        gateway, loop, url = self._start_gateway(app, access)
 
         def vanish(connection_id: str) -> None:
             asyncio.run_coroutine_threadsafe(gateway.vanish(connection_id), loop).result()
@@ -104,7 +104,6 @@ class LocalAws:
             url,
             access.is_open,
             self.options.host,
-            self.options.port,
             {"Websockets": tables["WebsocketsTable"], "Messages": tables["MessagesTable"]},
             boto3.client("dynamodb"),
             steps,
@@ -136,9 +135,9 @@ class LocalAws:
             self.written,
         ).start()
 
-    def _start_gateway(self, app: Chalice) -> tuple[Gateway, asyncio.AbstractEventLoop, str]:
+    def _start_gateway(self, app: Chalice, access: Access) -> tuple[Gateway, asyncio.AbstractEventLoop, str]:
         stage, host = self.options.api_stage, self.options.host
-        gateway = Gateway(API_ID, stage, websocket_routes(app), self.limits)
+        gateway = Gateway(API_ID, stage, websocket_routes(app), self.limits, access.allowed_origins)
         loop = asyncio.new_event_loop()
         threading.Thread(target=loop.run_forever, name="gateway", daemon=True).start()
 

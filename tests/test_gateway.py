@@ -278,12 +278,195 @@ def test_a_url_over_the_limit_is_refused() -> None:
 def test_a_plain_http_request_is_no_handshake_and_calls_no_function(target: bytes) -> None:
     async def test(api: Api) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-        writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
         status_line = await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS)
         assert b" 426 " in status_line
         assert api.events == []
         writer.close()
+
+    run(test)
+
+
+LOCAL_ORIGINS = [
+    "http://localhost",
+    "http://localhost:5173",
+    "https://LOCALHOST:5173",
+    "http://game.localhost:8080",
+    "http://127.0.0.1:3000",
+    "http://127.8.9.10",
+    "http://[::1]:3000",
+]
+FOREIGN_ORIGINS = [
+    "null",
+    "",
+    "https://evil.example",
+    "http://evil.example:{port}",
+    "http://localhost.evil.example",
+    "http://127.0.0.1.evil.example",
+    "http://notlocalhost",
+    "http://6.6.6.6",
+    "http://192.168.1.6:8000",
+    "http://[2001:db8::1]",
+    "http://localhost@evil.example",
+    "http://evil.example/localhost",
+    "http://evil.example#localhost",
+    "http://evil.example, http://localhost",
+    "file://",
+    "localhost",
+]
+OTHER_HOSTS = [
+    "evil.example",
+    "evil.example:{port}",
+    "localhost.evil.example:{port}",
+    "127.0.0.1.evil.example",
+    "127.0.0.1@evil.example",
+    "evil.example/localhost",
+    "[::1",
+    "1",
+    "0x7f.1",
+    "",
+]
+OWN_HOSTS = [
+    "localhost:{port}",
+    "localhost",
+    "LocalHost:18001",
+    "game.localhost:{port}",
+    "127.0.0.1:18001",
+    "192.168.1.5:{port}",
+    "[::1]:{port}",
+]
+
+
+def handshake(api: Api, *headers: str) -> bytes:
+    """Return a handshake's request with these headers."""
+    given = [header.format(port=api.port) for header in headers]
+    if not any(header.startswith("Host:") for header in given):
+        given.insert(0, f"Host: 127.0.0.1:{api.port}")
+    lines = [
+        "GET /dev/ HTTP/1.1",
+        *given,
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def answered(api: Api, request: bytes) -> tuple[int, str]:
+    """Return the status, and the whole answer if it isn't an open WebSocket."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(request)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+    status = int(head.split()[1])
+    body = b"" if status == 101 else await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+    writer.close()
+    return status, (head + body).decode()
+
+
+@pytest.mark.parametrize("origin", LOCAL_ORIGINS)
+def test_a_page_of_this_machine_can_connect(origin: str) -> None:
+    async def test(api: Api) -> None:
+        assert (await answered(api, handshake(api, f"Origin: {origin}")))[0] == 101
+
+    run(test)
+
+
+@pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
+def test_a_page_from_elsewhere_is_refused_before_connect_and_told_why(
+    origin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(api: Api) -> None:
+        status, text = await answered(api, handshake(api, f"Origin: {origin}"))
+
+        assert status == 403
+        assert "The Origin header must name localhost" in text
+        assert api.events == []
+
+    run(test)
+    assert "refused       status=403 reason=The Origin header must name localhost" in capsys.readouterr().out
+
+
+def test_a_page_that_this_machine_serves_to_the_network_can_connect() -> None:
+    async def test(api: Api) -> None:
+        headers = "Host: 192.168.1.5:{port}", "Origin: http://192.168.1.5:8000"
+
+        assert (await answered(api, handshake(api, *headers)))[0] == 101
+
+    run(test)
+
+
+@pytest.mark.parametrize("origins", [("http://localhost", "https://evil.example"), ("http://localhost",) * 2])
+def test_two_origins_are_refused(origins: tuple[str, str]) -> None:
+    async def test(api: Api) -> None:
+        assert (await answered(api, handshake(api, *[f"Origin: {each}" for each in origins])))[0] == 403
+
+    run(test)
+
+
+def test_an_allowed_origin_can_connect() -> None:
+    class AllowingGateway(Gateway):
+        def __init__(self, api_id: str, stage: str, routes: Any, limits: Limits) -> None:
+            super().__init__(api_id, stage, routes, limits, frozenset({"https://game.example"}))
+
+    async def test(api: Api) -> None:
+        assert (await answered(api, handshake(api, "Origin: https://game.example")))[0] == 101
+        assert (await answered(api, handshake(api, "Origin: https://game.example.evil")))[0] == 403
+
+    run(test, AllowingGateway)
+
+
+@pytest.mark.parametrize("host", OTHER_HOSTS)
+def test_another_host_is_refused_before_connect_and_told_why(host: str) -> None:
+    async def test(api: Api) -> None:
+        status, text = await answered(api, handshake(api, f"Host: {host}"))
+
+        assert status == 403
+        assert "The Host header must be localhost, an IP address, or the name given as --host." in text
+        assert api.events == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("host", OWN_HOSTS)
+def test_this_machine_is_served_by_its_own_names_and_any_address_on_any_port(host: str) -> None:
+    async def test(api: Api) -> None:
+        assert (await answered(api, handshake(api, f"Host: {host}")))[0] == 101
+
+    run(test)
+
+
+def test_two_hosts_are_refused() -> None:
+    async def test(api: Api) -> None:
+        both = handshake(api, "Host: localhost", "Host: evil.example")
+
+        assert (await answered(api, both))[0] in (400, 403)
+        assert api.events == []
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (["Host: localhost:18001"], 410),
+        (["Host: evil.example"], 403),
+        (["Host: localhost", "Origin: http://localhost"], 403),
+        (["Host: localhost", "Origin: null"], 403),
+    ],
+)
+def test_connections_are_managed_by_programs_and_not_by_web_pages(headers: list[str], status: int) -> None:
+    async def test(api: Api) -> None:
+        lines = [
+            "GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1",
+            *headers,
+            "Authorization: AWS4-HMAC-SHA256 Credential=local",
+        ]
+        answer = await http(api, "\r\n".join([*lines, "", ""]).encode())
+
+        assert int(answer.split()[1]) == status
+        assert status == 410 or b"header" in answer
 
     run(test)
 
@@ -691,18 +874,18 @@ async def http(api: Api, request: bytes) -> bytes:
     return answer
 
 
-SIGNED = b"Host: x\r\nAuthorization: AWS4-HMAC-SHA256 Credential=local\r\n"
+SIGNED = b"Host: localhost\r\nAuthorization: AWS4-HMAC-SHA256 Credential=local\r\n"
 
 
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: x\r\n\r\n", b"403"),
+        (b"GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\n\r\n", b"403"),
         (b"GET /prod/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\n" + SIGNED + b"\r\n", b"403"),
         (b"PUT /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\n" + SIGNED + b"\r\n", b"410"),
         (b"GET /dev/%40connections/AAAAAAAAAAAAAAA%3D?x=y HTTP/1.1\r\n" + SIGNED + b"\r\n", b"410"),
         (b"GET /dev/@connections/ HTTP/1.1\r\n" + SIGNED + b"\r\n", b"400"),
-        (b"HEAD /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: x\r\n\r\n", b"403"),
+        (b"HEAD /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\n\r\n", b"403"),
         (b"GET /dev/@connections/x HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"400"),
         (
             b"POST /dev/@connections/x HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,10 +254,15 @@ PATHS = ("/", "/page/page.mjs", "/service", "/tables", "/steps")
     [
         {"Host": "evil.example"},
         {"Host": "evil.example:{port}"},
-        {"Host": "127.0.0.1:1"},
+        {"Host": "localhost.evil.example"},
+        {"Host": "127.0.0.1.evil.example:{port}"},
         {"Host": "[::1"},
+        {"Host": ""},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://localhost:{port}"},
+        {"Origin": "https://127.0.0.1:{port}"},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
     ],
@@ -267,6 +273,7 @@ def test_no_other_site_may_read_it(local: ChaliceLocal, path: str, headers: dict
     answer = ask(local, path, **named)
 
     assert answer.status == 403
+    assert re.fullmatch(r"(The (Host|Origin) header must be|Only the playground's) .+\n", answer.text)
 
 
 ODD_ITEMS: dict[str, dict[str, Any]] = {
@@ -325,6 +332,15 @@ def test_a_link_to_it_may_be_followed_and_leads_to_the_page_alone(local: Chalice
     assert ask(local, "/tables", **following).status == 403
 
 
+def test_a_program_that_sends_no_host_is_answered(local: ChaliceLocal) -> None:
+    with socket.create_connection(("127.0.0.1", local.http_port), timeout=PATIENCE_SECONDS) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert b" 200 " in answer.partition(b"\r\n")[0]
+    assert b"connect-src 'self';" in answer
+
+
 def test_what_is_no_http_is_answered_without_a_traceback(local: ChaliceLocal) -> None:
     with socket.create_connection(("127.0.0.1", local.http_port), timeout=30) as tls:
         tls.sendall(b"\x16\x03\x01\x02\x00\x01\n\n")
@@ -348,17 +364,29 @@ def test_a_connection_to_end_must_be_named(local: ChaliceLocal, body: str) -> No
     assert (answer.status, answer.text) == (400, "Which connectionId?\n")
 
 
-@pytest.mark.parametrize("host", ["localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:{port}",
+        "127.0.0.1:{port}",
+        "[::1]:{port}",
+        "localhost:{forwarded}",
+        "game.localhost:{port}",
+        "192.168.1.5:{port}",
+    ],
+)
 def test_it_is_served_by_this_machines_own_names_with_a_policy_for_the_browser(
     local: ChaliceLocal, host: str
 ) -> None:
-    answer = ask(local, "/", Host=host.format(port=local.http_port))
+    host = host.format(port=local.http_port, forwarded=18000)
+
+    answer = ask(local, "/", Host=host, Origin=f"http://{host}")
 
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
-    assert f"ws://{host.partition(':{')[0]}:{local.websocket_port};" in policy
+    assert f"ws://{host.rpartition(':')[0]}:{local.websocket_port};" in policy
     assert "unsafe" not in policy
 
 
