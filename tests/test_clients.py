@@ -148,9 +148,11 @@ def test_a_client_comes_back_with_the_greatest_position_that_it_was_sent(
     _, proxy = cut_everywhere
     silent = [lines for lines in proxy.lines.values() if lines[0].cut and lines[0].cut.silently]
 
-    for first, second, *_ in silent:
+    for first, *later in silent:
+        if not later and first.cut and first.cut.passed == 1:
+            continue  # The conversation was over with the frame before the silence.
         positions = [f["messageId"] for f in first.came_down if f["type"] in ("message", "system")]
-        assert second.after == max(positions, default="0"), first.cut
+        assert later[0].after == max(positions, default="0"), first.cut
     assert len(silent) == len(CUTS)
 
 
