@@ -106,6 +106,8 @@ class Playground:
         """What a browser is to keep the page from, should a stranger's text ever be more than text."""
         host, port = host_without_port(headers.get("host", "")), urlsplit(self.websocket_url).port
         sockets = "" if host is None else f" ws://{host}:{port}"
+        if host is not None and host.startswith("["):  # A policy cannot name an IPv6 address.
+            sockets = " ws:"
         return {
             "Content-Security-Policy": (
                 f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'{sockets}; "

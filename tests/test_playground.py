@@ -386,7 +386,8 @@ def test_it_is_served_by_this_machines_own_names_with_a_policy_for_the_browser(
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
-    assert f"ws://{host.rpartition(':')[0]}:{local.websocket_port};" in policy
+    named = f"ws://{host.rpartition(':')[0]}:{local.websocket_port}"
+    assert f"connect-src 'self' {'ws:' if '[' in host else named};" in policy
     assert "unsafe" not in policy
 
 
