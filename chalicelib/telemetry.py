@@ -32,6 +32,7 @@ COUNTED_AS = {
     "missed": "missed",
     "gone": "gone",
     "closed": "closed",
+    "unreadable": "unreadable",
 }
 """The metric that counts an outcome."""
 

@@ -125,7 +125,7 @@ class LocalAws:
                     self._start_mapping(app, source, is_new="MessagesTable" in made)
         except FAILURES as failure:
             end(f"the tables {', '.join(tables.values())} cannot be used: {in_one_line(failure)}")
-        gateway, loop, url = self._start_gateway(app)
+        gateway, loop, url = self._start_gateway(app, access)
 
         def vanish(connection_id: str) -> None:
             asyncio.run_coroutine_threadsafe(gateway.vanish(connection_id), loop).result()
@@ -136,7 +136,6 @@ class LocalAws:
             url,
             access.is_open,
             self.options.host,
-            self.options.port,
             {"Websockets": tables["WebsocketsTable"], "Messages": tables["MessagesTable"]},
             boto3.client("dynamodb"),
             steps,
@@ -172,9 +171,9 @@ class LocalAws:
             self.written,
         ).start()
 
-    def _start_gateway(self, app: Chalice) -> tuple[Gateway, asyncio.AbstractEventLoop, str]:
+    def _start_gateway(self, app: Chalice, access: Access) -> tuple[Gateway, asyncio.AbstractEventLoop, str]:
         stage, host = self.options.api_stage, self.options.host
-        gateway = Gateway(API_ID, stage, websocket_routes(app), self.limits)
+        gateway = Gateway(API_ID, stage, websocket_routes(app), self.limits, access.allowed_origins)
         loop = asyncio.new_event_loop()
         threads.start("gateway", loop.run_forever)
 

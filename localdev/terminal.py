@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -26,6 +27,12 @@ def _print_step(step: str, about: Mapping[str, object]) -> None:
     now = datetime.now().strftime("%H:%M:%S.%f")[:-3]
     details = " ".join(f"{name}={_printable(str(value))}" for name, value in about.items())
     say(f"{now}  {step:<13} {details}".rstrip())
+
+
+def show_failure(error: BaseException, **about: object) -> None:
+    """Show an exception as a step, and its traceback below."""
+    show("failed", **about, error=type(error).__name__)
+    say("".join(traceback.format_exception(error)))
 
 
 def _show_outcome(outcome: str, about: Mapping[str, object]) -> None:
