@@ -45,10 +45,10 @@ FOR_GOOD = frozenset({400, 401, 403, 404, 405, 407, 414, 501})
 """Handshake statuses, of the service or of a proxy, after which the same handshake cannot succeed."""
 
 TOKEN_ATTEMPTS = 3
-"""How many tokens of a function the service refuses in a row, before the player gives up."""
+"""How many tokens of a function can be rejected in a row before the player gives up."""
 
 ATTEMPT_INTERVAL_SECONDS = 0.5
-"""Two attempts to connect begin at least this far apart, whatever the timing says."""
+"""Two attempts of one `connect` begin at least this far apart, whatever the timing says."""
 
 LONGEST_PAUSE_SECONDS = 2_147_483.0
 """24 days, the longest timer of JavaScript: no pause is longer, in this client as in the other."""
@@ -146,7 +146,7 @@ class Player:
     `observe` is called with "connecting" or "open" and None, "sent" or "received" and a frame, "lost" and
     why, "waiting" and the seconds until it connects again.
     The player connects until it is closed, or until NotLetIn or CannotConnect; an iteration and a send raise
-    these. A 401 for the token of a function is final when the third token in a row gets it.
+    these. A function's token that is rejected is fetched again, unless it is the third in a row.
     Proxies are taken from the environment, except for addresses of this machine.
     """
 
@@ -177,7 +177,6 @@ class Player:
         self._is_greeted = False
         self._is_planned = False
         self._rejected_tokens = 0
-        self._next_attempt_at = 0.0
         self._heard_at = 0.0
         self._heard = asyncio.Event()
         self._changed = asyncio.Event()
@@ -279,13 +278,12 @@ class Player:
     async def _stay_connected(self) -> None:
         failures = 0
         while True:
-            await asyncio.sleep(self._next_attempt_at - time.monotonic())
-            self._next_attempt_at = time.monotonic() + ATTEMPT_INTERVAL_SECONDS
+            next_attempt_at = time.monotonic() + ATTEMPT_INTERVAL_SECONDS
             self._tell("connecting", None)
             why = await self._converse()
             failures = 0 if self._is_greeted else failures + 1
             pause = 0.0 if self._is_planned else self._pause(failures)
-            pause = max(pause, self._next_attempt_at - time.monotonic())
+            pause = max(pause, next_attempt_at - time.monotonic())
             self._is_greeted = False
             self._tell("lost", why)
             self._tell("waiting", pause)
@@ -295,11 +293,15 @@ class Player:
         """Hold one connection until it is gone, and return why. Raises NotLetIn and CannotConnect."""
         self._is_planned = False
         try:
-            token = await self._fetch_token()
+            token = _checked_token(await self._fetch_token())
+        except CannotConnect as wrong:
+            if not self._can_fetch_another_token():
+                raise
+            return f"no token: {wrong}"
         except Exception as failure:  # Whatever the library raises that fetches it.
             return f"no token: {str(failure) or type(failure).__name__}"
         try:
-            opened = await self._open(_checked_token(token))
+            opened = await self._open(token)
             self._has_tried = True
             self._rejected_tokens = 0
             try:
@@ -308,9 +310,7 @@ class Player:
                 await _leave(opened)
         except (InvalidStatus, InvalidProxyStatus) as refused:
             status, body = refused.response.status_code, refused.response.body or b""
-            self._rejected_tokens += status == 401
-            may_be_outdated = status == 401 and callable(self._token)
-            if status in FOR_GOOD and not (may_be_outdated and self._rejected_tokens < TOKEN_ATTEMPTS):
+            if status in FOR_GOOD and not (status == 401 and self._can_fetch_another_token()):
                 raise NotLetIn(status, body.decode(errors="replace") or str(refused)) from None
             return f"refused with {status}"
         except (_Lost, OSError, InvalidHandshake, ConnectionClosed, asyncio.TimeoutError) as gone:
@@ -319,7 +319,12 @@ class Player:
         finally:
             self._lose()
 
-    async def _fetch_token(self) -> str | None:
+    def _can_fetch_another_token(self) -> bool:
+        """Count a token that was rejected, and return whether another one is worth an attempt."""
+        self._rejected_tokens += 1
+        return callable(self._token) and self._rejected_tokens < TOKEN_ATTEMPTS
+
+    async def _fetch_token(self) -> object:
         """Return the token. Raises what its function raises, or TimeoutError."""
         token = self._token() if callable(self._token) else self._token
         if not inspect.isawaitable(token):
@@ -571,7 +576,7 @@ def _decode(text: str | bytes) -> Frame:
     with suppress(ValueError, RecursionError):
         frame = json.loads(text) if isinstance(text, str) else None
     if not isinstance(frame, dict) or not _is_well_formed(frame):
-        raise _Lost("malformed frame")
+        raise _Lost("a malformed frame")
     return frame
 
 
@@ -589,13 +594,11 @@ def _is_well_formed(frame: Frame) -> bool:
 
 
 def _checked_token(token: object) -> str | None:
-    """Return the token, or None if it is empty. Raises TypeError and CannotConnect, without its text."""
+    """Return the token, or None if it is empty. Raises CannotConnect, without the token in its text."""
     if token is None or token == "":
         return None
-    if not isinstance(token, str):
-        raise TypeError(f"token must be a string, not {type(token).__name__}")
-    if not re.fullmatch("[!-~]+", token):
-        raise CannotConnect("the token is wrong: it must be ASCII without spaces and line breaks")
+    if not isinstance(token, str) or not re.fullmatch("[!-~]+", token):
+        raise CannotConnect("the token is wrong: it must be an ASCII string without spaces and line breaks")
     return token
 
 

@@ -269,27 +269,42 @@ def test_a_wrong_url_is_named_without_the_token_in_it() -> None:
     run(talk())
 
 
-@pytest.mark.parametrize("token", ["secret\n", "sec ret", "sécret", "secret\udcff", "secret\x00"])
-@pytest.mark.parametrize("is_fetched", [False, True])
-def test_a_token_that_no_header_can_hold_is_an_error_at_once(token: str, is_fetched: bool) -> None:
-    service = Service()
+BAD_TOKENS = ["secret\n", "sec ret", "sécret", "secret\udcff", "secret\x00"]
+
+
+@pytest.mark.parametrize("token", BAD_TOKENS)
+def test_a_token_that_no_header_can_hold_is_an_error_at_once(token: str) -> None:
+    tried: list[str] = []
+
+    def observe(event: str, about: Any) -> None:
+        tried.append(event)
 
     async def talk() -> None:
-        async with playing(service):
-            with pytest.raises(CannotConnect, match="the token is wrong: it must be ASCII") as wrong:
-                await Player(service.url, token=(lambda: token) if is_fetched else token).connect()
+        async with playing(Service()) as service:
+            with pytest.raises(
+                CannotConnect, match="the token is wrong: it must be an ASCII string"
+            ) as wrong:
+                await Player(service.url, token=token, observe=observe).connect()
             assert "secret" not in str(wrong.value)
+            assert service.requests == []
 
     run(talk())
 
-    assert service.requests == []
+    assert tried.count("connecting") == 1
 
 
-def test_a_token_function_that_returns_no_string_is_an_error_at_once() -> None:
+@pytest.mark.parametrize("bad", [*BAD_TOKENS, 5, b"secret"])
+def test_a_function_is_asked_for_a_better_token_and_given_up_at_the_third_bad_one(bad: Any) -> None:
+    tokens = iter([bad, bad, "good", bad, bad, bad])
+
     async def talk() -> None:
         async with playing(Service()) as service:
-            with pytest.raises(TypeError, match="token must be a string, not int"):
-                await Player(service.url, token=lambda: 5).connect()  # type: ignore[arg-type,return-value]
+            player = Player(service.url, token=lambda: next(tokens), timing=IMPATIENT)
+            await player.connect()
+            assert service.tokens == ["Bearer good"]
+            await service.connections[0].close()
+            with pytest.raises(CannotConnect, match="the token is wrong"):
+                await anext(player)
 
     run(talk())
 
@@ -647,7 +662,7 @@ def test_a_malformed_frame_is_a_lost_connection(words: str | bytes) -> None:
             assert (await player.send("2", "hello"))["type"] == "ack"
 
     assert run(talk()) == []
-    assert reasons[0] == "malformed frame"
+    assert reasons[0] == "a malformed frame"
 
 
 def test_frames_of_types_and_events_that_are_not_known_are_ignored() -> None:
