@@ -379,16 +379,16 @@ def test_traffic_to_this_machine_never_goes_through_a_proxy(start: Start, names:
             CONNECTIONS_PER_PLAYER="1",
             **dict.fromkeys(names, proxy),
         ).started()
-        assert asyncio.run(status_of_a_second_connection(local.url)) == 429
+        assert asyncio.run(status_of_a_second_connection(local.url, f"player-{names[0]}")) == 429
 
     assert asked == []
 
 
-async def status_of_a_second_connection(url: str) -> int:
+async def status_of_a_second_connection(url: str, player_id: str) -> int:
     """Before it is refused, the service asks `@connections` about the first one, over HTTP."""
-    await Player.connect(url, "1")
+    await Player.connect(url, player_id)
     with pytest.raises(InvalidStatus) as caught:
-        await Player.connect(url, "1")
+        await Player.connect(url, player_id)
     return caught.value.response.status_code
 
 
