@@ -7,11 +7,23 @@ PLAYER ?= 1
 STAGE ?= dev
 SCENARIO ?= pairs
 
+# Twice as many as the cores of a small machine: the tests wait for other processes more than they compute. `loadscope`
+# keeps the tests of a module in one worker, so its `chalice local` is started once.
+WORKERS := -n 4 --dist loadscope
+
 ASYNCAPI_PARSER := 3.6.6
 ASYNCAPI := build/asyncapi-parser-$(ASYNCAPI_PARSER)
 
-.PHONY: run test chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale \
-	specification validate-specification asyncapi-parser setup clean
+NODE_20 := 20.20.2
+NODE_22 := 22.23.1
+WS := 8.21.3
+JAVASCRIPT := build/javascript-$(NODE_20)-$(NODE_22)-$(WS)
+
+DYNOXIDE := 1.2.1
+DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
+
+.PHONY: run test test-slow test-javascript test-dynamodb chat token deploy destroy package rehearse accept prove load bench \
+	scale specification validate-specification asyncapi-parser dynamodb-engine setup clean
 
 setup: .venv/ready
 
@@ -32,7 +44,10 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS) -m 'not slow'
+
+test-slow: setup
+	$(BIN)/pytest $(WORKERS) -m slow
 
 chat: .venv/runs
 	@$(BIN)/python -m clients.chat '$(PLAYER)' $(if $(TO),--to '$(TO)') $(if $(URL),--url '$(URL)')
@@ -62,11 +77,17 @@ rehearse: setup .venv-rehearsal/ready
 accept: setup
 	ACCEPT_URL='$(URL)' $(BIN)/pytest tests/test_acceptance.py
 
-test-dynamodb-local: setup build/dynamodb-local/ready
-	$(BIN)/python -m tests.dynamodb_local build/dynamodb-local $(BIN)/pytest tests/test_stores.py tests/test_acceptance.py
+# The stores and the whole path on a DynamoDB engine other than moto.
+test-dynamodb: setup dynamodb-engine
+	$(BIN)/python -m tests.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide \
+		$(BIN)/pytest tests/test_stores.py tests/test_acceptance.py
 
-build/dynamodb-local/ready: tests/dynamodb_local/pom.xml
-	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/dynamodb-local
+dynamodb-engine: $(DYNAMODB_ENGINE)/ready
+
+$(DYNAMODB_ENGINE)/ready:
+	@npm install --prefix $(DYNAMODB_ENGINE) --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1 \
+		@dynoxide/$$(node -p 'process.platform + "-" + process.arch')@$(DYNOXIDE) || \
+	{ echo "The DynamoDB engine cannot be fetched: it needs npm, and Dynoxide $(DYNOXIDE) for this platform." >&2; exit 1; }
 	@touch $@
 
 prove: setup
@@ -91,6 +112,23 @@ asyncapi-parser: $(ASYNCAPI)/ready
 
 $(ASYNCAPI)/ready:
 	npm install --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1 @asyncapi/parser@$(ASYNCAPI_PARSER)
+	@touch $@
+
+# The JavaScript client's tests and conversations in both versions of Node, and with npm's `ws` as the WebSocket.
+TEST_JAVASCRIPT = export PATH="$$modules/node-$$node/bin:$$PATH" && node --version && \
+	$(BIN)/pytest tests/test_clients.py -k javascript
+
+test-javascript: setup $(JAVASCRIPT)/ready
+	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=20 && $(TEST_JAVASCRIPT)
+	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=22 && $(TEST_JAVASCRIPT)
+	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=20 && export NODE_PATH="$$modules" \
+		NODE_OPTIONS="--require=$(CURDIR)/tests/ws_as_websocket.cjs" && $(TEST_JAVASCRIPT)
+
+$(JAVASCRIPT)/ready:
+	@command -v npm >/dev/null || { echo "npm is needed: it downloads Node $(NODE_20), Node $(NODE_22) and ws."; exit 1; }
+	platform=$$(node -p 'process.platform + "-" + process.arch') && npm install --prefix $(JAVASCRIPT) --ignore-scripts \
+		--no-audit --no-fund --silent --fetch-retries=1 node-20@npm:node-$$platform@$(NODE_20) \
+		node-22@npm:node-$$platform@$(NODE_22) ws@$(WS)
 	@touch $@
 
 clean:

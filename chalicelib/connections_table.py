@@ -3,8 +3,9 @@
 `connection#<id>` holds whose a connection is and what its client said about itself; it never changes.
 `player#<id>` holds a player's registered connections in a string set, and attributes for each of them:
 `since:<connection id>`, when it was registered, and once it receives `live:<connection id>` and
-`stream:<connection id>`, the sequence number and the stream of the record after which it does. Sets and attributes take changes without being read first, so connects and
-disconnects commute. `rateDue` and `rateCountedAt` are what the player has used of the rate.
+`stream:<connection id>`, the sequence number and the stream of the record after which it does. Sets and
+attributes take changes without being read first, so connects and disconnects commute.
+`rateDue` and `rateCountedAt` are what the player has used of the rate.
 """
 
 import time

@@ -6,20 +6,28 @@ messages has to read over it. An item that is `withdrawn` keeps the place of
 a message that is never to be stored.
 """
 
+import math
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from uuid import UUID
 
 from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.ports import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
-from chalicelib.protocol import ACK_IDS
-from chalicelib.telemetry import timed
+from chalicelib.protocol import ACK_IDS, MESSAGE_ID, PLAYER_ID, POSITION
+from chalicelib.telemetry import note, timed
 
 MARKER = "marker#"
 """Before the id of a marker in its sort key. It sorts behind every message id."""
+
+
+WHOLE_NUMBER = "[0-9]{1,14}"
+"""A count, or milliseconds since the epoch: fewer than a message id has room for."""
+
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""Raised while reading an item that somebody else wrote, in whatever form."""
 
 
 class UnreadableRecord(Exception):
@@ -48,7 +56,7 @@ class MessagesTable:
     def withdraw(self, send: Send) -> Message | None:
         key = _key(send.destination_player_id, send.message_id)
         there = self._put_if_free({**key, "withdrawn": {"BOOL": True}})
-        return None if there is None or "withdrawn" in there else _message(there)
+        return None if there is None or "withdrawn" in there else next(_readable([there]), None)
 
     @timed("page")
     def page(self, player_id: str, since: str, after: str, limit: int) -> Page:
@@ -72,7 +80,7 @@ class MessagesTable:
         while True:
             with unavailable_on_failure():
                 answer = self._client.query(**query)
-            messages += [_message(item) for item in answer["Items"]]
+            messages += _readable(answer["Items"])
             if "LastEvaluatedKey" not in answer:
                 return Page(tuple(messages), more=False)
             if sum(message.id > after for message in messages) >= limit:
@@ -99,25 +107,26 @@ class MessagesTable:
 
 
 def entry_of(record: Mapping[str, Any]) -> Entry | None:
-    """What a record of the table's stream brought: None for anything but a new message or marker.
+    """Return the message or marker that a stream record brought; None for anything but a new one.
 
-    Raises UnreadableRecord for a new item that is none of ours.
+    Raises UnreadableRecord for a record, or a new item, that this service has not written.
     """
-    if record.get("eventName") != "INSERT":
-        return None
     try:
+        if record.get("eventName") != "INSERT":
+            return None
         item = record["dynamodb"]["NewImage"]
         return None if "withdrawn" in item else _entry(item, _stream_position(record))
-    except (KeyError, TypeError, ValueError, AttributeError) as broken:
+    except UNREADABLE as broken:
         raise UnreadableRecord(f"{type(broken).__name__} in a stream record") from None
 
 
 def written_at(record: Mapping[str, Any]) -> float:
-    """When it came into the stream, in seconds since the epoch; now, if it does not say."""
+    """Return when the record was written, in seconds since the epoch; now, if it doesn't say."""
     try:
-        return float(record["dynamodb"]["ApproximateCreationDateTime"])
-    except (KeyError, TypeError, ValueError):
+        seconds = float(record["dynamodb"]["ApproximateCreationDateTime"])
+    except UNREADABLE:
         return time.time()
+    return seconds if math.isfinite(seconds) else time.time()
 
 
 def _key(player_id: str, message_id: str) -> Item:
@@ -145,6 +154,15 @@ def _item(entry: Entry) -> Item:
     return item
 
 
+def _readable(items: Iterable[Item]) -> Iterator[Message]:
+    """Yield the messages; skip and log an item that this service has not written."""
+    for item in items:
+        try:
+            yield _message(item)
+        except UNREADABLE as broken:
+            note("unreadable", reason=f"{type(broken).__name__} in a stored item")
+
+
 def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
     """The label of a stream is the end of its ARN: the ISO time of its creation, so labels sort."""
     _, separator, label = record["eventSourceARN"].rpartition("/stream/")
@@ -154,19 +172,21 @@ def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
 
 
 def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
-    entry_id = item["messageId"]["S"].removeprefix(MARKER)
-    UUID(entry_id)  # A ValueError for what is no message id.
+    """Every value is checked: what gets through here must not fail later and block the stream."""
     if "replayTo" not in item:
         return _message(item, position)
+    sync = item["sync"]["BOOL"]
+    if not isinstance(sync, bool):
+        raise TypeError("sync")
     return ReplayMarker(
-        entry_id,
-        item["destinationPlayerId"]["S"],
-        item["replayTo"]["S"],
-        item.get("after", {}).get("S"),
-        item.get("began", {}).get("S"),
-        int(item["replayed"]["N"]),
-        item["sync"]["BOOL"],
-        int(item["askedAt"]["N"]) if "askedAt" in item else None,
+        _matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(MARKER)),
+        _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
+        _text(item["replayTo"]["S"]),
+        _matching(POSITION, item["after"]["S"]) if "after" in item else None,
+        _matching(POSITION, item["began"]["S"]) if "began" in item else None,
+        _whole(item["replayed"]["N"]),
+        sync,
+        _whole(item["askedAt"]["N"]) if "askedAt" in item else None,
         ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
         position,
     )
@@ -174,10 +194,25 @@ def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
 
 def _message(item: Mapping[str, Any], position: StreamPosition = UNKNOWN_POSITION) -> Message:
     return Message(
-        item["messageId"]["S"],
-        item["destinationPlayerId"]["S"],
-        item["srcPlayerId"]["S"],
-        item["message"]["S"],
-        int(item["sentAt"]["N"]),
+        _matching(MESSAGE_ID, item["messageId"]["S"]),
+        _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
+        _matching(PLAYER_ID, item["srcPlayerId"]["S"]),
+        _text(item["message"]["S"]),
+        _whole(item["sentAt"]["N"]),
         position,
     )
+
+
+def _matching(pattern: str, value: str) -> str:
+    if re.fullmatch(pattern, value) is None:
+        raise ValueError(pattern)
+    return value
+
+
+def _text(value: str) -> str:
+    value.encode()  # A UnicodeEncodeError, which is a ValueError, for a lone surrogate.
+    return value
+
+
+def _whole(value: str) -> int:
+    return int(_matching(WHOLE_NUMBER, value))

@@ -10,11 +10,12 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +32,7 @@ COUNTED_AS = {
     "missed": "missed",
     "gone": "gone",
     "closed": "closed",
+    "unreadable": "unreadable",
 }
 """The metric that counts an outcome."""
 
@@ -42,6 +44,9 @@ UNITS_OF_A_BATCH = {"batch_size": "Count", "iterator_age_ms": "Milliseconds"}
 lines = logging.getLogger("chalicelib.lines")
 watchers: list[Callable[[str, Mapping[str, Value]], None]] = []
 """Told of each outcome the moment it is noted: a terminal wants it sooner than the whole line."""
+
+_reported: list[object] = []
+"""The watchers and the logger whose first failure was printed."""
 
 
 @dataclass(slots=True)
@@ -88,15 +93,38 @@ def call(step: str, function: str, in_one_line: bool = True, **about: Value) -> 
 def note(outcome: str, /, **about: Value) -> None:
     """Say what came of something, by ids and numbers; never text, tokens or whole events."""
     for watcher in watchers:
-        watcher(outcome, about)
+        tell(watcher, outcome, about)
     of_call = _call.get(None)
     if of_call is None:
-        lines.info(json.dumps({"outcome": outcome, **about}))
+        _log({"outcome": outcome, **about})
     elif of_call.in_one_line:
         of_call.outcomes.append(outcome)
         of_call.about |= about
     else:
         _write(of_call, [outcome], about)
+
+
+def tell(watcher: Callable[[str, Mapping[str, Any]], None], outcome: str, about: Mapping[str, Any]) -> None:
+    """Call the watcher. Print its first exception to standard error, and let none reach the function."""
+    try:
+        watcher(outcome, about)
+    except Exception:
+        _report(watcher)
+
+
+def _log(line: Mapping[str, object]) -> None:
+    """Write the line. A log handler that raises must not fail the function either."""
+    try:
+        lines.info(json.dumps(line))
+    except Exception:
+        _report(lines)
+
+
+def _report(failed: object) -> None:
+    if failed not in _reported:
+        _reported.append(failed)
+        with suppress(OSError, ValueError):  # Standard error is gone or closed, so nothing can be said.
+            traceback.print_exc()
 
 
 def timed(part: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -143,7 +171,7 @@ def _write(of_call: Call, outcomes: list[str], about: Mapping[str, Value]) -> No
     }
     spent.clear()
     is_first = next(of_call.earlier_lines) == 0
-    lines.info(json.dumps(line | _metrics(of_call, outcomes, line, is_first)))
+    _log(line | _metrics(of_call, outcomes, line, is_first))
 
 
 def _metrics(

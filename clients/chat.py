@@ -16,9 +16,8 @@ from typing import Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.patch_stdout import patch_stdout
-from websockets.exceptions import InvalidURI
 
-from clients.player import NotLetIn, Offline, Player, Refused
+from clients.player import CannotConnect, NotLetIn, Offline, Player, Refused
 
 URL = f"ws://127.0.0.1:{os.environ.get('WEBSOCKET_PORT', '8001')}/dev/"
 LAST_WORDS_SECONDS = 5
@@ -43,7 +42,7 @@ class Chat:
         self.player = Player(self.url, self.name, os.environ.get("TOKEN"), observe=self._observe)
 
     async def run(self) -> None:
-        """Until the person leaves. Raises NotLetIn."""
+        """Until the person leaves. Raises NotLetIn and CannotConnect."""
         print(INSTRUCTIONS)
         with patch_stdout():
             receiving = asyncio.create_task(self._receive())
@@ -89,7 +88,7 @@ class Chat:
         began = time.perf_counter()
         try:
             await self.player.send(to, text)
-        except (Refused, Offline, NotLetIn) as failure:
+        except (Refused, Offline, NotLetIn, CannotConnect) as failure:
             self.unsent += 1
             print(f"  not sent: {failure}")
         else:
@@ -123,8 +122,8 @@ def main() -> str | None:
         asyncio.run(chat.run())
     except NotLetIn as refusal:
         return f"not let in: {refusal}"
-    except InvalidURI as wrong:
-        return f"{wrong}: a WebSocket API is at ws:// or wss://"
+    except CannotConnect as wrong:
+        return str(wrong)
     return f"{chat.unsent} not sent" if chat.unsent else None
 
 

@@ -5,16 +5,38 @@
      await player.send("2", "Hello!");
      for await (const message of player) console.log(message.srcPlayerId, message.message);
 
-   For browsers, and for Node from version 22 on (20 with --experimental-websocket). It needs nothing else:
-   copy the file. docs/protocol.md has the frames. */
+   For browsers and Node 22 or newer. Node 20 needs --experimental-websocket, or npm's `ws` assigned to
+   globalThis.WebSocket. Copy this file: it imports nothing. docs/protocol.md has the frames. */
 
 /* In seconds. API Gateway ends a connection after 10 minutes without a frame, and after two hours.
-   ping: after so long without a frame. answer: how long any answer may take, a handshake too.
-   lifetime: after so long, or up to a tenth sooner, it connects anew.
-   retry, longestRetry: at most so long before it connects again, at first and in the end. */
+   ping: the client pings after so long without a frame. answer: the timeout of any answer and of a handshake.
+   lifetime: the client replaces its connection after so long, or up to a tenth sooner.
+   retry, longestRetry: the longest pause before the next attempt, at first and after many failures. */
 const TIMING = {ping: 120, answer: 30, lifetime: 6900, retry: 1, longestRetry: 30};
 
-const AFTER_WHICH_IT_IS_CLOSED = new Set(["unauthorized", "unknown_connection"]);
+/* A longer timer fires at once. */
+const LONGEST_TIMER_SECONDS = Math.floor((2 ** 31 - 1) / 1000);
+
+/* The shortest time between the beginnings of two connection attempts, whatever the timing. */
+const ATTEMPT_INTERVAL_SECONDS = 0.5;
+
+/* The service closes the connection after these errors. */
+const CLOSING_ERRORS = new Set(["unauthorized", "unknown_connection"]);
+
+const OPTIONS = ["playerId", "token", "after", "timing", "observe"];
+
+/* A browser can only send a token as part of a subprotocol's name, and these characters are legal there. */
+const SUBPROTOCOL = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/* The keys that must hold a string, by the type of the service's frame. */
+const STRINGS = new Map([
+  ["message", ["messageId", "srcPlayerId", "message"]],
+  ["system", ["messageId", "event"]],
+  ["error", ["code", "detail"]],
+  ["ack", ["messageId"]],
+]);
+
+const LONE_SURROGATE = /[\ud800-\udfff]/u;
 
 /* API Gateway takes frames of 32 KB, and no script can say where a message is cut into frames. */
 const FRAME_BYTES = 32 * 1024;
@@ -30,6 +52,9 @@ export class Refused extends Error {
   }
 }
 
+/* The URL, the token or the surroundings are wrong, so no attempt can succeed. The message says what is right. */
+export class CannotConnect extends Error {}
+
 /* The player was closed. */
 export class Offline extends Error {}
 
@@ -37,15 +62,16 @@ export class Offline extends Error {}
 const LOST = Symbol("lost");
 
 export class Player {
-  #baseUrl;
+  #url;
   #playerId;
   #token;
   #timing;
   #observe;
   #keeping = null;
+  #ended = new Offline("the player is not connected");
+  #attemptedAt = -Infinity;
   #socket = null;
   #endConnection = () => {};
-  #wake = () => {};
   #isGreeted = false;
   #hasTried = false;
   #waiting = [];
@@ -55,53 +81,66 @@ export class Player {
   #unread = [];
   #seen = new Set();
 
-  /* token: a JWT, or a function that returns or promises one, asked at every connect.
-     after: the position to go on from.
+  /* Options, where "" and null mean the same as not given:
+     playerId: a string.
+     token: a JWT, or a function that returns or promises one. The function is called for every attempt.
+     after: the messageId to go on from.
+     timing: any of TIMING's keys, in seconds. Infinity means as long as possible.
      observe: called with "connecting" or "open" and null, "sent" or "received" and a frame, "lost" and why,
-     "waiting" and the seconds until it connects again.
-     No page is told why a handshake failed: one that was refused is tried again like any other. */
-  constructor(url, {playerId, token, after = null, timing = {}, observe = () => {}} = {}) {
-    this.#baseUrl = new URL(url);
-    this.#playerId = playerId;
-    this.#token = token;
-    this.#timing = {...TIMING, ...timing};
-    this.#observe = observe;
-    this.position = after;
+     "waiting" and the seconds until the next attempt.
+     Throws TypeError or RangeError for an unknown or unusable option.
+     Browsers don't say why a handshake was refused, so a refused handshake is retried like any other failure. */
+  constructor(url, options) {
+    const {playerId, token, after, timing, observe} = known("options", options, OPTIONS);
+    this.#url = url;
+    this.#playerId = optionalText("playerId", Number.isInteger(playerId) ? String(playerId) : playerId);
+    this.#token = typeof token === "function" ? token : optionalText("token", token, " or a function");
+    this.#timing = checkedTiming(timing);
+    this.#observe = observe ?? (() => {});
+    if (typeof this.#observe !== "function") throw new TypeError("observe must be a function");
+    this.position = optionalText("after", after);
   }
 
-  /* Until the service has said that the player receives. After close() it goes on from where it was. */
+  /* Resolves when the service has said that the player receives. After close() it goes on from where it was,
+     and the first attempt begins at once. Rejects with Offline when the player is closed, and with
+     CannotConnect when no attempt can succeed. */
   async connect() {
-    if (this.#keeping === null) this.#stayConnected();
+    if (this.#keeping === null) {
+      this.#keeping = {};
+      this.#ended = null;
+      this.#stayConnected(this.#keeping);
+    }
     await this.#until(() => this.#isGreeted);
   }
 
-  /* Go offline. Sends that wait for their answer end with Offline, and so may or may not be stored. */
+  /* Go offline. Sends that wait for their answer reject with Offline; they might have been stored. */
   close() {
-    this.#keeping = null;
-    this.#isGreeted = false;
-    this.#endConnection("closed");
-    this.#wake();
-    this.#change();
+    this.#end(new Offline("the player was closed"), "closed");
   }
 
-  /* Promises the ack; rejects with Refused, also for what is over 32 KB, or Offline. Sent again until it is
-     answered; its clientMessageId, made up unless given, stores it once. One is sent after the other, so they
-     arrive in the order in which they were asked for. */
-  send(to, message, clientMessageId = uniqueId()) {
-    const frame = {action: "sendmessage", destinationPlayerId: to, message, clientMessageId};
-    const sent = this.#lastSend.then(() => this.#sendUntilAnswered(frame));
+  /* Resolves with the ack. Rejects with Refused, also for a frame over 32 KB, and with the error that ended the
+     player. The frame is sent again until it is answered; its clientMessageId, made up unless given, stores it
+     once. A send isn't overtaken by a later one. */
+  async send(to, message, clientMessageId) {
+    const frame = {
+      action: "sendmessage",
+      destinationPlayerId: to,
+      message,
+      clientMessageId: isGiven(clientMessageId) ? clientMessageId : uniqueId(),
+    };
+    for (const [key, value] of Object.entries(frame)) {
+      if (typeof value !== "string") throw new Refused("invalid_frame", `${key} must be a string`);
+    }
+    const sent = this.#sendUntilAnswered(checkedFrame(frame), this.#lastSend);
     this.#lastSend = sent.catch(() => {});
     return sent;
   }
 
-  /* Promises the answer to a frame, an error too; rejects with Offline. Asked again when the connection is
-     lost before the answer, so for what can be asked twice. */
+  /* Resolves with the answer to a frame, an error too. Rejects with Refused for a lone surrogate or a frame over
+     32 KB, with TypeError unless JSON can write it as an object, and with the error that ended the player.
+     The frame is sent again when the connection is lost before the answer, so it must be safe to send twice. */
   async ask(frame) {
-    for (;;) {
-      await this.#until(() => this.#socket !== null);
-      const answer = await this.#ask(this.#socket, frame);
-      if (answer !== LOST) return answer;
-    }
+    return this.#askUntilAnswered(checkedFrame(frame));
   }
 
   /* The messages that were not seen before, until the player is closed. */
@@ -119,46 +158,67 @@ export class Player {
 
   // One connection after the other
 
-  async #stayConnected() {
-    const keeping = this.#keeping = {};
-    for (let failures = 0; ; ) {
-      this.#tell("connecting", null);
-      const why = await this.#converse(keeping);
-      if (this.#keeping !== keeping) break;
-      failures = this.#isGreeted ? 0 : failures + 1;
-      this.#isGreeted = false;
-      const pause = why === "planned" ? 0 : this.#pause(failures);
-      this.#tell("lost", why);
-      this.#tell("waiting", pause);
-      await this.#rest(pause);
-      if (this.#keeping !== keeping) break;
+  async #stayConnected(keeping) {
+    let failures = 0;
+    try {
+      while (this.#keeping === keeping) {
+        this.#tell("connecting", null);
+        const why = await this.#converse(keeping);
+        if (this.#keeping !== keeping) return;
+        failures = this.#isGreeted ? 0 : failures + 1;
+        this.#isGreeted = false;
+        const pause = Math.max(this.#intervalLeft(), why === "planned" ? 0 : this.#pause(failures));
+        this.#tell("lost", why);
+        this.#tell("waiting", pause);
+        if (this.#keeping === keeping) await this.#rest(pause);
+      }
+    } catch (reason) {
+      if (this.#keeping === keeping) this.#end(reason, reason.message);
     }
-    if (this.#keeping === null) this.#tell("lost", "closed");
   }
 
-  /* Over one connection, until it is gone: why. */
+  /* Holds one connection. Resolves with why it ended; rejects when no other attempt could succeed either. */
   async #converse(keeping) {
-    let socket;
-    try {
-      const [url, protocols] = await this.#handshake();
-      if (this.#keeping !== keeping) return "closed";
-      socket = new WebSocket(url, protocols);
-    } catch (failure) {  // No token could be had, or it is none.
-      return `no token: ${failure?.message ?? failure}`;
+    this.#attemptedAt = now();
+    const url = this.#address();
+    if (typeof WebSocket !== "function") {
+      throw new CannotConnect("there is no WebSocket here: use Node 22 or newer, or Node 20 with " +
+        "--experimental-websocket, or assign npm's ws to globalThis.WebSocket");
     }
+    let protocols;
+    try {
+      protocols = subprotocols(await this.#currentToken());
+    } catch (failure) {
+      if (typeof this.#token !== "function") throw failure;  // Only a function can return a better one next time.
+      return `no token: ${reasonOf(failure)}`;
+    }
+    if (this.#keeping !== keeping) return "closed";
+    this.#attemptedAt = now();
+    const socket = openSocket(url, protocols);
+    this.#hasTried = true;
     return new Promise(over => this.#listen(socket, over));
   }
 
-  /* Whoever has no position after a first try asks for everything: what that try was sent may have been
-     lost on the way, and nobody but its client knows. */
-  async #handshake() {
-    const url = new URL(this.#baseUrl);
+  /* Returns the URL to connect to. Without a position, every attempt after the first asks for everything,
+     because messages sent over an earlier connection may have been lost on the way. Throws CannotConnect. */
+  #address() {
+    let url;
+    try {
+      url = new URL(this.#url);
+    } catch {
+      throw new CannotConnect("the URL must be a WebSocket's, such as wss://…/dev/");
+    }
+    if (!["ws:", "wss:"].includes(url.protocol) || url.href.includes("#")) {
+      throw new CannotConnect("the URL must begin with ws:// or wss:// and have no fragment");
+    }
     const after = this.position ?? (this.#hasTried ? "0" : null);
-    this.#hasTried = true;
-    if (this.#playerId != null) url.searchParams.set("playerId", this.#playerId);
+    if (this.#playerId !== null) url.searchParams.set("playerId", this.#playerId);
     if (after !== null) url.searchParams.set("after", after);
-    const token = typeof this.#token === "function" ? await this.#within(this.#token()) : this.#token;
-    return [url, token ? ["player", `bearer.${token}`] : []];
+    return url;
+  }
+
+  async #currentToken() {
+    return typeof this.#token === "function" ? this.#within(this.#token()) : this.#token;
   }
 
   /* Until the planned end. When nothing has come for long, ask whether anybody is there. */
@@ -169,6 +229,7 @@ export class Player {
       clearTimeout(due);
       clearTimeout(planned);
       socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onerror = () => {};  // npm's ws reports an error when it is closed, and Node exits if nothing listens.
       socket.close();
       this.#endConnection = () => {};
       this.#lose();
@@ -180,9 +241,9 @@ export class Player {
     };
     const noAnswer = () => end("no answer");
     const ask = () => {
+      expect(answer, noAnswer);
       this.#tell("sent", {action: "ping"});
       socket.send('{"action": "ping"}');
-      expect(answer, noAnswer);
     };
     this.#endConnection = end;
     expect(answer, noAnswer);
@@ -195,9 +256,12 @@ export class Player {
     };
     socket.onmessage = ({data}) => {
       expect(ping, ask);
-      this.#take(JSON.parse(data));
+      const frame = parsedFrame(data);
+      if (frame === null) end("malformed frame");
+      else this.#take(frame);
     };
     socket.onclose = ({code, reason}) => end([`closed with ${code}`, reason].filter(Boolean).join(", "));
+    socket.onerror = ({message}) => end(message || "the connection failed");  // Node fires no close after it.
   }
 
   #take(frame) {
@@ -208,9 +272,12 @@ export class Player {
     else if (type === "system" && event === "connected") {
       this.#isGreeted = true;
       this.#change();
-    } else if (type === "error" && AFTER_WHICH_IT_IS_CLOSED.has(code)) this.#endConnection(code);
+    } else if (type === "error" && CLOSING_ERRORS.has(code)) this.#endConnection(code);
     else if (type === undefined) {  // API Gateway's own, and it does not say to which frame.
-      for (const answered of this.#unanswered.values()) answered({type: "error", retryable: true});
+      this.#answerAll({type: "error", retryable: true});
+    } else if (type === "error" && ackId === undefined && frame.retryable === false) {
+      // The service couldn't read the frame that it refuses. Only one of several can be the refused one.
+      this.#answerAll(this.#unanswered.size === 1 ? frame : {type: "error", retryable: true});
     } else if (ackId !== undefined) this.#unanswered.get(ackId)?.(frame);
   }
 
@@ -224,12 +291,21 @@ export class Player {
 
   // Questions and answers
 
-  async #sendUntilAnswered(frame) {
+  async #sendUntilAnswered(frame, earlierSend) {
+    await earlierSend;
     for (let tries = 0; ; tries++) {
-      const answer = await this.ask(frame);
+      const answer = await this.#askUntilAnswered(frame);
       if (answer.type === "ack") return answer;
       if (answer.retryable === false) throw new Refused(answer.code, answer.detail);
-      await sleep((answer.retryAfterMs ?? 0) / 1000 + this.#pause(tries));
+      await this.#rest((answer.retryAfterMs ?? 0) / 1000 + this.#pause(tries));
+    }
+  }
+
+  async #askUntilAnswered(frame) {
+    for (;;) {
+      await this.#until(() => this.#socket !== null);
+      const answer = await this.#ask(this.#socket, frame);
+      if (answer !== LOST) return answer;
     }
   }
 
@@ -254,7 +330,11 @@ export class Player {
 
   #lose() {
     this.#socket = null;
-    for (const answered of this.#unanswered.values()) answered(LOST);
+    this.#answerAll(LOST);
+  }
+
+  #answerAll(answer) {
+    for (const answered of this.#unanswered.values()) answered(answer);
   }
 
   /* What watches must not disturb. */
@@ -268,22 +348,39 @@ export class Player {
 
   // Waiting
 
-  /* Whoever waits looks again. */
+  /* Makes every waiter look at its condition again. */
   #change() {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const look of waiting) look();
+    for (const {look} of this.#takeWaiting()) look();
   }
 
-  /* So long, or until it is closed. */
-  #rest(seconds) {
-    return new Promise(resolve => {
-      const timer = setTimeout(resolve, 1000 * seconds);
-      this.#wake = () => {
+  /* Ends the player, unless it has ended: every waiter rejects with the reason. */
+  #end(reason, why) {
+    if (this.#keeping === null) return;
+    this.#keeping = null;
+    this.#ended = reason;
+    this.#isGreeted = false;
+    this.#endConnection(why);
+    for (const {end} of this.#takeWaiting()) end(reason);
+    this.#tell("lost", why);
+  }
+
+  #takeWaiting() {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    return waiting;
+  }
+
+  /* Resolves after so many seconds, or later. Rejects when the player ends. */
+  async #rest(seconds) {
+    const end = now() + seconds;
+    for (let left = seconds; left > 0; left = end - now()) {
+      const timer = setTimeout(() => this.#change(), 1000 * Math.min(left, LONGEST_TIMER_SECONDS));
+      try {
+        await this.#nextChange();
+      } finally {
         clearTimeout(timer);
-        resolve();
-      };
-    });
+      }
+    }
   }
 
   /* What is promised within the time of an answer. */
@@ -296,10 +393,16 @@ export class Player {
   }
 
   async #until(condition) {
-    while (!condition()) {
-      if (this.#keeping === null) throw new Offline("the player is not connected");
-      await new Promise(look => this.#waiting.push(look));
-    }
+    while (!condition()) await this.#nextChange();
+  }
+
+  async #nextChange() {
+    if (this.#ended !== null) throw this.#ended;
+    await new Promise((look, end) => this.#waiting.push({look, end}));
+  }
+
+  #intervalLeft() {
+    return Math.max(0, this.#attemptedAt + ATTEMPT_INTERVAL_SECONDS - now());
   }
 
   /* Seconds, by chance: many that were cut off together must not come back together. */
@@ -309,8 +412,106 @@ export class Player {
   }
 }
 
-function sleep(seconds) {
-  return new Promise(wake => setTimeout(wake, 1000 * seconds));
+/* Returns seconds by a monotonic clock. */
+function now() {
+  return performance.now() / 1000;
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isGiven(value) {
+  return value !== undefined && value !== null && value !== "";
+}
+
+/* Returns the object that was given, or an empty one. Throws TypeError for a key that isn't known. */
+function known(name, given, keys) {
+  if (!isGiven(given)) return {};
+  if (!isObject(given)) throw new TypeError(`${name} must be an object with any of ${keys.join(", ")}`);
+  for (const key of Object.keys(given)) {
+    if (!keys.includes(key)) throw new TypeError(`unknown key ${key} in ${name}: use any of ${keys.join(", ")}`);
+  }
+  return given;
+}
+
+/* Returns the text, or null if none is given. */
+function optionalText(name, value, orElse = "") {
+  if (!isGiven(value)) return null;
+  if (typeof value !== "string") throw new TypeError(`${name} must be a string${orElse}`);
+  if (LONE_SURROGATE.test(value)) throw new TypeError(`${name} must not have a lone surrogate`);
+  return value;
+}
+
+function checkedTiming(given) {
+  const timing = {...TIMING};
+  for (const [name, seconds] of Object.entries(known("timing", given, Object.keys(TIMING)))) {
+    if (seconds === undefined) continue;
+    if (typeof seconds !== "number") throw new TypeError(`timing.${name} must be a number of seconds`);
+    if (!(seconds > 0)) throw new RangeError(`timing.${name} must be more than 0 seconds`);
+    timing[name] = Math.min(seconds, LONGEST_TIMER_SECONDS);
+  }
+  return timing;
+}
+
+/* Returns the subprotocols that carry a token. Throws CannotConnect, without the token's text. */
+function subprotocols(token) {
+  if (!isGiven(token)) return [];
+  if (typeof token !== "string" || !SUBPROTOCOL.test(token)) {
+    throw new CannotConnect("a token must be a string of A-Z a-z 0-9 ! # $ % & ' * + - . ^ _ ` | ~, as a JWT is");
+  }
+  return ["player", `bearer.${token}`];
+}
+
+/* Returns a WebSocket. Throws CannotConnect, without the URL's text: its query might hold a token. */
+function openSocket(url, protocols) {
+  try {
+    return new WebSocket(url, protocols);
+  } catch (failure) {
+    const name = failure?.name ?? "an error";
+    throw new CannotConnect(`the WebSocket was refused here with ${name}: a page from https:// needs a wss:// URL`);
+  }
+}
+
+/* Returns the reason that a token function gave for its failure. */
+function reasonOf(failure) {
+  const reason = failure?.message ?? failure;
+  return typeof reason === "string" ? reason : "no reason given";
+}
+
+/* Returns a copy of a frame, as JSON writes it. Throws Refused for a lone surrogate and TypeError for no object. */
+function checkedFrame(frame) {
+  const text = JSON.stringify(frame, refuseLoneSurrogates);
+  const copy = text === undefined ? null : JSON.parse(text);
+  if (!isObject(copy)) throw new TypeError("a frame must be an object that JSON can write");
+  return copy;
+}
+
+function refuseLoneSurrogates(key, value) {
+  if (LONE_SURROGATE.test(key)) throw new Refused("invalid_frame", "a key has a lone surrogate");
+  if (typeof value === "string" && LONE_SURROGATE.test(value)) {
+    throw new Refused("invalid_frame", `${key} has a lone surrogate`);
+  }
+  return value;
+}
+
+/* Returns the frame, or null if the client can't work with it. */
+function parsedFrame(text) {
+  try {
+    const frame = JSON.parse(text);
+    return isObject(frame) && isWellFormed(frame) ? frame : null;
+  } catch {
+    return null;
+  }
+}
+
+/* Returns whether the keys that the client reads have values that it can work with. */
+function isWellFormed({type, ackId = 0, retryAfterMs = 0, ...frame}) {
+  return ["undefined", "string"].includes(typeof type)
+    && (STRINGS.get(type) ?? []).every(key => typeof frame[key] === "string")
+    && frame.messageId !== ""
+    && ["string", "number"].includes(typeof ackId)
+    && typeof retryAfterMs === "number" && retryAfterMs >= 0 && retryAfterMs <= 1000 * LONGEST_TIMER_SECONDS;
 }
 
 /* crypto.randomUUID is there only on pages that came by https or from the same machine. */

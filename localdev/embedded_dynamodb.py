@@ -4,8 +4,10 @@ Its most frequent calls skip HTTP, moto's serializers and its second reading of 
 thirds of the time that a message costs here. docs/local-aws.md says what that leaves out.
 """
 
+import base64
 import json
 import re
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -22,20 +24,47 @@ from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.exceptions import ServiceException
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.responses import ActionResult
+from moto.dynamodb.comparisons import OpGreaterThan, OpGreaterThanOrEqual, OpLessThan, OpLessThanOrEqual
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.responses import DynamoHandler, DynamoResult
 from moto.dynamodbstreams.models import dynamodbstreams_backends
 from werkzeug.exceptions import HTTPException
+
+from localdev import threads
+from localdev.addresses import resolve
+from localdev.guard import Guard
 
 REGION = "us-east-1"
 """moto's streams live in this region alone."""
 
 JSON = "application/x-amz-json-1.0"
 DIRECT = ("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
+MOST_RECORDS = 1000
+"""`GetRecords` returns at most this many."""
+
 READS = ("Get", "BatchGet", "Query", "Scan", "Describe", "List")
 
 Wording = tuple[str, frozenset[str], str | None, str | None, frozenset[str], frozenset[str]]
 """Of an update: its table, the names of its key, its two expressions, and what these are given by name."""
+
+
+def _compare_any_types() -> None:
+    """Let moto answer, as DynamoDB does, that a number is neither less nor greater than a text. It raises."""
+
+    def answering(compare: Callable[..., bool]) -> Callable[..., bool]:
+        def answer(*args: Any) -> bool:
+            try:
+                return compare(*args)
+            except (TypeError, ArithmeticError):
+                return False
+
+        return answer
+
+    for comparison in (OpGreaterThan, OpGreaterThanOrEqual, OpLessThan, OpLessThanOrEqual):
+        setattr(comparison, "expr", answering(comparison.expr))  # noqa: B010  # mypy forbids it plainly.
+
+
+_compare_any_types()
 
 
 class _Handler(DynamoHandler):
@@ -127,7 +156,7 @@ class EmbeddedDynamoDB:
                 result = getattr(handler, xform_name(model.name))().result
             except (ServiceException, HTTPException):
                 return None
-            answer = json.loads(json.dumps({k: result[k] for k in model.output_shape.members if k in result}))
+            answer = _copied({k: result[k] for k in model.output_shape.members if k in result})
         if not model.name.startswith(READS):
             self._on_write()
         return _parsed(params, answer)
@@ -152,13 +181,15 @@ class EmbeddedDynamoDB:
             iterator = streams.shard_iterators.pop(asked["ShardIterator"], None)
             if iterator is None:
                 return None
-            answer = json.loads(json.dumps(iterator.get(asked["Limit"]), default=_epoch_seconds))
+            answer = _copied(iterator.get(asked.get("Limit", MOST_RECORDS)))
         return _parsed(params, answer)
 
     def serve(self, host: str, port: int) -> int:
         """Let curl and the AWS CLI look in, over HTTP; returns the port. Raises OSError."""
-        server = ThreadingHTTPServer((host, port), _door_to(self))
-        threading.Thread(target=server.serve_forever, name="dynamodb", daemon=True).start()
+        family, address = resolve(host, port)
+        server_class = type("Server", (_Server,), {"address_family": family})
+        server = server_class(address, _door_to(self, Guard(host)))
+        threads.start("dynamodb", server.serve_forever)
         return int(server.server_address[1])
 
 
@@ -167,23 +198,66 @@ def _parsed(params: Mapping[str, Any], answer: dict[str, Any]) -> tuple[AWSRespo
     return AWSResponse(params["url"], 200, {}, None), {**answer, "ResponseMetadata": metadata}
 
 
-def _epoch_seconds(moment: datetime) -> float:
-    """moto's times are UTC and do not say so."""
-    return moment.replace(tzinfo=timezone.utc).timestamp()
+def _copied(value: Any) -> Any:
+    """Return moto's own values as boto3 would read them off the wire.
+
+    moto's times are UTC without a zone, and its binary is base64 as it came in. Raises ValueError for
+    binary that isn't base64.
+    """
+    if isinstance(value, dict):
+        return {name: _decoded(name, _copied(each)) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_copied(each) for each in value]
+    return value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) else value
 
 
-def _door_to(dynamodb: EmbeddedDynamoDB) -> type[BaseHTTPRequestHandler]:
+def _decoded(kind: str, value: Any) -> Any:
+    """Return the content of an attribute value of this type."""
+    if kind == "B" and isinstance(value, str):
+        return base64.b64decode(value, validate=True)
+    if kind == "BS" and isinstance(value, list):
+        return [_decoded("B", each) for each in value]
+    return value
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print no traceback when a client leaves while it is answered."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _door_to(dynamodb: EmbeddedDynamoDB, guard: Guard) -> type[BaseHTTPRequestHandler]:
     class Door(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def parse_request(self) -> bool:
+            """Read the head of a request, of whatever method. Return False when it has been answered."""
+            if not super().parse_request():
+                return False
+            hosts, origins = (self.headers.get_all(name, []) for name in ("Host", "Origin"))
+            refusal = guard.refusal_of_program(hosts, origins)
+            if refusal is not None:
+                self._refuse(403, "AccessDeniedException", refusal)
+            return refusal is None
 
         def do_POST(self) -> None:
             try:
                 status, content = self._ask()
             except Exception as error:  # What moto cannot take, AWS would call a bad request.
-                status = 400
-                reason = {"__type": "SerializationException", "message": type(error).__name__}
-                content = json.dumps(reason).encode()
+                self._refuse(400, "SerializationException", type(error).__name__)
+            else:
+                self._answer(status, content)
+
+        def _refuse(self, status: int, kind: str, message: str) -> None:
+            """Answer, and end the connection, because the request may not have been read to its end."""
+            self.close_connection = True
+            self._answer(status, json.dumps({"__type": kind, "message": message}).encode())
+
+        def _answer(self, status: int, content: bytes) -> None:
             self.send_response(status)
+            if self.close_connection:
+                self.send_header("Connection", "close")
             self.send_header("Content-Type", JSON)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -192,6 +266,7 @@ def _door_to(dynamodb: EmbeddedDynamoDB) -> type[BaseHTTPRequestHandler]:
         def _ask(self) -> tuple[int, bytes]:
             length = max(0, int(self.headers.get("Content-Length", 0)))
             body = self.rfile.read(length)
+            _copied(json.loads(body))  # moto stores binary that is not base64, and then cannot return it.
             streams = self.headers.get("X-Amz-Target", "").startswith("DynamoDBStreams_")
             host = "streams.dynamodb" if streams else "dynamodb"
             headers = HTTPHeaders.from_dict({**self.headers, "Content-Type": JSON})

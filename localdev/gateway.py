@@ -8,9 +8,9 @@ import json
 import logging
 import re
 import time
-import traceback
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
@@ -26,6 +26,7 @@ from websockets.http11 import Request as Handshake
 from websockets.http11 import Response
 
 from localdev import management
+from localdev.addresses import in_url
 from localdev.events import (
     Event,
     Origin,
@@ -37,9 +38,10 @@ from localdev.events import (
     reason_phrase,
 )
 from localdev.functions import Function
+from localdev.guard import Guard
 from localdev.limits import Limits
 from localdev.management import Answer
-from localdev.terminal import say, show
+from localdev.terminal import show, show_failure
 
 FUNCTIONS_AT_ONCE = 128
 FRAMES_AT_ONCE = 32
@@ -61,6 +63,10 @@ class OpenConnection:
     ending: asyncio.TimerHandle = field(init=False)
 
 
+class FunctionFailed(Exception):
+    """A function raised an exception, which has been shown already."""
+
+
 class Gateway:
     """Serves one stage of one API. All of it but `start` and `stop` runs on the event loop."""
 
@@ -70,7 +76,10 @@ class Gateway:
         stage: str,
         routes: Mapping[str, Function],
         limits: Limits,
+        allowed_origins: frozenset[str] = frozenset(),
     ) -> None:
+        """`allowed_origins`: the stage's ALLOWED_ORIGINS, which can connect besides this machine's pages."""
+        self._allowed_origins = allowed_origins
         self._api_id = api_id
         self._stage = stage
         self._routes = routes
@@ -84,6 +93,7 @@ class Gateway:
     async def start(self, host: str, port: int) -> int:
         """Serve, and return the port. Raises OSError when it cannot be bound."""
         limits = self._limits
+        self._guard = Guard(host, self._allowed_origins)
         self._server: Server = await serve(
             self._converse,
             host,
@@ -114,7 +124,21 @@ class Gateway:
     async def _answer_handshake(
         self, socket: ServerConnection, request: Handshake, response: Response
     ) -> Response | None:
-        """Let `$connect` decide about a handshake that is otherwise in order; None lets it through."""
+        """Return the refusal of a handshake, or None to let it through. `$connect` decides in the end."""
+        try:
+            return await self._decide(socket, request, response)
+        except Exception as error:
+            show_failure(error, route="$connect")
+            return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    async def _decide(
+        self, socket: ServerConnection, request: Handshake, response: Response
+    ) -> Response | None:
+        headers = request.headers
+        why = self._guard.refusal_of_player(headers.get_all("Host"), headers.get_all("Origin"))
+        if why is not None:
+            show("refused", status=403, reason=why)
+            return _refusal(HTTPStatus.FORBIDDEN, why)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return None
         if len(request.path) > self._limits.url_characters:
@@ -135,8 +159,7 @@ class Gateway:
             answer = await self._call("$connect", event)
         except asyncio.TimeoutError:
             return _refusal(HTTPStatus.GATEWAY_TIMEOUT)
-        except Exception as error:
-            _show_failure("$connect", error)
+        except FunctionFailed:
             return _refusal(HTTPStatus.BAD_GATEWAY)
         status = _status(answer)
         if not 200 <= status <= 299:
@@ -151,10 +174,10 @@ class Gateway:
         return Origin(
             self._api_id,
             self._stage,
-            f"{self._host}:{self._port}",
+            f"{in_url(self._host)}:{self._port}",
             new_id(),
             _milliseconds(),
-            socket.remote_address[0],
+            (socket.remote_address or ("unknown",))[0],  # None when the client has left already.
             next(iter(request.headers.get_all("User-Agent")), None),
         )
 
@@ -169,11 +192,14 @@ class Gateway:
             await self._read(connection)
         except ConnectionClosed:
             pass
+        except Exception as error:
+            show_failure(error, connection=origin.connection_id)
+            raise  # `websockets` closes the connection with 1011.
         finally:
             connection.ending.cancel()
             self._connections.pop(origin.connection_id, None)
             if not connection.has_vanished:
-                self._start(self._disconnect(connection))
+                self._start(connection, self._disconnect(connection))
 
     async def _read(self, connection: OpenConnection) -> None:
         while True:
@@ -183,14 +209,14 @@ class Gateway:
                 await connection.socket.close(1003)
                 return
             await connection.frames.acquire()
-            self._start(self._message(connection, body))
+            self._start(connection, self._message(connection, body))
 
     def _end_when_due(self, connection: OpenConnection, end_of_life: float) -> None:
         """Look again when it would be idle or too old, if nothing has come by then."""
         idle_at = connection.last_active_at + self._limits.idle_seconds
         left = min(idle_at, end_of_life) - time.monotonic()
         if left <= 0:
-            self._start(connection.socket.close(1001, "Going away"))
+            self._start(connection, connection.socket.close(1001, "Going away"))
             return
         loop = asyncio.get_running_loop()
         connection.ending = loop.call_later(left, self._end_when_due, connection, end_of_life)
@@ -201,8 +227,7 @@ class Gateway:
             await self._call("$default", event)
         except asyncio.TimeoutError:
             await self._tell_failure(connection, "Endpoint request timed out")
-        except Exception as error:
-            _show_failure("$default", error)
+        except FunctionFailed:
             await self._tell_failure(connection, "Internal server error")
         finally:
             connection.frames.release()
@@ -211,10 +236,8 @@ class Gateway:
         socket = connection.socket
         code, reason = socket.close_code or 1006, socket.close_reason or ""
         event = disconnect_event(connection.origin, code, reason, _milliseconds())
-        try:
+        with suppress(FunctionFailed, asyncio.TimeoutError):  # Nobody is left to be told.
             await self._call("$disconnect", event)
-        except Exception as error:
-            _show_failure("$disconnect", error)
 
     async def vanish(self, connection_id: str) -> None:
         """End a connection without a word and without `$disconnect`, which AWS does not promise to call."""
@@ -231,18 +254,37 @@ class Gateway:
             return
 
     async def _call(self, route_key: str, event: Event) -> Any:
-        """Functions run side by side, as Lambdas do: also those for one connection's frames."""
-        loop, function = asyncio.get_running_loop(), self._routes[route_key]
+        """Call a function in a thread, concurrently with all others, also those for the same connection.
+
+        Returns what it returns. Raises FunctionFailed, and TimeoutError when it takes too long; an exception
+        that it raises after that is shown too.
+        """
+
+        def invoke() -> Any:
+            try:
+                return self._routes[route_key](event)
+            except BaseException as error:  # sys.exit() ends a function, not the gateway.
+                show_failure(error, route=route_key)
+                raise FunctionFailed from None
+
         try:
-            running = loop.run_in_executor(self._functions, function, event)
+            running = asyncio.get_running_loop().run_in_executor(self._functions, invoke)
         except RuntimeError:  # No thread is started any more: the process is ending.
             raise asyncio.CancelledError from None
         return await asyncio.wait_for(running, self._limits.integration_seconds)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, connection: OpenConnection, work: Coroutine[Any, Any, None]) -> None:
+        """Do this for the connection in the background. An exception is shown and ends the connection."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._done, connection))
+
+    def _done(self, connection: OpenConnection, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            show_failure(error, connection=connection.origin.connection_id)
+            connection.socket.transport.abort()
 
     # @connections
 
@@ -266,7 +308,7 @@ class Gateway:
             return Answer(200, _description(connection))
         if request.method == "DELETE":
             self._connections.pop(connection_id)
-            self._start(connection.socket.close())
+            self._start(connection, connection.socket.close())
             return Answer(204)
         return Answer(403, {"message": "Missing Authentication Token"})
 
@@ -287,6 +329,7 @@ class Gateway:
             partial(
                 management.Management,
                 self.manage,
+                self._guard,
                 self._limits.message_bytes,
                 self._management_transports,
             ),
@@ -315,8 +358,8 @@ def _is_connection_id(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_-]{15}=", text) is not None
 
 
-def _refusal(status: int) -> Response:
-    body = json.dumps({"message": reason_phrase(status)}).encode()
+def _refusal(status: int, message: str | None = None) -> Response:
+    body = json.dumps({"message": message or reason_phrase(status)}).encode()
     headers = Headers(
         {
             "Content-Type": "application/json",
@@ -336,11 +379,6 @@ def _status(answer: Any) -> int:
 def _header(answer: Mapping[str, Any], name: str) -> str | None:
     headers = answer.get("headers") or {}
     return next((v for k, v in headers.items() if k.lower() == name.lower()), None)
-
-
-def _show_failure(route_key: str, error: Exception) -> None:
-    show("failed", route=route_key, error=type(error).__name__)
-    say("".join(traceback.format_exception(error)))
 
 
 def _milliseconds() -> int:

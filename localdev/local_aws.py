@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import resource
 import socket
 import sys
 import threading
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import boto3
 from chalice import Chalice
@@ -19,19 +17,38 @@ from chalice.app import DynamoDBEventConfig
 
 from chalicelib.access import Access
 from chalicelib.settings import FURTHER_JWT_SETTINGS, KEYS
-from localdev import command_line, direct_management, dynamodb
+from localdev import command_line, direct_management, dynamodb, threads
+from localdev.addresses import in_url, never_proxy, resolve, serve_ipv6
+from localdev.checks import DYNAMODB_PORT as DYNAMODB_PORT
+from localdev.checks import (
+    FAILURES,
+    NAMED_DYNAMODB,
+    CannotStart,
+    Ports,
+    check_ports,
+    check_stage,
+    in_one_line,
+    use_dynamodb,
+    why_not,
+)
+from localdev.checks import WEBSOCKET_PORT as WEBSOCKET_PORT
 from localdev.command_line import ChaliceLocal
+from localdev.ending import end, read_note
 from localdev.functions import function, websocket_routes
 from localdev.gateway import Gateway
 from localdev.limits import LimitError, Limits
+from localdev.outlet import take_over
 from localdev.playground import Playground, Steps
 from localdev.reloading import end_with_parent, watch_only_sources
 from localdev.stream_mapping import POLL_SECONDS, StreamMapping
 from localdev.terminal import say, show_outcomes, viewers
 
+try:
+    import resource
+except ImportError:  # Windows has neither this module nor this limit.
+    resource = None  # type: ignore[assignment]
+
 API_ID = "local"
-WEBSOCKET_PORT = 8001
-DYNAMODB_PORT = 8002
 SWITCH_SECONDS = 0.0005
 """How long a function may compute while the gateway waits for its turn, of which there is only one."""
 
@@ -48,6 +65,7 @@ class LocalAws:
 
     options: ChaliceLocal
     limits: Limits
+    ports: Ports
     dynamodb: str
     poll_seconds: float
     written: threading.Event
@@ -61,27 +79,38 @@ class LocalAws:
     @classmethod
     def prepare(cls, options: ChaliceLocal) -> "LocalAws":
         sys.setswitchinterval(SWITCH_SECONDS)
+        take_over()
+        read_note()
         _open_many_files()
-        watch_only_sources(Path.cwd())
+        watch_only_sources(Path.cwd(), options.stage)
         end_with_parent()
         _tell(os.environ.get("TELEMETRY_FILE"))
-        _check_free(options.host, options.port)
+        try:
+            return cls._checked(options)
+        except (CannotStart, LimitError) as wrong:
+            end(str(wrong))
+
+    @classmethod
+    def _checked(cls, options: ChaliceLocal) -> "LocalAws":
+        """Raises CannotStart and LimitError."""
+        check_stage(options)
+        ports = check_ports(options, os.environ)
+        if resolve(options.host, options.port)[0] == socket.AF_INET6:
+            serve_ipv6()
         if not options.is_configured:
             _configure(options.stage)
-        try:
-            limits = Limits.from_environment(os.environ)
-        except LimitError as wrong:
-            end(str(wrong))
+        limits = Limits.from_environment(os.environ)
         written = threading.Event()
-        named = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
+        named = os.environ.get(NAMED_DYNAMODB)
+        never_proxy(options.host, named or "")
         _find_secret(is_embedded=not named)
         if named:
-            dynamodb.use_named(named)
-            return cls(options, limits, named, POLL_SECONDS, written)
+            use_dynamodb(named)
+            return cls(options, limits, ports, named, POLL_SECONDS, written)
         embedded = dynamodb.embed(on_write=written.set)
-        port = _bind("DYNAMODB_PORT", DYNAMODB_PORT, lambda p: embedded.serve(options.host, p))
-        url = f"http://{options.host}:{port} (embedded, in memory)"
-        return cls(options, limits, url, SAFETY_POLL_SECONDS, written)
+        port = _bind("DYNAMODB_PORT", options.host, ports.dynamodb, lambda p: embedded.serve(options.host, p))
+        url = f"http://{in_url(options.host)}:{port} (embedded, in memory)"
+        return cls(options, limits, ports, url, SAFETY_POLL_SECONDS, written)
 
     def serve(self, app: Chalice, access: Access) -> None:
         """Start everything, and return; a port that is taken ends the process with one line."""
@@ -89,11 +118,14 @@ class LocalAws:
             "WebsocketsTable": os.environ["WEBSOCKETS_TABLE"],
             "MessagesTable": os.environ["MESSAGES_TABLE"],
         }
-        made = dynamodb.create_tables(boto3.client("dynamodb"), tables)
-        for source in app.event_sources:
-            if isinstance(source, DynamoDBEventConfig):
-                self._start_mapping(app, source, is_new="MessagesTable" in made)
-        gateway, loop, url = self._start_gateway(app)
+        try:
+            made = dynamodb.create_tables(boto3.client("dynamodb"), tables)
+            for source in app.event_sources:
+                if isinstance(source, DynamoDBEventConfig):
+                    self._start_mapping(app, source, is_new="MessagesTable" in made)
+        except FAILURES as failure:
+            end(f"the tables {', '.join(tables.values())} cannot be used: {in_one_line(failure)}")
+        gateway, loop, url = self._start_gateway(app, access)
 
         def vanish(connection_id: str) -> None:
             asyncio.run_coroutine_threadsafe(gateway.vanish(connection_id), loop).result()
@@ -104,7 +136,6 @@ class LocalAws:
             url,
             access.is_open,
             self.options.host,
-            self.options.port,
             {"Websockets": tables["WebsocketsTable"], "Messages": tables["MessagesTable"]},
             boto3.client("dynamodb"),
             steps,
@@ -114,7 +145,7 @@ class LocalAws:
         gc.freeze()
         gc.set_threshold(*GARBAGE_AT)
         say(
-            f"\n  Playground     http://{self.options.host}:{self.options.port}/\n"
+            f"\n  Playground     http://{in_url(self.options.host)}:{self.options.port}/\n"
             f"  WebSocket API  {url}?{'playerId=1' if access.is_open else 'token=…'}\n"
             f"  Players        {access.in_words()}\n"
             f"  DynamoDB       {self.dynamodb}\n"
@@ -124,9 +155,13 @@ class LocalAws:
     def _start_mapping(self, app: Chalice, source: DynamoDBEventConfig, is_new: bool) -> None:
         """Of a table that was there before, only what is new is given: AWS too would not begin again."""
         table = source.stream_arn.split(":table/")[1].split("/")[0]
+        try:
+            arn = dynamodb.stream_arn(boto3.client("dynamodb"), table)
+        except KeyError:
+            end(f"table {table} has no stream: delete it, and chalice local makes it with one")
         StreamMapping(
             boto3.client("dynamodbstreams"),
-            dynamodb.stream_arn(boto3.client("dynamodb"), table),
+            arn,
             source.name,
             function(app, source.name),
             source.batch_size,
@@ -136,24 +171,26 @@ class LocalAws:
             self.written,
         ).start()
 
-    def _start_gateway(self, app: Chalice) -> tuple[Gateway, asyncio.AbstractEventLoop, str]:
+    def _start_gateway(self, app: Chalice, access: Access) -> tuple[Gateway, asyncio.AbstractEventLoop, str]:
         stage, host = self.options.api_stage, self.options.host
-        gateway = Gateway(API_ID, stage, websocket_routes(app), self.limits)
+        gateway = Gateway(API_ID, stage, websocket_routes(app), self.limits, access.allowed_origins)
         loop = asyncio.new_event_loop()
-        threading.Thread(target=loop.run_forever, name="gateway", daemon=True).start()
+        threads.start("gateway", loop.run_forever)
 
         def start(port: int) -> int:
             return asyncio.run_coroutine_threadsafe(gateway.start(host, port), loop).result()
 
-        port = _bind("WEBSOCKET_PORT", WEBSOCKET_PORT, start)
-        endpoint = f"http://{host}:{port}/{stage}"
+        port = _bind("WEBSOCKET_PORT", host, self.ports.websocket, start)
+        endpoint = f"http://{in_url(host)}:{port}/{stage}"
         os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = endpoint
         direct_management.attach(dynamodb.session(), endpoint, gateway.manage, loop)
-        return gateway, loop, f"ws://{host}:{port}/{stage}/"
+        return gateway, loop, f"ws://{in_url(host)}:{port}/{stage}/"
 
 
 def _open_many_files() -> None:
     """Each connection is an open file, and what a shell lets open by default is few."""
+    if resource is None:
+        return
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # Some systems say that there is no limit, and set one.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -182,27 +219,9 @@ def _find_secret(is_embedded: bool) -> None:
         end("JWT_SECRET_NAME is read from AWS, which is not reached from here: set JWT_SECRET in its place")
 
 
-def _bind(variable: str, default: int, serve: Callable[[int], int]) -> int:
-    text = os.environ.get(variable, str(default))
-    if not text.isdecimal() or int(text) > 65535:
-        end(f"{variable} must be a port number, not {text!r}")
+def _bind(variable: str, host: str, port: int, serve: Callable[[int], int]) -> int:
+    """Serve, and return the port. Its check was before, so a failure means that it was taken since."""
     try:
-        return serve(int(text))
-    except OSError:
-        end(f"port {text} is taken: set {variable} to another")
-
-
-def _check_free(host: str, port: int) -> None:
-    """Chalice binds this port later, in a thread, where a failure would leave a process that hangs."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            end(f"port {port} is taken: give chalice local another with --port")
-
-
-def end(message: str) -> NoReturn:
-    """End the process from whatever thread this is: sys.exit would end only the thread."""
-    print(f"chalice: {message}", file=sys.stderr, flush=True)
-    os._exit(1)
+        return serve(port)
+    except OSError as failure:
+        end(why_not(failure, host, port, variable))

@@ -8,6 +8,9 @@ from http import HTTPStatus
 
 import h11
 
+from localdev.guard import Guard
+from localdev.terminal import show_failure
+
 FIRST_LINE_BYTES = 16 * 1024
 
 
@@ -72,10 +75,12 @@ class Management(asyncio.Protocol):
     def __init__(
         self,
         answer: Callable[[Request], Awaitable[Answer]],
+        guard: Guard,
         body_bytes: int,
         open_transports: set[asyncio.Transport],
     ) -> None:
         self._answer = answer
+        self._guard = guard
         self._body_bytes = body_bytes
         self._open_transports = open_transports
         self._http = h11.Connection(h11.SERVER)
@@ -120,6 +125,7 @@ class Management(asyncio.Protocol):
                 self._body += event.data[:room]
             elif isinstance(event, h11.EndOfMessage):
                 self._responding = asyncio.ensure_future(self._respond())
+                self._responding.add_done_callback(self._responded)
             elif isinstance(event, h11.ConnectionClosed):
                 if self._http.our_state is not h11.SEND_RESPONSE:
                     self._transport.close()
@@ -129,19 +135,36 @@ class Management(asyncio.Protocol):
 
     async def _respond(self) -> None:
         assert self._head is not None
-        headers = dict(self._head.headers)
-        request = Request(
-            self._head.method.decode("ascii"),
-            self._head.target.decode("ascii").partition("?")[0],
-            headers.get(b"authorization", b"").startswith(b"AWS4-HMAC-SHA256 "),
-            bytes(self._body),
-        )
-        self._send(await self._answer(request))
+        self._send(await self._answer_to(self._head))
         if self._http.our_state is h11.MUST_CLOSE:
             self._transport.close()
         else:
             self._http.start_next_cycle()
             self._advance()
+
+    async def _answer_to(self, head: h11.Request) -> Answer:
+        headers = dict(head.headers)
+        hosts, origins = (
+            [value.decode("latin-1") for name, value in head.headers if name == wanted]
+            for wanted in (b"host", b"origin")
+        )
+        refusal = self._guard.refusal_of_program(hosts, origins)
+        if refusal is not None:
+            return Answer(403, {"message": refusal}, "ForbiddenException")
+        request = Request(
+            head.method.decode("ascii"),
+            head.target.decode("ascii").partition("?")[0],
+            headers.get(b"authorization", b"").startswith(b"AWS4-HMAC-SHA256 "),
+            bytes(self._body),
+        )
+        return await self._answer(request)
+
+    def _responded(self, responding: asyncio.Task[None]) -> None:
+        """Show an exception and end the connection, so that its client doesn't wait."""
+        error = None if responding.cancelled() else responding.exception()
+        if error is not None:
+            show_failure(error, api="@connections")
+            self._transport.abort()
 
     def _send(self, answer: Answer) -> None:
         to_head = self._head is not None and self._head.method == b"HEAD"

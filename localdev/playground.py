@@ -1,11 +1,10 @@
 """The page that `chalice local` serves at `/`: players to try, what happens to their messages, the tables.
 
-It is for browsers on this machine: whoever asks by another name than this machine's, or from another site,
-gets nothing. It is no part of a deployment, because only `chalice local` adds its routes.
+It is for browsers on this machine; `guard` refuses the requests of other sites' pages. It isn't part of a
+deployment, because only `chalice local` adds its routes.
 """
 
-import ipaddress
-import json
+import base64
 import re
 import secrets
 import sys
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from boto3.dynamodb.types import TypeDeserializer
 from chalice import Chalice, Response
 from chalice.app import Request
 from chalice.local import ChaliceRequestHandler, ThreadedHTTPServer
+
+from localdev.guard import Guard, host_without_port
 
 PAGE = Path(__file__).parent / "page"
 CLIENT = Path(__file__).parent.parent / "clients" / "player.mjs"
@@ -63,7 +63,6 @@ class Playground:
     websocket_url: str
     is_open: bool
     host: str
-    port: int
     tables: Mapping[str, str]
     dynamodb: Any
     steps: Steps
@@ -94,36 +93,24 @@ class Playground:
         _make_quiet(OWN_PATHS)
 
     def _refusal(self, path: str, headers: Mapping[str, str]) -> Response | None:
-        """No other site may read this page or use it, whatever name it has made point to this machine.
-
-        It may have a link to it, which a person follows.
-        """
-        host, origin = headers.get("host", ""), headers.get("origin")
+        """Return the refusal of a request from another page, which can have a link to `/` all the same."""
+        hosts, origins = ([headers[name]] if name in headers else [] for name in ("host", "origin"))
+        refusal = Guard(self.host).refusal_of_page(hosts, origins)
         is_followed = path == "/" and headers.get("sec-fetch-dest") == "document"
         site = "none" if is_followed else headers.get("sec-fetch-site", "none")
-        if not self._is_own(host):
-            return _text(403, f"Open http://127.0.0.1:{self.port}/ instead.")
-        if origin not in (None, f"http://{host}") or site not in ("none", "same-origin"):
-            return _text(403, "Not for other sites.")
-        return None
-
-    def _is_own(self, host: str) -> bool:
-        """A name can be made to point anywhere, an address cannot."""
-        try:
-            named = urlsplit(f"http://{host}")
-            name, port = named.hostname or "", named.port or 80
-        except ValueError:
-            return False
-        return port == self.port and (name in ("localhost", self.host) or _is_address(name))
+        if refusal is None and site not in ("none", "same-origin"):
+            refusal = "Only the playground's own page can ask for this: open / in the browser."
+        return None if refusal is None else _text(403, refusal)
 
     def _guards(self, headers: Mapping[str, str]) -> dict[str, str]:
         """What a browser is to keep the page from, should a stranger's text ever be more than text."""
-        named = urlsplit(f"http://{headers['host']}")
-        host = named.netloc.removesuffix(f":{named.port}")
-        sockets = f"ws://{host}:{urlsplit(self.websocket_url).port}"
+        host, port = host_without_port(headers.get("host", "")), urlsplit(self.websocket_url).port
+        sockets = "" if host is None else f" ws://{host}:{port}"
+        if host is not None and host.startswith("["):  # A policy cannot name an IPv6 address.
+            sockets = " ws:"
         return {
             "Content-Security-Policy": (
-                f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {sockets}; "
+                f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'{sockets}; "
                 "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
             ),
             "X-Content-Type-Options": "nosniff",
@@ -142,7 +129,9 @@ class Playground:
     def _steps(self, request: Request) -> Response:
         query: Mapping[str, str] = request.query_params or {}
         number = query.get("after", "")
-        known = int(number) if number.isdecimal() and query.get("run") == self.steps.run else 0
+        known = (
+            int(number) if re.fullmatch("[0-9]{1,15}", number) and query.get("run") == self.steps.run else 0
+        )
         return Response({"run": self.steps.run, "steps": self.steps.after(known)})
 
     def _rows(self, _request: Request) -> Response:
@@ -151,8 +140,7 @@ class Playground:
     def _rows_of(self, table: str) -> dict[str, object]:
         """How many there are in the first megabyte, and the latest of them: ids sort by time."""
         items = self.dynamodb.scan(TableName=table)["Items"]
-        read = TypeDeserializer().deserialize
-        rows = [{name: _plain(read(value)) for name, value in item.items()} for item in items]
+        rows = [{name: _shown(value) for name, value in item.items()} for item in items]
         rows.sort(key=lambda row: str(row.get("messageId")).removeprefix("marker#"), reverse=True)
         return {"count": len(rows), "rows": rows[:ROWS_SHOWN]}
 
@@ -164,14 +152,6 @@ class Playground:
         return Response({})
 
 
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
 def _file(path: Path) -> Response:
     return Response(path.read_text(), {"Content-Type": f"{CONTENT_TYPES[path.suffix]}; charset=utf-8"})
 
@@ -180,13 +160,22 @@ def _text(status: int, text: str) -> Response:
     return Response(f"{text}\n", {"Content-Type": "text/plain"}, status)
 
 
-def _plain(value: object) -> object:
-    """What JSON can hold of an attribute."""
-    if isinstance(value, set):
-        return sorted(value)
-    if isinstance(value, dict):
-        return json.loads(json.dumps(value, default=str))
-    return value if isinstance(value, str | bool) or value is None else str(value)
+def _shown(attribute: Mapping[str, Any]) -> object:
+    """Return an attribute as JSON without its type. Numbers, which JavaScript would round, are texts."""
+    if not attribute:
+        return None
+    kind, value = next(iter(attribute.items()))
+    if kind == "B":
+        return f"base64:{base64.b64encode(value).decode()}"
+    if kind == "M":
+        return {name: _shown(each) for name, each in value.items()}
+    if kind == "L":
+        return [_shown(each) for each in value]
+    if kind in ("SS", "NS", "BS"):
+        return sorted(str(_shown({kind[0]: each})) for each in value)
+    if kind == "NULL":
+        return None
+    return value if kind == "BOOL" else str(value)
 
 
 def _make_quiet(paths: re.Pattern[str]) -> None:

@@ -6,12 +6,16 @@ would drop the connections twice. And a worker whose parent is killed keeps its 
 """
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from chalice.cli.factory import CLIFactory
 from chalice.cli.filewatch.stat import StatFileWatcher
+
+from localdev import threads
+from localdev.ending import before_exit, note_restart
+from localdev.terminal import say
 
 SOURCES = (
     "app.py",
@@ -23,15 +27,36 @@ SOURCES = (
 PARENT_POLL_SECONDS = 0.5
 
 
-def watch_only_sources(root: Path) -> None:
-    """From now on this process's watcher looks at the project's own sources alone."""
-    loaded = dict(_mtimes(root))
+def watch_only_sources(root: Path, stage: str) -> None:
+    """Let this process's watcher look at the project's own sources alone.
+
+    A configuration that cannot be read would end the reloader, so that edit is not followed.
+    """
+    seen = dict(_mtimes(root))
 
     def restart_if_changed(_watcher: StatFileWatcher, _root_dir: str, restart: Callable[[], None]) -> None:
-        if dict(_mtimes(root)) != loaded:
-            restart()
+        nonlocal seen
+        now = dict(_mtimes(root))
+        if now == seen:
+            return
+        seen = now
+        wrong = _wrong_configuration(root, stage)
+        if wrong is not None:
+            say(f"chalice: {wrong}: edit it again")
+            return
+        note_restart()
+        restart()
 
     setattr(StatFileWatcher, "_single_pass_poll", restart_if_changed)  # noqa: B010  # mypy forbids it plainly.
+
+
+def _wrong_configuration(root: Path, stage: str) -> str | None:
+    """Return why Chalice would refuse .chalice/config.json, or None."""
+    try:
+        CLIFactory(project_dir=str(root)).create_config_obj(chalice_stage_name=stage)
+    except Exception as refusal:  # Chalice raises many kinds, and ends with each of them.
+        return str(refusal)
+    return None
 
 
 def _mtimes(root: Path) -> Iterator[tuple[str, float]]:
@@ -44,13 +69,18 @@ def _mtimes(root: Path) -> Iterator[tuple[str, float]]:
 
 
 def end_with_parent() -> None:
-    """End this process when the reloader that started it is no more, however it went."""
+    """End this process when the reloader that started it is no more, however it went.
+
+    On Windows a process keeps its parent's number, so there the worker is not ended.
+    """
     if "CHALICE_WORKER" in os.environ:
-        threading.Thread(target=_watch_parent, name="watch-parent", daemon=True).start()
+        threads.start("watch-parent", _watch_parent)
 
 
 def _watch_parent() -> None:
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(PARENT_POLL_SECONDS)
+    for work in before_exit:
+        work()
     os._exit(0)

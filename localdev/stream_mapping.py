@@ -13,6 +13,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from localdev import threads
 from localdev.functions import Function
 from localdev.terminal import show
 
@@ -54,11 +55,12 @@ class StreamMapping:
     _discover_at: float = 0
 
     def start(self) -> threading.Thread:
-        """Find the shards, so that whatever is written from now on is seen, and work in the background."""
+        """Find the shards, so that whatever is written from now on is seen, and work in the background.
+
+        Returns the thread. An error that `run` does not expect ends the process.
+        """
         self._discover()
-        thread = threading.Thread(target=self.run, name="stream-mapping", daemon=True)
-        thread.start()
-        return thread
+        return threads.start("stream-mapping", self.run)
 
     def run(self) -> None:
         while not self.stopped.is_set():
@@ -123,9 +125,19 @@ class StreamMapping:
             self._read(shard)
         if not shard.pending:
             return False
-        self._give([_lambda_record(record, self.stream_arn) for record in shard.pending])
+        self._give(self._lambda_records(shard.pending))
         shard.pending.clear()
         return True
+
+    def _lambda_records(self, records: list[Record]) -> list[Record]:
+        """Return the records as the function is given them; show and leave out those that are not records."""
+        readable = []
+        for record in records:
+            try:
+                readable.append(_lambda_record(record, self.stream_arn))
+            except (LookupError, TypeError, ValueError, AttributeError) as broken:
+                show("unreadable", function=self.function_name, error=type(broken).__name__)
+        return readable
 
     def _read(self, shard: Shard) -> None:
         if shard.iterator is None:
@@ -140,8 +152,8 @@ class StreamMapping:
             shard.iterator = self._iterator(shard.id, ShardIteratorType="TRIM_HORIZON")
             return
         shard.pending += answer["Records"]
-        if answer["Records"]:
-            shard.last_sequence_number = answer["Records"][-1]["dynamodb"]["SequenceNumber"]
+        for record in answer["Records"]:
+            shard.last_sequence_number = _sequence_number(record) or shard.last_sequence_number
         shard.iterator = answer.get("NextShardIterator")
         if shard.iterator is None:
             self._discover_at = 0
@@ -161,12 +173,12 @@ class StreamMapping:
 
     def _give(self, records: list[Record]) -> None:
         for record in records:
-            show("triggered", function=self.function_name, **_keys(record))
+            show("triggered", **{"function": self.function_name, **_keys(record)})
         attempt = 0
-        while not self.stopped.is_set():
+        while records and not self.stopped.is_set():
             try:
                 self.function({"Records": records})
-            except Exception as failure:  # Whatever a function raises, Lambda gives the batch again.
+            except BaseException as failure:  # Whatever a function raises, sys.exit() too, Lambda retries.
                 pause = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 attempt += 1
                 show(
@@ -190,23 +202,33 @@ def _lambda_record(record: Record, stream_arn: str) -> Record:
         "eventVersion": "1.1",
         "eventSource": "aws:dynamodb",
         "awsRegion": stream_arn.split(":")[3],
-        "dynamodb": _plain(record["dynamodb"]),
+        "dynamodb": _plain({**record["dynamodb"]}),
         "eventSourceARN": stream_arn,
         **({"userIdentity": _plain(record["userIdentity"])} if "userIdentity" in record else {}),
     }
 
 
 def _plain(value: Any) -> Any:
+    """Return the value as JSON has it in Lambda's events: times in epoch seconds, binary in base64."""
     if isinstance(value, datetime):
         return value.timestamp()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
         return [_plain(each) for each in value]
-    return value
+    return value if isinstance(value, str | int | float) or value is None else str(value)
+
+
+def _sequence_number(record: Any) -> str | None:
+    try:
+        return str(record["dynamodb"]["SequenceNumber"])
+    except (LookupError, TypeError):
+        return None
 
 
 def _keys(record: Record) -> dict[str, str]:
-    return {name: str(*value.values()) for name, value in record["dynamodb"]["Keys"].items()}
+    """Return the values of the key's attributes, without their types, for a person to see."""
+    keys = record["dynamodb"].get("Keys") or {}
+    return {name: " ".join(map(str, value.values())) for name, value in keys.items()}

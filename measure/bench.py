@@ -125,6 +125,9 @@ def calls_of_a_message(aws: CountedAws) -> Iterable[Row]:
     yield Row("calls of a sendmessage, its connection seen for the first time", _total(first), 4, _by(first))
     yield Row("calls of a sendmessage, warm", _total(warm), 3, _by(warm))
     yield Row("calls of a sendmessage with clientMessageId", _total(named), 4, _by(named))
+    with aws.counting() as pinged:
+        aws.receive("1", '{"action": "ping"}')
+    yield Row("calls of a ping", _total(pinged), 2, _by(pinged))
     yield Row("calls of a frame that is refused", _total(refused), 2, _by(refused))
     players = [f"p{number}" for number in range(100)]
     aws.connect(*players)

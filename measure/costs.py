@@ -1,17 +1,17 @@
-"""What a million messages cost, line by line: counts from the design, prices as inputs with their date.
+"""What messages and idle connections cost, line by line: counts from the design, list prices of us-east-1.
 
-Prices are the list prices of one region, without free tiers; look yours up before you rely on the sums.
+Not in the model: free tiers, X-Ray, backups, KMS, cold starts, retries, replay.
 """
 
 import math
 from dataclasses import dataclass
 
-AS_OF = "2026-11, us-east-1; from memory of AWS's price lists, not looked up on the day"
+from clients.player import Timing
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars for a million of each, or for one of what the name says."""
+    """US dollars for a million of each, or for one of what the name says. SOURCES says where each is from."""
 
     gateway_messages: float = 1.00
     gateway_connection_minutes: float = 0.25
@@ -19,76 +19,174 @@ class Prices:
     lambda_gb_second: float = 0.0000133334
     write_units: float = 0.625
     read_units: float = 0.125
+    table_gb_month: float = 0.25
     log_gb: float = 0.50
+    metric_month: float = 0.30
+    alarm_month: float = 0.10
+    dashboard_month: float = 3.00
+    transfer_gb: float = 0.09
+
+
+API_GATEWAY = "aws.amazon.com/api-gateway/pricing/"
+LAMBDA = "aws.amazon.com/lambda/pricing/"
+DYNAMODB = "aws.amazon.com/dynamodb/pricing/on-demand/"
+CLOUDWATCH = "aws.amazon.com/cloudwatch/pricing/"
+TRANSFER = "aws.amazon.com/ec2/pricing/on-demand/"
+
+SOURCES = {
+    "gateway_messages": (API_GATEWAY, "second-hand, 2025-11-20"),
+    "gateway_connection_minutes": (API_GATEWAY, "second-hand, 2025-11-20"),
+    "lambda_requests": (LAMBDA, "second-hand, 2026-05-11"),
+    "lambda_gb_second": (LAMBDA, "second-hand, 2026-05-11"),
+    "write_units": (DYNAMODB, "second-hand, 2025-07-21"),
+    "read_units": (DYNAMODB, "second-hand, 2025-07-21"),
+    "table_gb_month": (DYNAMODB, "second-hand, undated"),
+    "log_gb": (CLOUDWATCH, "second-hand, 2026-05-05"),
+    "metric_month": (CLOUDWATCH, "second-hand, 2026-05-05"),
+    "alarm_month": (CLOUDWATCH, "second-hand, 2026-05-05"),
+    "dashboard_month": (CLOUDWATCH, "second-hand, 2022-04-29"),
+    "transfer_gb": (TRANSFER, "second-hand, undated"),
+}
+"""AWS's page of each price, and how it was checked. Second-hand: somebody quoted the same on that day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What the messages are like. Milliseconds are billed Lambda time; `batch` records of a push's call."""
+    """What is sent, and how. Milliseconds are billed Lambda time; `batch` is records per push call.
 
+    The bytes of lines include the 26 that CloudWatch adds to each. `deletes_wake_push` is false where the
+    stream's mapping filters expired items out. `metrics` counts every metric that can be; CloudWatch charges
+    one only for the hours in which it is sent.
+    """
+
+    message_bytes: int = 100
+    envelope_bytes: int = 200
+    has_client_message_id: bool = True
+    deletes_wake_push: bool = True
     batch: float = 5
     message_ms: float = 25
+    ping_ms: float = 15
     push_ms: float = 30
+    delete_ms: float = 5
     post_ms: float = 10
     posts_at_once: int = 100
     message_gb: float = 0.5
     push_gb: float = 1.0
-    log_bytes: float = 600
+    line_bytes: int = 650
+    ping_line_bytes: int = 230
+    start_end_report_bytes: int = 340
+    retention_days: float = 7
+    ping_seconds: float = Timing().ping
     connections: int = 10_000
     connection_item_bytes: int = 250
+    metrics: int = 31
+    alarms: int = 6
 
 
 Lines = dict[str, float]
-"""Dollars for a million messages, by what they are for."""
+"""Dollars by what they are for."""
 
 
 def ours(prices: Prices, use: Use) -> Lines:
-    """One frame in, two posts out, two writes, one read of a whole unit a recipient of a batch."""
+    """For a million messages: one frame in, two posts out, one consistent read of the recipient."""
+    size = use.message_bytes + use.envelope_bytes
+    has_id, wakes = int(use.has_client_message_id), int(use.deletes_wake_push)
+    calls = 1 + (1 + wakes) / use.batch
     return {
-        "API Gateway: the frame, the ack, the push": 3 * prices.gateway_messages,
-        "Lambda: requests of websocket_message": prices.lambda_requests,
-        "Lambda: time of websocket_message": _time(prices, use.message_ms, use.message_gb),
-        "Lambda: requests of push_messages": prices.lambda_requests / use.batch,
-        "Lambda: time of push_messages": _time(prices, use.push_ms, use.push_gb) / use.batch,
-        "DynamoDB: the update that admits a frame": prices.write_units,
-        "DynamoDB: the put of the message": prices.write_units,
+        "API Gateway: the frame, the ack, the push": 3 * _gateway(prices, size),
+        "Data out: the ack and the push": _gb(2 * size) * prices.transfer_gb,
+        "Lambda: websocket_message": _call(prices, use.message_ms, use.message_gb),
+        "Lambda: push_messages": _call(prices, use.push_ms, use.push_gb) / use.batch,
+        "Lambda: push_messages, woken by deletes": wakes
+        * _call(prices, use.delete_ms, use.push_gb)
+        / use.batch,
+        "DynamoDB: the update that admits the frame": prices.write_units,
+        "DynamoDB: the put of the clientMessageId": has_id * prices.write_units,
+        "DynamoDB: the put of the message": write_units(size) * prices.write_units,
         "DynamoDB: the consistent read of the recipient": prices.read_units,
         "DynamoDB: the deletion when it expires": 0.0,
-        "CloudWatch: two lines": 2 * use.log_bytes * 1e6 / 1e9 * prices.log_gb,
+        "DynamoDB: storage until then": _gb(size + 100 + has_id * 300)
+        * use.retention_days
+        / 30
+        * prices.table_gb_month,
+        "CloudWatch: two lines": _gb(2 * use.line_bytes) * prices.log_gb,
+        "CloudWatch: START, END, REPORT": _gb(calls * use.start_end_report_bytes) * prices.log_gb,
+    }
+
+
+def idle(prices: Prices, use: Use) -> Lines:
+    """For a million minutes of connections over which nothing goes but the client's pings."""
+    pings = 60 / use.ping_seconds
+    return {
+        "API Gateway: the connection": prices.gateway_connection_minutes,
+        "API Gateway: ping and pong": pings * 2 * prices.gateway_messages,
+        "Lambda: websocket_message": pings * _call(prices, use.ping_ms, use.message_gb),
+        "DynamoDB: the update that admits the ping": pings * prices.write_units,
+        "CloudWatch: one line, and START, END, REPORT": pings
+        * _gb(use.ping_line_bytes + use.start_end_report_bytes)
+        * prices.log_gb,
+    }
+
+
+def each_month(prices: Prices, use: Use) -> Lines:
+    """Of a stage, however little it is used."""
+    return {
+        "CloudWatch: metrics, at most": use.metrics * prices.metric_month,
+        "CloudWatch: alarms": use.alarms * prices.alarm_month,
+        "CloudWatch: the dashboard": prices.dashboard_month,
     }
 
 
 def original(prices: Prices, use: Use) -> Lines:
-    """As a prototype does it: nobody is authenticated or counted, and each record is a call with a lookup."""
+    """For a million messages of a prototype: no rate, no tokens, a call and a lookup for each record."""
+    size = use.message_bytes + use.envelope_bytes
     return {
-        "API Gateway: the frame, the ack, the push": 3 * prices.gateway_messages,
-        "Lambda: requests, one a record": 2 * prices.lambda_requests,
-        "Lambda: time": _time(prices, use.message_ms, use.message_gb)
-        + _time(prices, use.push_ms, use.push_gb),
-        "DynamoDB: the put of the message": prices.write_units,
+        "API Gateway: the frame, the ack, the push": 3 * _gateway(prices, size),
+        "Data out: the ack and the push": _gb(2 * size) * prices.transfer_gb,
+        "Lambda: one call a record": _call(prices, use.message_ms, use.message_gb)
+        + _call(prices, use.push_ms, use.push_gb),
+        "DynamoDB: the put of the message": write_units(size) * prices.write_units,
         "DynamoDB: the lookup of the recipient": prices.read_units / 2,
-        "CloudWatch: two lines": 2 * use.log_bytes * 1e6 / 1e9 * prices.log_gb,
+        "CloudWatch: two lines": _gb(2 * use.line_bytes) * prices.log_gb,
+        "CloudWatch: START, END, REPORT": _gb(2 * use.start_end_report_bytes) * prices.log_gb,
     }
 
 
 def broadcast_by_scan(prices: Prices, use: Use) -> Lines:
-    """Every message scans the table of connections and is posted to each, who looks whether it is meant."""
-    units = math.ceil(use.connections * use.connection_item_bytes / 4096) / 2
+    """For a million messages: each scans the table of connections and is posted to every one of them."""
+    size = use.message_bytes + use.envelope_bytes
+    scanned = math.ceil(use.connections * use.connection_item_bytes / 4096) / 2
+    milliseconds = use.message_ms + use.connections / use.posts_at_once * use.post_ms
     return {
         "API Gateway: the frame, and a post to every connection": (1 + use.connections)
-        * prices.gateway_messages,
-        "Lambda: requests": prices.lambda_requests,
-        "Lambda: time, of posts 100 at once": _time(
-            prices, use.message_ms + use.connections / use.posts_at_once * use.post_ms, use.push_gb
-        ),
-        "DynamoDB: the put of the message": prices.write_units,
-        "DynamoDB: the scan": units * prices.read_units,
-        "CloudWatch: a line": use.log_bytes * 1e6 / 1e9 * prices.log_gb,
+        * _gateway(prices, size),
+        "Data out: the posts": _gb(use.connections * size) * prices.transfer_gb,
+        "Lambda: one call, of posts 100 at once": _call(prices, milliseconds, use.push_gb),
+        "DynamoDB: the put of the message": write_units(size) * prices.write_units,
+        "DynamoDB: the scan": scanned * prices.read_units,
+        "CloudWatch: a line, and START, END, REPORT": _gb(use.line_bytes + use.start_end_report_bytes)
+        * prices.log_gb,
     }
 
 
-def _time(prices: Prices, milliseconds: float, gigabytes: float) -> float:
-    return milliseconds / 1000 * gigabytes * 1e6 * prices.lambda_gb_second
+def write_units(size: int) -> int:
+    """Of an item of so many bytes: DynamoDB counts each KB that was begun."""
+    return math.ceil(size / 1024)
+
+
+def _gateway(prices: Prices, size: int) -> float:
+    """A million messages of so many bytes: API Gateway counts each 32 KB that was begun."""
+    return math.ceil(size / 32_768) * prices.gateway_messages
+
+
+def _call(prices: Prices, milliseconds: float, gigabytes: float) -> float:
+    """A million calls."""
+    return prices.lambda_requests + 1e6 * milliseconds / 1000 * gigabytes * prices.lambda_gb_second
+
+
+def _gb(size: float) -> float:
+    """A million times so many bytes."""
+    return size * 1e6 / 1e9
 
 
 def table(lines: Lines) -> str:

@@ -20,6 +20,7 @@ from measure.progress import Progress
 
 LOADS = (1, 10, 50, 100, 200, 400, 600, 800, 1000, 1200, 1500, 2000)
 SECONDS = 60.0
+PINGS = (60, 120, 300, 480)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,12 @@ def main() -> None:
     for design in (costs.ours, costs.original, costs.broadcast_by_scan):
         name = design.__name__.replace("_", " ")
         print(f"Dollars for a million messages, {name}\n{costs.table(design(prices, use))}\n")
-    print(f"Prices: {costs.AS_OF}")
+    print(f"Dollars a month, of a stage\n{costs.table(costs.each_month(prices, use))}\n")
+    for seconds in PINGS:
+        pinging = replace(use, ping_seconds=seconds)
+        print(f"Dollars for a million idle minutes, a ping each {seconds} s")
+        print(f"{costs.table(costs.idle(prices, pinging))}\n")
+    print("Prices: us-east-1; measure/costs.py says where each is from and when it was checked")
     asked.plot.parent.mkdir(parents=True, exist_ok=True)
     figure(swept).savefig(asked.plot, metadata={"Date": None})
     print(asked.plot)

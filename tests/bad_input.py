@@ -308,7 +308,66 @@ def _without(name: str) -> dict[str, Any]:
     return inserted({key: value for key, value in _MESSAGE.items() if key != name})
 
 
+_WHOLE_MARKER = _MARKER | {
+    "after": {"S": "0"},
+    "began": {"S": "0"},
+    "askedAt": {"N": "1"},
+    "ackId": {"S": "1"},
+}
+_ODD_VALUES: dict[str, Any] = {
+    "binary": {"B": "AAE="},
+    "a set of binaries": {"BS": ["AAE="]},
+    "a set of numbers": {"NS": ["1"]},
+    "a set of texts": {"SS": ["canary"]},
+    "an empty set": {"SS": []},
+    "a list": {"L": [{"S": "canary"}]},
+    "a map": {"M": {"S": {"S": "canary"}}},
+    "null": {"NULL": True},
+    "a huge number": {"N": "9" * 38},
+    "a number with an exponent": {"N": "1E125"},
+    "a negative number": {"N": "-1"},
+    "not a number": {"N": "NaN"},
+    "a list in place of a text": {"S": ["canary"]},
+    "a number in place of a text": {"S": 1},
+    "half a character": {"S": "\ud800"},
+    "a true text": {"BOOL": "true"},
+    "of no type": {},
+    "of an unknown type": {"X": "canary"},
+    "nothing": None,
+    "plain": 1,
+}
+
+
+def _with_odd_values() -> Iterator[Record]:
+    """Every attribute that is read, with a value of every form but its own."""
+    for kind, item in (("message", _MESSAGE), ("marker", _WHOLE_MARKER)):
+        for name in item:
+            for form, value in _ODD_VALUES.items():
+                yield Record(f"{kind} whose {name} is {form}", inserted(item | {name: value}), noted=True)
+
+
 RECORDS = [
+    Record("null", None, noted=True),
+    Record("a text", "canary", noted=True),
+    Record("a list", ["canary"], noted=True),
+    *_with_odd_values(),
+    Record("with an endless sequence number", inserted(_MESSAGE, float("inf")), noted=True),
+    Record(
+        "with an id that another version made",
+        inserted(_MESSAGE | {"messageId": {"S": "01a20b18-76be-43f4-9340-55bd1f3d9f6e"}}),
+        noted=True,
+    ),
+    Record(
+        "message with the id of a marker",
+        inserted(_MESSAGE | {"messageId": {"S": "marker#01a20b18-76be-73f4-9340-55bd1f3d9f6e"}}),
+        noted=True,
+    ),
+    Record("to nobody who can connect", inserted(_MESSAGE | {"destinationPlayerId": {"S": "#"}}), noted=True),
+    Record(
+        "to a name too long for a key",
+        inserted(_MESSAGE | {"destinationPlayerId": {"S": "1" * 2048}}),
+        noted=True,
+    ),
     Record("empty", {}, noted=False),
     Record("of no kind", {"eventName": None}, noted=False),
     Record("of an unknown kind", {"eventName": "CANARY"}, noted=False),

@@ -2,15 +2,17 @@
 
 import base64
 import json
+import os
 import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.clients import PATIENCE_SECONDS
@@ -30,6 +32,14 @@ OPTIONS = (
     "--remote-debugging-port=0",
     "about:blank",
 )
+
+
+def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test as slow; skip it where there is no browser, except in CI, where it fails."""
+    is_missing = COMMAND is None and "CI" not in os.environ
+    skips = pytest.mark.skipif(is_missing, reason="there is no chromium on this machine")
+    marked: Callable[..., None] = pytest.mark.slow(skips(test))
+    return marked
 
 
 class PageFailed(Exception):

@@ -36,9 +36,14 @@ class ChaliceLocal:
 
     @classmethod
     def start(
-        cls, directory: Path, *options: str, project: Path = PROJECT, **variables: str
+        cls,
+        directory: Path,
+        *options: str,
+        project: Path = PROJECT,
+        output_to: int | None = None,
+        **variables: str,
     ) -> "ChaliceLocal":
-        """Start it; `started` waits until it serves."""
+        """Start it; `started` waits until it serves. `output_to`: a descriptor in place of the file."""
         ports = free_port(), free_port(), free_port()
         environment = bare_environment(directory, WEBSOCKET_PORT=str(ports[1]), DYNAMODB_PORT=str(ports[2]))
         output = directory / f"output-{ports[0]}"
@@ -47,7 +52,7 @@ class ChaliceLocal:
                 [str(CHALICE), "local", "--port", str(ports[0]), *options],
                 cwd=project,
                 env=environment | variables,
-                stdout=out,
+                stdout=out if output_to is None else output_to,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -58,6 +63,11 @@ class ChaliceLocal:
         self.wait_for(lambda: len(re.findall("Serving on http", self.lines)) >= times)
         return self
 
+    def reached(self) -> "ChaliceLocal":
+        """Wait until it serves, whether or not it prints that."""
+        self.wait_for(lambda: not is_free(self.http_port))
+        return self
+
     def wait_for(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not condition():
@@ -66,7 +76,7 @@ class ChaliceLocal:
 
     @property
     def lines(self) -> str:
-        return self.output.read_text()
+        return self.output.read_text(encoding="utf-8", errors="replace")
 
     @property
     def url(self) -> str:

@@ -2,10 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
@@ -16,6 +18,25 @@ os.environ.update(
 PROJECT = Path(__file__).parent.parent
 config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
 os.environ.update(config["stages"]["dev"]["environment_variables"])
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # By default Hypothesis fails a test whose machine is slow.
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Starts `chalice local` as ChaliceLocal.start does, and ends all of them after the test."""
+    from tests.chalice_process import ChaliceLocal  # After the environment above: it imports the service.
+
+    running: list[ChaliceLocal] = []
+
+    def start(*options: str, **arguments: Any) -> ChaliceLocal:
+        running.append(ChaliceLocal.start(tmp_path, *options, **arguments))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.kill()
 
 
 @pytest.fixture(scope="session", autouse=True)

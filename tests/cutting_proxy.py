@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -63,26 +64,39 @@ class CuttingProxy:
     ) -> None:
         self._server.close()
         self._over.set()
-        await asyncio.gather(*self._serving)
+        ended = await asyncio.gather(*self._serving, return_exceptions=True)
+        for mistake in (each for each in ended if isinstance(each, BaseException)):
+            raise mistake
 
     async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        """Pass on one client's connection. Either end can leave at any moment; then the other is cut off."""
         serving = asyncio.current_task()
         assert serving is not None
         self._serving.add(serving)
+        try:
+            await self._connect(from_client, to_client)
+        except OSError:
+            pass
+        finally:
+            to_client.transport.abort()
+
+    async def _connect(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         request = await _piece(from_client, 0)
         query = parse_qs(urlsplit(request.split(b" ")[1].decode()).query) if request else {}
         if not query:  # The client gave up before it had asked for anything.
-            to_client.transport.abort()
             return
         player = query["playerId"][0]
         from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", self.gateway_port)
         cut = self.cuts.get(player) if self.made[player] < self.times else None
         line = Line(player, query.get("after", [None])[0], cut, (to_client, to_gateway))
         self.lines[player].append(line)
-        await asyncio.gather(
+        ways = (
             self._pass_on(line, "up", from_client, to_gateway, request),
             self._pass_on(line, "down", from_gateway, to_client),
         )
+        for mistake in await asyncio.gather(*ways, return_exceptions=True):
+            if isinstance(mistake, BaseException):
+                raise mistake
 
     async def _pass_on(
         self,
@@ -91,6 +105,23 @@ class CuttingProxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         first: bytes = b"",
+    ) -> None:
+        """Pass on one direction until its cut, or until an end leaves; then end the other direction too."""
+        try:
+            await self._pass_on_pieces(line, direction, reader, writer, first)
+            if line.is_silent:
+                await self._over.wait()
+        finally:
+            for each in line.writers:
+                each.transport.abort()
+
+    async def _pass_on_pieces(
+        self,
+        line: Line,
+        direction: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        first: bytes,
     ) -> None:
         number, piece = 0, first or await _piece(reader, 0)
         while piece and not line.is_silent:
@@ -106,23 +137,14 @@ class CuttingProxy:
                 return
             number += 1
             piece = await _piece(reader, number)
-        if line.is_silent:
-            await self._over.wait()
-        _abort(line)
 
     async def _cut(self, line: Line, cut: Cut) -> None:
         self.made[line.player] += 1
-        if cut.silently:
-            line.is_silent = True
-            await self._over.wait()
-        await line.writers[0].drain()
-        await line.writers[1].drain()
-        _abort(line)
-
-
-def _abort(line: Line) -> None:
-    for writer in line.writers:
-        writer.transport.abort()
+        line.is_silent = cut.silently
+        if not cut.silently:
+            for writer in line.writers:
+                with suppress(OSError):  # This end has left already, before its cut.
+                    await writer.drain()
 
 
 async def _piece(reader: asyncio.StreamReader, number: int) -> bytes:
@@ -135,5 +157,5 @@ async def _piece(reader: asyncio.StreamReader, number: int) -> bytes:
         more = await reader.readexactly({126: 2, 127: 8}.get(length, 0))
         length = int.from_bytes(more, "big") if more else length
         return head + more + await reader.readexactly(4 * masked + length)
-    except (asyncio.IncompleteReadError, ConnectionError):
+    except (asyncio.IncompleteReadError, OSError):
         return b""

@@ -1,4 +1,4 @@
-"""The tables of the template under names that no other test uses: embedded, or in DynamoDB Local."""
+"""The tables of the template under names that no other test uses: embedded, or on another engine."""
 
 import os
 from itertools import count
@@ -10,8 +10,8 @@ from botocore.config import Config
 from localdev.dynamodb import create_tables
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 
-DYNAMODB_LOCAL = os.environ.get("DYNAMODB_LOCAL_URL")
-"""Where AWS's own engine serves, when the tests are to be run with it."""
+ENGINE_URL = os.environ.get("DYNAMODB_ENGINE_URL")
+"""URL of the engine that the tests run on; None for the embedded DynamoDB. `make test-dynamodb` sets it."""
 
 _numbers = count(1)
 
@@ -26,13 +26,13 @@ class Tables(NamedTuple):
 def make_tables(directly: bool = True) -> Tables:
     """`directly`: with calls answered before they are HTTP, where a fault in their place would not be met."""
     session = boto3.Session("local", "local", region_name="us-east-1")
-    if DYNAMODB_LOCAL is None:
+    if ENGINE_URL is None:
         embedded = EmbeddedDynamoDB(on_write=lambda: None)
         embedded.attach(session)
         if directly:
             embedded.attach_directly(session)
     client = session.client(
-        "dynamodb", endpoint_url=DYNAMODB_LOCAL, config=Config(retries={"total_max_attempts": 1})
+        "dynamodb", endpoint_url=ENGINE_URL, config=Config(retries={"total_max_attempts": 1})
     )
     number = next(_numbers)
     tables = Tables(client, session, f"websockets-{number}", f"messages-{number}")

@@ -7,7 +7,9 @@ class Socket {
   static made = [];
   sent = [];
 
-  constructor() {
+  constructor(url, protocols) {
+    this.query = Object.fromEntries(url.searchParams);
+    this.protocols = protocols;
     Socket.made.push(this);
   }
 
@@ -27,6 +29,8 @@ const {Offline, Player, Refused} = await import("../clients/player.mjs");
 
 const connected = {type: "system", event: "connected", messageId: "01a", connectionId: "c", playerId: "1"};
 const message = text => ({type: "message", messageId: `01b-${text}`, srcPlayerId: "2", message: text});
+const rateLimited = {type: "error", code: "rate_limited", detail: "", retryable: true, ackId: 1};
+const ack = ({ackId}) => ({type: "ack", ackId, messageId: "01c"});
 const turn = () => new Promise(setImmediate);
 
 /* A player and its socket, connected. */
@@ -134,4 +138,248 @@ test("whoever waits when the player is closed is told so", async () => {
   await assert.rejects(sending, Offline);
   await turn();
   assert.deepEqual(told.at(-1), ["lost", "closed"]);
+});
+
+for (const nothing of ["", null, undefined]) {
+  test(`options of ${JSON.stringify(nothing)} are the same as not given`, async () => {
+    const {player, socket} = await online({
+      playerId: nothing, token: nothing, after: nothing, timing: nothing, observe: nothing || null,
+    });
+
+    assert.deepEqual(socket.query, {});
+    assert.deepEqual(socket.protocols, []);
+    player.close();
+  });
+}
+
+test("a token function that returns nothing connects without a token", async () => {
+  const {player, socket} = await online({token: () => ""});
+
+  assert.deepEqual(socket.protocols, []);
+  player.close();
+});
+
+test("the options' values are in the handshake", async () => {
+  const {player, socket} = await online({playerId: "1", token: "t", after: "01"});
+
+  assert.deepEqual(socket.query, {playerId: "1", after: "01"});
+  assert.deepEqual(socket.protocols, ["player", "bearer.t"]);
+  player.close();
+});
+
+const unusable = [
+  [{after: 0}, TypeError, /after must be a string/],
+  [{after: {}}, TypeError, /after must be a string/],
+  [{after: "\ud800"}, TypeError, /after must not have a lone surrogate/],
+  [{playerId: 1.5}, TypeError, /playerId must be a string/],
+  [{playerId: {}}, TypeError, /playerId must be a string/],
+  [{playerId: "\ud800"}, TypeError, /playerId must not have a lone surrogate/],
+  [{token: Promise.resolve("t")}, TypeError, /token must be a string or a function/],
+  [{observe: "loudly"}, TypeError, /observe must be a function/],
+  [{player_id: "1"}, TypeError, /unknown key player_id in options.*playerId/],
+  ["1", TypeError, /options must be an object.*playerId/],
+  [{timing: 5}, TypeError, /timing.* must be an object.*ping/],
+  [{timing: [5]}, TypeError, /timing.* must be an object.*ping/],
+  [{timing: {pings: 5}}, TypeError, /unknown key pings in timing.*ping/],
+  [{timing: {toString: 5}}, TypeError, /unknown key toString in timing.*ping/],
+  ...["ping", "answer", "lifetime", "retry", "longestRetry"].flatMap(name => [
+    ...["5", null, 5n, [5], true].map(value => [{timing: {[name]: value}}, TypeError, RegExp(`${name} .*number`)]),
+    ...[0, -1, NaN, -Infinity].map(value => [{timing: {[name]: value}}, RangeError, RegExp(`${name} .*0 seconds`)]),
+  ]),
+];
+
+test("a playerId can be a whole number, also 0", async () => {
+  const {player, socket} = await online({playerId: 0});
+
+  assert.deepEqual(socket.query, {playerId: "0"});
+  player.close();
+});
+
+test("options that can't be used are refused by name", () => {
+  for (const [options, kind, message] of unusable) {
+    assert.throws(() => new Player("ws://127.0.0.1:1/dev/", options), error => {
+      assert.ok(error instanceof kind, message);
+      assert.match(error.message, message);
+      return true;
+    });
+  }
+});
+
+const LONE = "hello \ud83d";
+
+test("a lone surrogate is refused before anything is sent", async () => {
+  const {player, socket} = await online();
+
+  const refused = [
+    player.send(LONE, "hello"), player.send("2", LONE), player.send("2", "hello", LONE),
+    player.ask({action: "ping", routeKey: LONE}), player.ask({action: "ping", [LONE]: 1}),
+    player.ask({action: "ping", routeKey: [{deep: LONE}]}),
+  ];
+
+  for (const promise of refused) {
+    await assert.rejects(promise, error => {
+      assert.ok(error instanceof Refused);
+      assert.equal(error.code, "invalid_frame");
+      assert.ok(!error.message.includes("hello"));
+      return true;
+    });
+  }
+  assert.deepEqual(socket.sent, []);
+  player.close();
+});
+
+test("a pair of surrogates and a backslash are sent as they are", async () => {
+  const {player, socket} = await online();
+  const text = "\u{1f600} \\ud83d";
+
+  const sending = player.send("2", text);
+  await turn();
+  socket.receives(ack(socket.sent[0]));
+  await sending;
+
+  assert.equal(socket.sent[0].message, text);
+  player.close();
+});
+
+test("a recipient, a message or a clientMessageId that isn't a string is refused, and later sends go on", async () => {
+  const {player, socket} = await online();
+  const throwing = {toString() { throw new Error("no"); }, toJSON() { throw new Error("no"); }};
+
+  const refused = [
+    ...[undefined, null, 5, 5n, Symbol("x"), ["2"], throwing].flatMap(strange => [
+      player.send(strange, "hello"), player.send("2", strange),
+    ]),
+    ...[5, 5n, 0, false, Symbol("x"), throwing].map(strange => player.send("2", "hello", strange)),
+  ];
+  const sending = player.send("2", "hello");
+
+  for (const promise of refused) await assert.rejects(promise, {code: "invalid_frame"});
+  await turn();
+  socket.receives(ack(socket.sent[0]));
+  assert.equal((await sending).messageId, "01c");
+  assert.equal(socket.sent.length, 1);
+  player.close();
+});
+
+for (const nothing of ["", null, undefined]) {
+  test(`a clientMessageId of ${JSON.stringify(nothing)} is made up`, async () => {
+    const {player, socket} = await online();
+
+    player.send("2", "hello", nothing).catch(() => {});
+    await turn();
+
+    assert.match(socket.sent[0].clientMessageId, /^[0-9a-f]{32}$/);
+    player.close();
+  });
+}
+
+test("a frame that JSON can't write as an object is rejected, and later frames go on", async () => {
+  const {player, socket} = await online();
+  const cycle = {action: "ping"};
+  cycle.cycle = cycle;
+
+  const strange = [cycle, {action: 1n}, undefined, null, 5, 5n, "ping", ["ping"], () => {}, Symbol("x"), {toJSON() {}}];
+  for (const frame of strange) await assert.rejects(player.ask(frame), TypeError);
+  const asking = player.ask({action: "ping"});
+  await turn();
+  socket.receives({type: "pong", ackId: socket.sent[0].ackId});
+
+  assert.equal((await asking).type, "pong");
+  assert.equal(socket.sent.length, 1);
+  player.close();
+});
+
+test("a frame that writes itself still carries an ackId", async () => {
+  const {player, socket} = await online();
+
+  player.ask({toJSON: () => ({action: "ping"})}).catch(() => {});
+  await turn();
+
+  assert.deepEqual(socket.sent, [{action: "ping", ackId: 1}]);
+  player.close();
+});
+
+test("a send isn't overtaken by a later one, even when it is refused", async () => {
+  const {player, socket} = await online();
+  const first = player.send("nobody#", "one"), second = player.send("2", "two");
+  await turn();
+  assert.deepEqual(socket.sent.map(({message}) => message), ["one"]);
+
+  socket.receives({type: "error", code: "invalid_frame", detail: "", retryable: false, ackId: 1});
+  await assert.rejects(first, {code: "invalid_frame"});
+  await turn();
+  socket.receives(ack(socket.sent[1]));
+
+  assert.equal((await second).messageId, "01c");
+  player.close();
+});
+
+test("the answer to a frame that the service couldn't read is its refusal, without an ackId", async () => {
+  const {player, socket} = await online();
+  const asking = player.ask({action: "ping"});
+  await turn();
+
+  socket.receives({type: "error", code: "invalid_json", detail: "", retryable: false});
+
+  assert.equal((await asking).code, "invalid_json");
+  player.close();
+});
+
+test("of several frames, none is taken for the one that the service couldn't read", async () => {
+  const {player, socket} = await online();
+  const asking = [player.ask({action: "ping"}), player.ask({action: "ping"})];
+  await turn();
+
+  socket.receives({type: "error", code: "invalid_json", detail: "", retryable: false});
+
+  assert.deepEqual(await Promise.all(asking), Array(2).fill({type: "error", retryable: true}));
+  player.close();
+});
+
+test("closing ends a send that waits for its next try", async () => {
+  const {player, socket} = await online();
+  const sending = player.send("2", "hello");
+  await turn();
+  socket.receives({...rateLimited, retryAfterMs: 1e9});
+  await new Promise(later => setTimeout(later, 50));
+  assert.equal(socket.sent.length, 1);
+
+  player.close();
+
+  await assert.rejects(sending, Offline);
+});
+
+test("a first try that had no token asks for nothing old", async () => {
+  const before = Socket.made.length;
+  let tries = 0;
+  const token = () => (++tries === 1 ? Promise.reject(Symbol("no")) : "t");
+  const player = new Player("ws://127.0.0.1:1/dev/", {token, timing: {retry: 0.01}});
+
+  player.connect().catch(() => {});
+  while (Socket.made.length === before) await new Promise(again => setTimeout(again, 5));
+
+  assert.deepEqual(Socket.made.at(-1).query, {});
+  player.close();
+});
+
+test("a player that its observer closes at a ping, and connects again, stays connected", async t => {
+  t.mock.timers.enable({apis: ["setTimeout"]});
+  let pings = 0;
+  const observe = (event, about) => {
+    if (event === "sent" && about.action === "ping" && ++pings === 1) player.close();
+  };
+  const {player} = await online({observe});
+  t.mock.timers.tick(120_000);
+  player.connect();
+  await turn();
+  const socket = Socket.made.at(-1);
+  socket.onopen();
+  socket.receives(connected);
+
+  t.mock.timers.tick(30_000);
+  player.ask({action: "sync"}).catch(() => {});
+  await turn();
+
+  assert.equal(socket.sent[0].action, "sync");
+  player.close();
 });

@@ -11,7 +11,7 @@ def position(sequence_number: int, stream: str = STREAM) -> StreamPosition:
     return StreamPosition(stream, sequence_number)
 
 
-def inserted(item: Any, sequence_number: str = "1", stream: str = STREAM) -> dict[str, Any]:
+def inserted(item: Any, sequence_number: Any = "1", stream: str = STREAM) -> dict[str, Any]:
     return {
         "eventName": "INSERT",
         "eventSourceARN": f"arn:aws:dynamodb:eu-west-1:000000000000:table/messages/stream/{stream}",

@@ -20,7 +20,7 @@ from clients.player import CLOSED, Frame, Player
 from tests.chalice_process import ChaliceLocal
 from tests.clients import PATIENCE_SECONDS
 from tests.clients import Player as Socket
-from tests.dynamodb_tables import DYNAMODB_LOCAL
+from tests.dynamodb_tables import ENGINE_URL
 from tests.recorder import MESSAGES, Recorder
 from tests.tokens import token
 
@@ -62,7 +62,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield URL
         return
     started = ChaliceLocal.start(
-        tmp_path_factory.mktemp("acceptance"), AWS_ENDPOINT_URL_DYNAMODB=DYNAMODB_LOCAL or ""
+        tmp_path_factory.mktemp("acceptance"), AWS_ENDPOINT_URL_DYNAMODB=ENGINE_URL or ""
     )
     try:
         yield started.started().url

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import app
@@ -181,50 +181,55 @@ def lasting(monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-@settings(
-    max_examples=10_000,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+@pytest.mark.parametrize("examples", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_any_frame_is_answered_with_one_frame_that_the_protocol_has(lasting: World, examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(BODIES)
+    def check(body: str) -> None:
+        lasting.now += 10_000
+        lasting.gateway.posted.clear()
+        lasting.notes.outcomes.clear()
+        lasting.messages.stored.clear()
+
+        websocket_routes(app.app)["$default"](message_event(ORIGIN, "$default", body, 0))
+
+        replies = [json.loads(frame) for frame in lasting.gateway.frames_to("c")]
+        assert lasting.gateway.frames_to("b") == lasting.gateway.closed == []
+        assert len(lasting.notes.outcomes) == 1
+        stored = lasting.messages.stored
+        if not replies:
+            assert [type(entry).__name__ for entry in stored] == ["ReplayMarker"]
+            return
+        (reply,) = replies
+        assert reply["type"] in ("ack", "pong", "error")
+        assert reply["type"] == "error" or json.loads(body)["action"] in ACTIONS
+        assert reply.get("code") in {None, *RETRYABLE}
+        assert len(stored) == (reply["type"] == "ack" and not reply.get("duplicate"))
+
+    check()
+
+
+QUERIES = st.dictionaries(
+    st.sampled_from(["playerId", "token", "after", ""]) | st.text(), st.lists(st.text()), max_size=4
 )
-@given(body=BODIES)
-def test_any_frame_is_answered_with_one_frame_that_the_protocol_has(lasting: World, body: str) -> None:
-    lasting.now += 10_000
-    lasting.gateway.posted.clear()
-    lasting.notes.outcomes.clear()
-    lasting.messages.stored.clear()
-
-    websocket_routes(app.app)["$default"](message_event(ORIGIN, "$default", body, 0))
-
-    replies = [json.loads(frame) for frame in lasting.gateway.frames_to("c")]
-    assert lasting.gateway.frames_to("b") == lasting.gateway.closed == []
-    assert len(lasting.notes.outcomes) == 1
-    stored = lasting.messages.stored
-    if not replies:
-        assert [type(entry).__name__ for entry in stored] == ["ReplayMarker"]
-        return
-    (reply,) = replies
-    assert reply["type"] in ("ack", "pong", "error")
-    assert reply["type"] == "error" or json.loads(body)["action"] in ACTIONS
-    assert reply.get("code") in {None, *RETRYABLE}
-    assert len(stored) == (reply["type"] == "ack" and not reply.get("duplicate"))
-
-
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    query=st.dictionaries(
-        st.sampled_from(["playerId", "token", "after", ""]) | st.text(), st.lists(st.text()), max_size=4
-    ),
-    headers=st.dictionaries(
-        st.sampled_from(["Authorization", "Origin", "Sec-WebSocket-Protocol"]),
-        st.lists(st.text() | st.sampled_from(["Bearer ", "bearer.", "Bearer a.b.c"]), max_size=2),
-    ),
+HEADERS = st.dictionaries(
+    st.sampled_from(["Authorization", "Origin", "Sec-WebSocket-Protocol"]),
+    st.lists(st.text() | st.sampled_from(["Bearer ", "bearer.", "Bearer a.b.c"]), max_size=2),
 )
-def test_any_handshake_without_a_good_token_is_refused(lasting: World, query: Any, headers: Any) -> None:
-    before = lasting.state()
-    event = connect_event(ORIGIN, "/dev/", [], 0)
-    event["multiValueQueryStringParameters"], event["multiValueHeaders"] = query, headers
 
-    answer = websocket_routes(app.app)["$connect"](event)
 
-    assert answer["statusCode"] in (400, 401)
-    assert lasting.state() == before
+@pytest.mark.parametrize("examples", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_any_handshake_without_a_good_token_is_refused(lasting: World, examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(QUERIES, HEADERS)
+    def check(query: dict[str, list[str]], headers: dict[str, list[str]]) -> None:
+        before = lasting.state()
+        event = connect_event(ORIGIN, "/dev/", [], 0)
+        event["multiValueQueryStringParameters"], event["multiValueHeaders"] = query, headers
+
+        answer = websocket_routes(app.app)["$connect"](event)
+
+        assert answer["statusCode"] in (400, 401)
+        assert lasting.state() == before
+
+    check()

@@ -163,24 +163,32 @@ def _in_seconds(seconds: int) -> int:
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"GET /tokens/ HTTP/1.1\r\nHost: x\r\n\r\n", None),
-        (b"POST /tokens/ HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\ncanary", None),
+        (b"GET /tokens/ HTTP/1.1\r\nHost: localhost\r\n\r\n", None),
+        (b"POST /tokens/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\ncanary", None),
         (
-            b"GET /tokens/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"GET /tokens/ HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
             None,
         ),
         (b"canary\r\n\r\n", None),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", None),
         (b"GET /tokens/" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", None),
-        (b"POST /tokens/@connections/canary HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 403),
-        (b"POST /tokens/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 403),
-        (b"POST /tokens/@connections/%2e%2e%2f HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 403),
+        (b"POST /tokens/@connections/canary HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 403),
         (
-            b"POST /tokens/@connections/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+            b"POST /tokens/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Length: 0\r\n\r\n",
+            403,
+        ),
+        (
+            b"POST /tokens/@connections/%2e%2e%2f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+            403,
+        ),
+        (
+            b"POST /tokens/@connections/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             403,
         ),
-        (b"POST /tokens/@connections/a HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /tokens/@connections/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
     ],
 )
 def test_what_is_no_handshake_is_refused_or_cut_off_and_the_gateway_goes_on(

@@ -1,15 +1,13 @@
 """A real browser connects with its token in a subprotocol, which is the only way that it has."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import browser
-from tests.browser import browsing
+from tests.browser import browsing, needs_browser
 from tests.chalice_process import ChaliceLocal
 from tests.tokens import SECRET, token
 
@@ -22,10 +20,6 @@ CONNECT = """new Promise(tell => {
   };
   socket.onclose = event => tell({closed: event.code, frames});
 })"""
-
-needs_browser = pytest.mark.skipif(
-    browser.COMMAND is None and "CI" not in os.environ, reason="there is no chromium on this machine"
-)
 
 
 @pytest.fixture(scope="module")

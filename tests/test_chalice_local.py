@@ -34,19 +34,6 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
         started.kill()
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., ChaliceLocal]]:
-    running: list[ChaliceLocal] = []
-
-    def start(*options: str, **arguments: Any) -> ChaliceLocal:
-        running.append(ChaliceLocal.start(tmp_path, *options, **arguments))
-        return running[-1]
-
-    yield start
-    for one in running:
-        one.kill()
-
-
 def players_item(local: ChaliceLocal, player_id: str) -> dict[str, Any]:
     """A player's item, looked up through the port for looking in."""
     client = look_in(local)
@@ -403,19 +390,6 @@ async def outlives(local: ChaliceLocal, seconds: float) -> bool:
     return False
 
 
-@pytest.mark.parametrize("variable", ["WEBSOCKET_PORT", "DYNAMODB_PORT"])
-def test_a_taken_port_is_one_line_that_names_the_port_and_its_variable(
-    start: Callable[..., ChaliceLocal], variable: str
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        local = start(**{variable: str(port)})
-        local.process.wait(timeout=30)
-
-    assert local.lines == f"chalice: port {port} is taken: set {variable} to another\n"
-    assert local.ports_are_free()
-
-
 def test_a_persons_own_aws_settings_are_neither_used_nor_in_the_way(
     start: Callable[..., ChaliceLocal],
 ) -> None:
@@ -430,33 +404,6 @@ def test_a_persons_own_aws_settings_are_neither_used_nor_in_the_way(
         return await (await Player.connect(local.url, "1")).send_message("2", "hi")
 
     assert asyncio.run(talk())["type"] == "ack"
-
-
-def test_chalices_own_port_taken_is_one_line_too_and_does_not_hang(
-    start: Callable[..., ChaliceLocal],
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        local = start("--port", str(port))
-        local.process.wait(timeout=30)
-
-    assert local.lines == (f"chalice: port {port} is taken: give chalice local another with --port\n")
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "said"),
-    [
-        ("WEBSOCKET_PORT", "http", "WEBSOCKET_PORT must be a port number, not 'http'"),
-        ("WEBSOCKET_IDLE_SECONDS", "0", "WEBSOCKET_IDLE_SECONDS must be a positive number, not '0'"),
-    ],
-)
-def test_a_setting_that_makes_no_sense_is_one_line(
-    start: Callable[..., ChaliceLocal], variable: str, value: str, said: str
-) -> None:
-    local = start(**{variable: value})
-    local.process.wait(timeout=30)
-
-    assert local.lines == f"chalice: {said}\n"
 
 
 def test_a_dynamodb_that_is_named_is_used_and_keeps_its_messages(
@@ -484,6 +431,7 @@ def test_a_dynamodb_that_is_named_is_used_and_keeps_its_messages(
     assert [item["message"]["S"] for item in items if "message" in item] == ["hi", "hi"]
 
 
+@pytest.mark.slow
 def test_packaging_starts_nothing_and_ships_nothing_that_is_local(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         environment = bare_environment(tmp_path, WEBSOCKET_PORT=str(taken.getsockname()[1]))

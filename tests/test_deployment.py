@@ -34,9 +34,11 @@ def run_in(directory: Path, *command: str) -> str:
     return ran.stdout
 
 
-@pytest.fixture(scope="module", params=["dev", "prod"])
+@pytest.fixture(
+    scope="module", params=[pytest.param(stage, marks=pytest.mark.slow) for stage in ("dev", "prod")]
+)
 def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Any]:
-    """The template that `make package` makes, by its two commands."""
+    """The template that `make package` makes, by its two commands; pip downloads what is shipped."""
     name, directory = request.param, tmp_path_factory.mktemp("package")
     for part in ("app.py", "chalicelib", "deployment", "localdev", "cloudformation", "requirements.txt"):
         (directory / part).symlink_to(PROJECT / part)

@@ -1,6 +1,7 @@
 """What the local AWS answers its own app without HTTP is what it answers over HTTP."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +11,21 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from localdev import direct_management
+from localdev.dynamodb import stream_arn
 from localdev.limits import Limits
 from localdev.management import Answer, Request
-from tests.dynamodb_tables import DYNAMODB_LOCAL, Tables, make_tables
+from tests.dynamodb_tables import ENGINE_URL, Tables, make_tables
 from tests.test_gateway import Api, an_api
 
 KEY = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m1"}}
+
+BINARY: dict[str, Any] = {
+    "destinationPlayerId": {"S": "b"},
+    "messageId": {"S": "m1"},
+    "bits": {"B": b"\x00"},
+    "many": {"BS": [b"\x00"]},
+    "listed": {"L": [{"B": b"\x00"}, {"M": {"binary": {"B": b"\xff"}}}]},
+}
 
 
 def messages(tables: Tables) -> list[tuple[str, dict[str, Any]]]:
@@ -34,6 +44,11 @@ def messages(tables: Tables) -> list[tuple[str, dict[str, Any]]]:
         "KeyConditionExpression": "destinationPlayerId = :player AND messageId >= :since",
         "ExpressionAttributeValues": {":player": {"S": "2"}, ":since": {"S": "m2"}},
         "Limit": 2,
+    }
+    compared = {
+        "TableName": tables.messages,
+        "KeyConditionExpression": "destinationPlayerId = :player",
+        "FilterExpression": "many > :number OR listed < :number OR bits >= :number",
     }
     nobody = {**KEY, "messageId": {"S": "nobody"}}
     return [
@@ -63,6 +78,9 @@ def messages(tables: Tables) -> list[tuple[str, dict[str, Any]]]:
         ("query", query),
         ("query", {**query, "ExclusiveStartKey": {**KEY, "destinationPlayerId": {"S": "2"}}}),
         ("query", {**query, "ExpressionAttributeValues": {":player": {"S": "9"}, ":since": {"S": "m"}}}),
+        ("put_item", {"TableName": tables.messages, "Item": BINARY}),
+        ("query", {**query, "ExpressionAttributeValues": {":player": {"S": "b"}, ":since": {"S": "m"}}}),
+        ("query", {**compared, "ExpressionAttributeValues": {":player": {"S": "b"}, ":number": {"N": "1"}}}),
         ("delete_item", {"TableName": tables.messages, "Key": KEY}),
         ("get_item", {"TableName": tables.messages, "Key": KEY}),
     ]
@@ -92,7 +110,7 @@ def _without_order(value: Any, table: str) -> Any:
     return value
 
 
-@pytest.mark.skipif(DYNAMODB_LOCAL is not None, reason="of the embedded DynamoDB")
+@pytest.mark.skipif(ENGINE_URL is not None, reason="of the embedded DynamoDB")
 def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
     directly, over_http = answers(make_tables()), answers(make_tables(directly=False))
 
@@ -103,6 +121,28 @@ def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
         "ResourceNotFoundException",
         "ValidationException",
     ]
+
+
+@pytest.mark.skipif(ENGINE_URL is not None, reason="of the embedded DynamoDB")
+def test_streams_answer_directly_what_they_answer_over_http() -> None:
+    def records(tables: Tables) -> list[Any]:
+        tables.client.put_item(TableName=tables.messages, Item=BINARY)
+        streams = tables.session.client("dynamodbstreams")
+        arn = stream_arn(tables.client, tables.messages)
+        (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+        iterator = streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )
+        found = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+        for record in found:
+            assert abs(time.time() - record["dynamodb"]["ApproximateCreationDateTime"].timestamp()) < 60
+            del record["dynamodb"]["ApproximateCreationDateTime"], record["dynamodb"]["SizeBytes"]
+        return [record["dynamodb"] for record in found]
+
+    directly = records(make_tables())
+
+    assert directly == records(make_tables(directly=False))
+    assert directly[0]["NewImage"] == BINARY
 
 
 def direct(api: Api, read_timeout: float = 5) -> Any:

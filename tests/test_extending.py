@@ -98,6 +98,12 @@ def failed(output: str) -> set[str]:
     return set(re.findall(r"^(?:FAILED|ERROR) (?:\S+::|tests/)(test_\w+)", output, re.MULTILINE))
 
 
+def test_every_change_applies(copy: Path) -> None:
+    for change in CHANGES:
+        change.apply_to(copy, "--check")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.heading)
 def test_a_change_works_as_it_is_shown(change: Change, copy: Path) -> None:
     change.apply_to(copy)
@@ -109,6 +115,7 @@ def test_a_change_works_as_it_is_shown(change: Change, copy: Path) -> None:
     assert passed(output) >= change.new_tests() != set(), output
 
 
+@pytest.mark.slow
 def test_the_new_tests_of_every_change_fail_without_its_code(copy: Path) -> None:
     for change in CHANGES:
         change.apply_to(copy, "--include=tests/*")
@@ -122,8 +129,9 @@ def test_the_new_tests_of_every_change_fail_without_its_code(copy: Path) -> None
         assert failed(output) >= change.failing_without_its_code(), f"{change.heading}\n{output}"
 
 
+@pytest.mark.slow
 def test_all_changes_together_keep_the_projects_own_rules(copy: Path, cache: pytest.Cache) -> None:
-    """What mypy knows of the libraries is kept: it takes longer than all the rest."""
+    """Keeps mypy's cache of the libraries, which takes longest to make."""
     for change in CHANGES:
         change.apply_to(copy)
     modules = " ".join(CHANGED_MODULES)

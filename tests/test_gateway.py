@@ -1,10 +1,11 @@
 """The local gateway says yes and no where API Gateway does, to unmodified boto3 and to any client."""
 
 import asyncio
+import concurrent.futures
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,9 @@ from botocore.exceptions import ClientError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from localdev.gateway import Gateway
+from localdev.gateway import Gateway, OpenConnection
 from localdev.limits import LimitError, Limits
+from localdev.management import Answer, Request
 from tests.clients import PATIENCE_SECONDS, until
 from tests.recorder import Recorder
 
@@ -26,7 +28,7 @@ Event = dict[str, Any]
 class Api:
     """A gateway with functions that remember their events; `on_connect` and `on_message` can be changed."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, gateway: type[Gateway] = Gateway) -> None:
         self.events: list[Event] = []
         self.on_connect: Callable[[Event], Any] = lambda event: {"statusCode": 200}
         self.on_message: Callable[[Event], Any] = lambda event: {"statusCode": 200}
@@ -35,7 +37,7 @@ class Api:
             "$default": lambda event: self._remember(event, self.on_message),
             "$disconnect": lambda event: self._remember(event, lambda event: {"statusCode": 200}),
         }
-        self.gateway = Gateway("api", "dev", routes, limits)
+        self.gateway = gateway("api", "dev", routes, limits)
 
     async def start(self) -> None:
         self.port = await self.gateway.start("127.0.0.1", 0)
@@ -68,8 +70,8 @@ class Api:
 
 
 @asynccontextmanager
-async def an_api(limits: Limits | None = None) -> AsyncIterator[Api]:
-    api = Api(limits or Limits())
+async def an_api(limits: Limits | None = None, gateway: type[Gateway] = Gateway) -> AsyncIterator[Api]:
+    api = Api(limits or Limits(), gateway)
     await api.start()
     try:
         yield api
@@ -77,12 +79,21 @@ async def an_api(limits: Limits | None = None) -> AsyncIterator[Api]:
         await api.gateway.stop()
 
 
-def run(test: Callable[[Api], Awaitable[None]], **limits: Any) -> None:
+def run(test: Callable[[Api], Awaitable[None]], gateway: type[Gateway] = Gateway, **limits: Any) -> None:
     async def main() -> None:
-        async with an_api(replace(Limits(), **limits)) as api:
+        async with an_api(replace(Limits(), **limits), gateway) as api:
             await asyncio.wait_for(test(api), 3 * PATIENCE_SECONDS)
 
     asyncio.run(main())
+
+
+def raising(error: BaseException) -> Callable[[Event], Any]:
+    """Return a function that raises this."""
+
+    def function(event: Event) -> Any:
+        raise error
+
+    return function
 
 
 async def received(socket: ClientConnection) -> Any:
@@ -267,12 +278,195 @@ def test_a_url_over_the_limit_is_refused() -> None:
 def test_a_plain_http_request_is_no_handshake_and_calls_no_function(target: bytes) -> None:
     async def test(api: Api) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-        writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
         status_line = await asyncio.wait_for(reader.readline(), PATIENCE_SECONDS)
         assert b" 426 " in status_line
         assert api.events == []
         writer.close()
+
+    run(test)
+
+
+LOCAL_ORIGINS = [
+    "http://localhost",
+    "http://localhost:5173",
+    "https://LOCALHOST:5173",
+    "http://game.localhost:8080",
+    "http://127.0.0.1:3000",
+    "http://127.8.9.10",
+    "http://[::1]:3000",
+]
+FOREIGN_ORIGINS = [
+    "null",
+    "",
+    "https://evil.example",
+    "http://evil.example:{port}",
+    "http://localhost.evil.example",
+    "http://127.0.0.1.evil.example",
+    "http://notlocalhost",
+    "http://6.6.6.6",
+    "http://192.168.1.6:8000",
+    "http://[2001:db8::1]",
+    "http://localhost@evil.example",
+    "http://evil.example/localhost",
+    "http://evil.example#localhost",
+    "http://evil.example, http://localhost",
+    "file://",
+    "localhost",
+]
+OTHER_HOSTS = [
+    "evil.example",
+    "evil.example:{port}",
+    "localhost.evil.example:{port}",
+    "127.0.0.1.evil.example",
+    "127.0.0.1@evil.example",
+    "evil.example/localhost",
+    "[::1",
+    "1",
+    "0x7f.1",
+    "",
+]
+OWN_HOSTS = [
+    "localhost:{port}",
+    "localhost",
+    "LocalHost:18001",
+    "game.localhost:{port}",
+    "127.0.0.1:18001",
+    "192.168.1.5:{port}",
+    "[::1]:{port}",
+]
+
+
+def handshake(api: Api, *headers: str) -> bytes:
+    """Return a handshake's request with these headers."""
+    given = [header.format(port=api.port) for header in headers]
+    if not any(header.startswith("Host:") for header in given):
+        given.insert(0, f"Host: 127.0.0.1:{api.port}")
+    lines = [
+        "GET /dev/ HTTP/1.1",
+        *given,
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def answered(api: Api, request: bytes) -> tuple[int, str]:
+    """Return the status, and the whole answer if it isn't an open WebSocket."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(request)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+    status = int(head.split()[1])
+    body = b"" if status == 101 else await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+    writer.close()
+    return status, (head + body).decode()
+
+
+@pytest.mark.parametrize("origin", LOCAL_ORIGINS)
+def test_a_page_of_this_machine_can_connect(origin: str) -> None:
+    async def test(api: Api) -> None:
+        assert (await answered(api, handshake(api, f"Origin: {origin}")))[0] == 101
+
+    run(test)
+
+
+@pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
+def test_a_page_from_elsewhere_is_refused_before_connect_and_told_why(
+    origin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(api: Api) -> None:
+        status, text = await answered(api, handshake(api, f"Origin: {origin}"))
+
+        assert status == 403
+        assert "The Origin header must name localhost" in text
+        assert api.events == []
+
+    run(test)
+    assert "refused       status=403 reason=The Origin header must name localhost" in capsys.readouterr().out
+
+
+def test_a_page_that_this_machine_serves_to_the_network_can_connect() -> None:
+    async def test(api: Api) -> None:
+        headers = "Host: 192.168.1.5:{port}", "Origin: http://192.168.1.5:8000"
+
+        assert (await answered(api, handshake(api, *headers)))[0] == 101
+
+    run(test)
+
+
+@pytest.mark.parametrize("origins", [("http://localhost", "https://evil.example"), ("http://localhost",) * 2])
+def test_two_origins_are_refused(origins: tuple[str, str]) -> None:
+    async def test(api: Api) -> None:
+        assert (await answered(api, handshake(api, *[f"Origin: {each}" for each in origins])))[0] == 403
+
+    run(test)
+
+
+def test_an_allowed_origin_can_connect() -> None:
+    class AllowingGateway(Gateway):
+        def __init__(self, api_id: str, stage: str, routes: Any, limits: Limits) -> None:
+            super().__init__(api_id, stage, routes, limits, frozenset({"https://game.example"}))
+
+    async def test(api: Api) -> None:
+        assert (await answered(api, handshake(api, "Origin: https://game.example")))[0] == 101
+        assert (await answered(api, handshake(api, "Origin: https://game.example.evil")))[0] == 403
+
+    run(test, AllowingGateway)
+
+
+@pytest.mark.parametrize("host", OTHER_HOSTS)
+def test_another_host_is_refused_before_connect_and_told_why(host: str) -> None:
+    async def test(api: Api) -> None:
+        status, text = await answered(api, handshake(api, f"Host: {host}"))
+
+        assert status == 403
+        assert "The Host header must be localhost, an IP address, or the name given as --host." in text
+        assert api.events == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("host", OWN_HOSTS)
+def test_this_machine_is_served_by_its_own_names_and_any_address_on_any_port(host: str) -> None:
+    async def test(api: Api) -> None:
+        assert (await answered(api, handshake(api, f"Host: {host}")))[0] == 101
+
+    run(test)
+
+
+def test_two_hosts_are_refused() -> None:
+    async def test(api: Api) -> None:
+        both = handshake(api, "Host: localhost", "Host: evil.example")
+
+        assert (await answered(api, both))[0] in (400, 403)
+        assert api.events == []
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (["Host: localhost:18001"], 410),
+        (["Host: evil.example"], 403),
+        (["Host: localhost", "Origin: http://localhost"], 403),
+        (["Host: localhost", "Origin: null"], 403),
+    ],
+)
+def test_connections_are_managed_by_programs_and_not_by_web_pages(headers: list[str], status: int) -> None:
+    async def test(api: Api) -> None:
+        lines = [
+            "GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1",
+            *headers,
+            "Authorization: AWS4-HMAC-SHA256 Credential=local",
+        ]
+        answer = await http(api, "\r\n".join([*lines, "", ""]).encode())
+
+        assert int(answer.split()[1]) == status
+        assert status == 410 or b"header" in answer
 
     run(test)
 
@@ -320,6 +514,128 @@ def test_an_exception_in_a_function_is_told_as_aws_tells_it_and_the_connection_s
         assert await received(socket) == "still here"
 
     run(test)
+
+
+EXCEPTIONS = [
+    TimeoutError("of its own"),
+    SystemExit(1),
+    KeyboardInterrupt(),
+    StopIteration(),
+    asyncio.CancelledError(),
+    concurrent.futures.CancelledError(),
+    concurrent.futures.TimeoutError(),
+]
+
+
+@pytest.mark.parametrize("error", EXCEPTIONS, ids=repr)
+def test_whatever_a_function_raises_is_shown_and_the_gateway_goes_on(
+    error: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(api: Api) -> None:
+        socket, _ = await api.connected()
+        api.on_message = raising(error)
+        await socket.send("hi")
+        assert json.loads(await received(socket))["message"] == "Internal server error"
+
+        api.on_connect = raising(error)
+        assert await refused(api.url) == 502
+
+    run(test)
+    shown = capsys.readouterr().out
+    assert f"failed        route=$default error={type(error).__name__}" in shown
+    assert f"failed        route=$connect error={type(error).__name__}" in shown
+
+
+def test_an_exception_that_comes_after_the_time_limit_is_shown_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    release = threading.Event()
+
+    def late(event: Event) -> None:
+        release.wait(PATIENCE_SECONDS)
+        raise ZeroDivisionError
+
+    async def test(api: Api) -> None:
+        api.on_message = late
+        socket, _ = await api.connected()
+        await socket.send("hi")
+        assert json.loads(await received(socket))["message"] == "Endpoint request timed out"
+        release.set()
+
+    run(test, integration_seconds=0.1)
+    assert "route=$default error=ZeroDivisionError" in capsys.readouterr().out
+
+
+class BrokenGateway(Gateway):
+    """A gateway with bugs of its own: each of these must be seen, and leave no connection open and silent."""
+
+    async def _tell_failure(self, connection: OpenConnection, message: str) -> None:
+        raise NotImplementedError
+
+    async def manage(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+
+class DeafGateway(Gateway):
+    async def _read(self, connection: OpenConnection) -> None:
+        raise NotImplementedError
+
+
+class HandlessGateway(Gateway):
+    async def _connect(self, *_: Any) -> None:
+        raise NotImplementedError
+
+
+def test_a_bug_of_the_gateway_in_a_frames_task_ends_the_connection_and_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def test(api: Api) -> None:
+        api.on_message = raising(ZeroDivisionError())
+        socket, _ = await api.connected()
+        await socket.send("hi")
+
+        assert await close_code(socket) == 1006
+
+    run(test, BrokenGateway)
+    assert "error=NotImplementedError" in capsys.readouterr().out
+
+
+def test_a_bug_of_the_gateway_in_a_request_to_connections_ends_it_and_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def test(api: Api) -> None:
+        request = b"GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\n" + SIGNED + b"\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(request)
+
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), PATIENCE_SECONDS) == b""
+        writer.close()
+
+    run(test, BrokenGateway)
+    assert "api=@connections error=NotImplementedError" in capsys.readouterr().out
+
+
+def test_a_bug_of_the_gateway_while_it_reads_ends_the_connection_and_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def test(api: Api) -> None:
+        socket, _ = await api.connected()
+
+        assert await close_code(socket) == 1011
+
+    run(test, DeafGateway)
+    assert "error=NotImplementedError" in capsys.readouterr().out
+
+
+def test_a_bug_of_the_gateway_in_a_handshake_is_a_500_and_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def test(api: Api) -> None:
+        assert await refused(api.url) == 500
+
+    run(test, HandlessGateway)
+    assert "error=NotImplementedError" in capsys.readouterr().out
 
 
 def test_frames_of_one_connection_run_side_by_side() -> None:
@@ -558,18 +874,18 @@ async def http(api: Api, request: bytes) -> bytes:
     return answer
 
 
-SIGNED = b"Host: x\r\nAuthorization: AWS4-HMAC-SHA256 Credential=local\r\n"
+SIGNED = b"Host: localhost\r\nAuthorization: AWS4-HMAC-SHA256 Credential=local\r\n"
 
 
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: x\r\n\r\n", b"403"),
+        (b"GET /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\n\r\n", b"403"),
         (b"GET /prod/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\n" + SIGNED + b"\r\n", b"403"),
         (b"PUT /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\n" + SIGNED + b"\r\n", b"410"),
         (b"GET /dev/%40connections/AAAAAAAAAAAAAAA%3D?x=y HTTP/1.1\r\n" + SIGNED + b"\r\n", b"410"),
         (b"GET /dev/@connections/ HTTP/1.1\r\n" + SIGNED + b"\r\n", b"400"),
-        (b"HEAD /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: x\r\n\r\n", b"403"),
+        (b"HEAD /dev/@connections/AAAAAAAAAAAAAAA= HTTP/1.1\r\nHost: localhost\r\n\r\n", b"403"),
         (b"GET /dev/@connections/x HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"400"),
         (
             b"POST /dev/@connections/x HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,15 @@ from measure.progress import Progress
 from measure.scale import Parameters, simulate
 from measure.scenarios import Load, Stage, pairs
 from tests.chalice_process import PROJECT
+from tests.test_documentation import table as table_after
 
 STALL_SECONDS = 0.6
+FREE = costs.Prices(**dict.fromkeys(asdict(costs.Prices()), 0.0))
+SCALING = (PROJECT / "docs" / "scaling.md").read_text()
+
+
+def total(lines: costs.Lines) -> float:
+    return sum(lines.values())
 
 
 def test_what_was_acknowledged_and_never_came_is_lost() -> None:
@@ -183,7 +190,7 @@ def test_the_calls_of_a_message_keep_their_budgets() -> None:
     ran = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True)
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ran.stdout.count("\n") == 8
+    assert ran.stdout.count("\n") == 9
 
 
 def test_a_budget_that_is_not_kept_says_so() -> None:
@@ -202,11 +209,64 @@ def test_the_model_says_the_same_each_time_and_bends_where_it_must() -> None:
 
 
 def test_costs_are_of_the_prices_that_are_given() -> None:
-    free = costs.Prices(0, 0, 0, 0, 0, 0, 0)
-    dear = replace(free, write_units=2.0)
+    dear = replace(FREE, write_units=2.0)
 
-    assert sum(costs.ours(free, costs.Use()).values()) == 0
-    assert sum(costs.ours(dear, costs.Use()).values()) == 4.0
+    assert total(costs.ours(FREE, costs.Use())) == 0
+    assert total(costs.ours(dear, costs.Use(has_client_message_id=False))) == 4.0
+
+
+def test_a_client_message_id_is_one_more_write() -> None:
+    dear = replace(FREE, write_units=2.0)
+
+    assert total(costs.ours(dear, costs.Use())) == 6.0
+
+
+def test_a_message_costs_a_write_for_each_kilobyte_and_three_gateway_messages_for_each_32_kilobytes() -> None:
+    large = costs.Use(message_bytes=130_800, has_client_message_id=False)
+
+    assert total(costs.ours(replace(FREE, write_units=1.0), large)) == 1 + 128
+    assert total(costs.ours(replace(FREE, gateway_messages=1.0), large)) == 3 * 4
+
+
+def test_a_ping_costs_two_gateway_messages_a_call_and_a_write() -> None:
+    two_a_minute = costs.Use(ping_seconds=30)
+
+    assert total(costs.idle(replace(FREE, gateway_messages=1.0), two_a_minute)) == 4.0
+    assert total(costs.idle(replace(FREE, lambda_requests=1.0), two_a_minute)) == 2.0
+    assert total(costs.idle(replace(FREE, write_units=1.0), two_a_minute)) == 2.0
+
+
+def test_an_expired_message_costs_a_call_and_its_log_unless_the_mapping_filters_it_out() -> None:
+    calls = costs.Use(batch=1), costs.Use(batch=1, deletes_wake_push=False)
+    requests, logs = replace(FREE, lambda_requests=1.0), replace(FREE, log_gb=1.0)
+
+    assert [total(costs.ours(requests, use)) for use in calls] == [3.0, 2.0]
+    assert total(costs.ours(logs, calls[0])) - total(costs.ours(logs, calls[1])) == pytest.approx(0.34)
+
+
+def test_every_price_has_its_source_in_the_document() -> None:
+    documented = table_after(SCALING, "| price")
+
+    assert {name: tuple(cells[1:]) for name, cells in documented.items()} == costs.SOURCES
+    assert {name: float(cells[0]) for name, cells in documented.items()} == asdict(costs.Prices())
+
+
+def test_the_sums_of_the_document_are_those_of_the_model() -> None:
+    prices, use = costs.Prices(), costs.Use()
+    designs = [design(prices, use) for design in (costs.ours, costs.original, costs.broadcast_by_scan)]
+    idle = {
+        seconds: f"{total(costs.idle(prices, replace(use, ping_seconds=float(seconds)))):.2f}"
+        for seconds in table_after(SCALING, "| a ping each")
+    }
+
+    for service, cells in table_after(SCALING, "| | this").items():
+        of_it = [
+            sum(dollars for what, dollars in lines.items() if service in ("together", what.partition(":")[0]))
+            for lines in designs
+        ]
+        assert cells == [f"{dollars:,.2f}" for dollars in of_it], service
+    assert {seconds: cells[0] for seconds, cells in table_after(SCALING, "| a ping each").items()} == idle
+    assert f"{total(designs[0]):.2f} dollars" in (PROJECT / "README.md").read_text()
 
 
 def test_the_commands_of_the_documents_are_there() -> None:

@@ -6,11 +6,21 @@ import pytest
 
 from tests.mutants import Mutant, all_mutants
 
+MUTANTS = all_mutants()
+SAMPLE = MUTANTS[::9]
+"""The mutants that the fast tests try."""
+
 
 def test_there_are_many_of_them() -> None:
-    assert len(all_mutants()) >= 20
+    assert len(MUTANTS) >= 20
 
 
-@pytest.mark.parametrize("mutant", all_mutants(), ids=lambda mutant: mutant.patch.stem)
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        pytest.param(mutant, id=mutant.patch.stem, marks=() if mutant in SAMPLE else pytest.mark.slow)
+        for mutant in MUTANTS
+    ],
+)
 def test_a_bug_is_found(mutant: Mutant, tmp_path: Path) -> None:
     assert mutant.is_found(tmp_path)

@@ -1,23 +1,21 @@
 """The page of `chalice local`: what it shows, in a real browser, and what it lets nobody else do."""
 
+import asyncio
 import http.client
 import json
-import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
-from tests import browser
-from tests.browser import Page, browsing
+from tests.browser import Page, browsing, needs_browser
 from tests.chalice_process import ChaliceLocal
+from tests.clients import PATIENCE_SECONDS, Player, until
 from tests.tokens import SECRET, token
-
-needs_browser = pytest.mark.skipif(
-    browser.COMMAND is None and "CI" not in os.environ, reason="there is no chromium on this machine"
-)
 
 TWO_ARE_CONNECTED = "document.querySelectorAll('.state.connected').length === 2"
 ONE, TWO = "document.querySelectorAll('.player')[0]", "document.querySelectorAll('.player')[1]"
@@ -250,10 +248,15 @@ PATHS = ("/", "/page/page.mjs", "/service", "/tables", "/steps")
     [
         {"Host": "evil.example"},
         {"Host": "evil.example:{port}"},
-        {"Host": "127.0.0.1:1"},
+        {"Host": "localhost.evil.example"},
+        {"Host": "127.0.0.1.evil.example:{port}"},
         {"Host": "[::1"},
+        {"Host": ""},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://localhost:{port}"},
+        {"Origin": "https://127.0.0.1:{port}"},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
     ],
@@ -264,6 +267,56 @@ def test_no_other_site_may_read_it(local: ChaliceLocal, path: str, headers: dict
     answer = ask(local, path, **named)
 
     assert answer.status == 403
+    assert re.fullmatch(r"(The (Host|Origin) header must be|Only the playground's) .+\n", answer.text)
+
+
+ODD_ITEMS: dict[str, dict[str, Any]] = {
+    "binary": {"odd": {"B": "AAE="}},
+    "binary-set": {"odd": {"BS": ["AAE=", "/w=="]}},
+    "empty-set": {"odd": {"BS": []}},
+    "huge": {"odd": {"N": "9" * 39}},
+    "tiny": {"odd": {"N": "1E-130"}},
+    "not-numbers": {"odd": {"NS": ["x"]}},
+    "nested": {"odd": {"L": [{"B": "AAE="}, {"M": {"set": {"BS": ["AAE="]}}}, {"NULL": True}]}},
+    "no-boolean": {"odd": {"BOOL": "true"}},
+    "keys-alone": {},
+    "00000000-0000-4000-8000-000000000000": {"message": {"S": "hi"}, "expiresAt": {"B": "AAE="}},
+    "01a20b18-76be-73f4-9340-000000000001": {"message": {"B": "AAE="}, "expiresAt": {"N": "9" * 12}},
+    "01a20b18-76be-73f4-9340-000000000002": {"message": {"S": "hi"}, "expiresAt": {"N": "9" * 12}},
+    "marker#": {"replayTo": {"B": "AAE="}},
+}
+
+
+def test_odd_items_are_shown_and_hold_up_no_message(local: ChaliceLocal) -> None:
+    table = "serverless-websockets-dev-messages"
+    for message_id, attributes in ODD_ITEMS.items():
+        keys = {"destinationPlayerId": {"S": "odd"}, "messageId": {"S": message_id}}
+        put_item(local, {"TableName": table, "Item": keys | attributes})
+
+    async def talk() -> str:
+        socket = await connect(f"{local.url}?playerId=odd&after=0")
+        odd, other = Player(socket), await Player.connect(local.url, "other")
+        assert (await odd.frame())["event"] == "connected"
+        await other.send_message("odd", "after all of these")
+        return str((await odd.message())["message"])
+
+    assert asyncio.run(talk()) == "after all of these"
+    answer = ask(local, "/tables")
+    assert answer.status == 200, answer.text
+    rows = {row["messageId"]: row.get("odd") for row in json.loads(answer.text)["Messages"]["rows"]}
+    assert set(ODD_ITEMS) <= set(rows)
+    assert rows["binary"] == "base64:AAE="
+    assert rows["binary-set"] == ["base64:/w==", "base64:AAE="]
+    assert rows["huge"] == "9" * 39
+    assert rows["nested"] == ["base64:AAE=", {"set": ["base64:AAE="]}, None]
+
+
+def put_item(local: ChaliceLocal, request: dict[str, Any]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", local.dynamodb_port, timeout=PATIENCE_SECONDS)
+    connection.request("POST", "/", json.dumps(request), {"X-Amz-Target": "DynamoDB_20120810.PutItem"})
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    connection.close()
 
 
 def test_a_link_to_it_may_be_followed_and_leads_to_the_page_alone(local: ChaliceLocal) -> None:
@@ -271,6 +324,15 @@ def test_a_link_to_it_may_be_followed_and_leads_to_the_page_alone(local: Chalice
 
     assert ask(local, "/", **following).status == 200
     assert ask(local, "/tables", **following).status == 403
+
+
+def test_a_program_that_sends_no_host_is_answered(local: ChaliceLocal) -> None:
+    with socket.create_connection(("127.0.0.1", local.http_port), timeout=PATIENCE_SECONDS) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+
+    assert b" 200 " in answer.partition(b"\r\n")[0]
+    assert b"connect-src 'self';" in answer
 
 
 def test_what_is_no_http_is_answered_without_a_traceback(local: ChaliceLocal) -> None:
@@ -296,17 +358,30 @@ def test_a_connection_to_end_must_be_named(local: ChaliceLocal, body: str) -> No
     assert (answer.status, answer.text) == (400, "Which connectionId?\n")
 
 
-@pytest.mark.parametrize("host", ["localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:{port}",
+        "127.0.0.1:{port}",
+        "[::1]:{port}",
+        "localhost:{forwarded}",
+        "game.localhost:{port}",
+        "192.168.1.5:{port}",
+    ],
+)
 def test_it_is_served_by_this_machines_own_names_with_a_policy_for_the_browser(
     local: ChaliceLocal, host: str
 ) -> None:
-    answer = ask(local, "/", Host=host.format(port=local.http_port))
+    host = host.format(port=local.http_port, forwarded=18000)
+
+    answer = ask(local, "/", Host=host, Origin=f"http://{host}")
 
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
-    assert f"ws://{host.partition(':{')[0]}:{local.websocket_port};" in policy
+    named = f"ws://{host.rpartition(':')[0]}:{local.websocket_port}"
+    assert f"connect-src 'self' {'ws:' if '[' in host else named};" in policy
     assert "unsafe" not in policy
 
 
@@ -317,9 +392,19 @@ def test_it_serves_its_own_files_and_no_others(local: ChaliceLocal, name: str) -
     assert ask(local, f"/page/{name}").status in (403, 404)
 
 
+async def connect_and_leave(local: ChaliceLocal) -> None:
+    async with connect(f"{local.url}?playerId=passing"):
+        await until(lambda: "  live  " in local.lines)
+    await until(lambda: "disconnected  player=passing" in local.lines)
+
+
 def test_requests_to_it_are_nobodys_steps(local: ChaliceLocal) -> None:
+    asyncio.run(connect_and_leave(local))
+    before = ask(local, "/steps").text  # Answers at once: there is a step already.
+
     for path in PATHS:
         assert ask(local, path).status == 200
 
+    assert ask(local, "/steps").text == before
     assert "HTTP/1.1" not in local.lines
     assert "Traceback" not in local.lines

@@ -16,16 +16,15 @@ from tests.simulation.devices import Device
 from tests.simulation.run import all_hear_from_all, let_all_work_end, run
 from tests.simulation.world import Faults, World
 
-SCHEDULES = int(os.environ.get("SCHEDULES", "20000"))
-"""How many schedules the tests run. `make prove` runs a million."""
 
-
-def test_nothing_is_lost_doubled_disordered_or_unreachable_in_thousands_of_schedules() -> None:
-    total = prove(SCHEDULES, first_seed=0, processes=os.cpu_count() or 1)
+@pytest.mark.parametrize("schedules", [500, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_nothing_is_lost_doubled_disordered_or_unreachable_in_any_schedule(schedules: int) -> None:
+    """`make prove` runs a million."""
+    total = prove(schedules, first_seed=0, processes=os.cpu_count() or 1)
 
     assert total.wrong == [], report(total)
-    assert total.schedules == SCHEDULES
-    assert min(total.outcomes["ok"], total.faults.total()) > SCHEDULES, report(total)
+    assert total.schedules == schedules
+    assert min(total.outcomes["ok"], total.faults.total()) > schedules, report(total)
 
 
 def test_a_seed_gives_the_same_schedule_every_time() -> None:
@@ -79,13 +78,14 @@ def test_a_fault_before_or_after_any_one_call_breaks_no_promise() -> None:
     assert met > 2 * calls
 
 
-def test_a_second_fault_while_the_first_is_made_up_for_breaks_no_promise() -> None:
+@pytest.mark.parametrize("later", [1, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (2, 3, 5))])
+def test_a_second_fault_while_the_first_is_made_up_for_breaks_no_promise(later: int) -> None:
     _, calls, _ = conversation({})
     harsh = ("before", "after", "crash before", "crash after", "late")
 
-    for call, first, second, later in product(range(1, calls + 1), harsh, harsh, (1, 2, 3, 5)):
+    for call, first, second in product(range(1, calls + 1), harsh, harsh):
         _, _, wrongs = conversation({call: first, call + later: second})
-        assert wrongs == [], (call, first, second, later)
+        assert wrongs == [], (call, first, second)
 
 
 # A state machine
@@ -154,7 +154,7 @@ class Promises(RuleBasedStateMachine):
 
 TestPromises = Promises.TestCase
 TestPromises.settings = settings(
-    max_examples=200, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=200, stateful_step_count=60, suppress_health_check=list(HealthCheck)
 )
 
 

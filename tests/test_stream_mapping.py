@@ -1,5 +1,9 @@
 """The stream mapping gives a function every record of a stream, in order, until it takes it."""
 
+import http.client
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,9 +15,10 @@ import pytest
 from chalicelib.messages_table import MARKER, MessagesTable
 from chalicelib.ports import ReplayMarker
 from localdev.dynamodb import stream_arn
+from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from localdev.stream_mapping import StreamMapping
 from tests.clients import PATIENCE_SECONDS
-from tests.dynamodb_tables import Tables, make_tables
+from tests.dynamodb_tables import ENGINE_URL, Tables, make_tables
 
 Batch = list[str]
 
@@ -159,6 +164,146 @@ def test_latest_gives_only_what_was_written_since_the_start(
     assert function.batches == [["after"]]
 
 
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "binary": {"B": "AAE="},
+    "empty-binary": {"B": ""},
+    "binary-set": {"BS": ["AAE=", "/w=="]},
+    "empty-binary-set": {"BS": []},
+    "number": {"N": "1"},
+    "huge-number": {"N": "9" * 38},
+    "tiny-number": {"N": "1E-130"},
+    "number-set": {"NS": ["1", "2.5"]},
+    "text": {"S": ""},
+    "text-set": {"SS": ["a", "b"]},
+    "list": {"L": [{"B": "AAE="}, {"L": []}, {"M": {}}, {"NULL": True}]},
+    "map": {"M": {"binary": {"B": "AAE="}, "set": {"BS": ["AAE="]}}},
+    "null": {"NULL": True},
+    "boolean": {"BOOL": False},
+}
+
+
+@pytest.mark.parametrize("directly", [True, False])
+@pytest.mark.skipif(ENGINE_URL is not None, reason="of the embedded DynamoDB")
+def test_attributes_of_every_type_reach_the_function_as_json(function: Function, directly: bool) -> None:
+    tables = make_tables(directly)
+    port = EmbeddedDynamoDB(on_write=lambda: None).serve("127.0.0.1", 0)
+    arn = stream_arn(tables.client, tables.messages)
+    streams = tables.session.client("dynamodbstreams")
+    mapping = StreamMapping(streams, arn, "push", function, poll_seconds=0.01)
+    mapping.start()
+    for name, value in ATTRIBUTES.items():
+        put_over_http(port, tables.messages, name, {"odd": value})
+    put_over_http(port, tables.messages, "keys-alone", {})
+    wait_for_keys(function, [*ATTRIBUTES, "keys-alone"])
+    mapping.stop()
+
+    records = [record for event in function.events for record in event["Records"]]
+    images = [record["dynamodb"]["NewImage"] for record in records]
+    assert json.loads(json.dumps(records)) == records
+    assert {image["messageId"]["S"]: image["odd"] for image in images if "odd" in image} == ATTRIBUTES
+
+
+def put_over_http(port: int, table: str, message_id: str, attributes: dict[str, Any]) -> None:
+    """Put an item as curl does through the port for looking in."""
+    keys = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": message_id}}
+    status, content = over_http(port, "PutItem", {"TableName": table, "Item": keys | attributes})
+    assert status == 200, content
+
+
+def over_http(port: int, operation: str, request: dict[str, Any]) -> tuple[int, bytes]:
+    """Return the status and the content of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+    connection.request("POST", "/", json.dumps(request), {"X-Amz-Target": f"DynamoDB_20120810.{operation}"})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
+@pytest.mark.parametrize("binary", [{"B": "A"}, {"B": "!!"}, {"BS": ["AAE=", "A"]}, {"L": [{"B": "A"}]}])
+def test_binary_that_is_not_base64_is_refused(tables: Tables, binary: dict[str, Any]) -> None:
+    port = EmbeddedDynamoDB(on_write=lambda: None).serve("127.0.0.1", 0)
+    keys = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m1"}}
+
+    status, content = over_http(port, "PutItem", {"TableName": tables.messages, "Item": keys | {"x": binary}})
+
+    assert (status, json.loads(content)["__type"]) == (400, "SerializationException")
+
+
+def wait_for_keys(function: Function, keys: list[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (seen := [key for batch in function.batches for key in batch]) != keys:
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"eventID": "e", "eventName": "INSERT"},
+        {"eventID": "e", "eventName": "INSERT", "dynamodb": None},
+        {"eventID": "e", "eventName": "INSERT", "dynamodb": []},
+        {"eventName": "INSERT", "dynamodb": {"SequenceNumber": "0"}},
+    ],
+)
+def test_an_unreadable_record_is_shown_and_skipped(
+    odd: dict[str, Any], function: Function, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = Stream([{"ShardId": "open"}], {"open": ["m1", "m2"]}, odd={"m1": odd})
+    mapping = StreamMapping(stream, "arn:aws:dynamodb:r", "push", function, poll_seconds=0.01)
+    mapping.start()
+    wait_for_keys(function, ["m2"])
+    mapping.stop()
+
+    assert "unreadable" in capsys.readouterr().out
+
+
+def test_a_function_that_exits_is_retried(function: Function) -> None:
+    exits = [SystemExit(1), StopIteration(), KeyboardInterrupt()]
+
+    def exiting(event: dict[str, Any]) -> None:
+        if exits:
+            raise exits.pop()
+        function(event)
+
+    stream = Stream([{"ShardId": "open"}], {"open": ["m1"]})
+    mapping = StreamMapping(stream, "arn:aws:dynamodb:r", "push", exiting, poll_seconds=0.01)
+    mapping.start()
+    wait_for_keys(function, ["m1"])
+    mapping.stop()
+
+
+def test_a_mapping_that_stops_unexpectedly_ends_the_process_with_a_message() -> None:
+    program = """
+import time
+from localdev.stream_mapping import StreamMapping
+
+class Streams:
+    def describe_stream(self, **_):
+        return {"StreamDescription": {"Shards": [{"ShardId": "s"}]}}
+
+    def get_shard_iterator(self, **_):
+        return {"ShardIterator": "i"}
+
+    class exceptions:
+        class ExpiredIteratorException(Exception): pass
+        class TrimmedDataAccessException(Exception): pass
+
+    def get_records(self, **_):
+        raise RuntimeError("nobody foresaw this")
+
+StreamMapping(Streams(), "arn:aws:dynamodb:r", "push", print).start()
+time.sleep(600)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=4 * PATIENCE_SECONDS
+    )
+
+    assert ran.returncode == 1
+    assert "chalice: stream-mapping stopped: RuntimeError: nobody foresaw this" in ran.stderr
+
+
 class Stream:
     """A stream of several shards as DynamoDB splits them: `records` by shard id, closed ones have an end."""
 
@@ -169,9 +314,15 @@ class Stream:
         class TrimmedDataAccessException(Exception):
             pass
 
-    def __init__(self, shards: list[dict[str, str]], records: dict[str, list[str]]) -> None:
+    def __init__(
+        self,
+        shards: list[dict[str, str]],
+        records: dict[str, list[str]],
+        odd: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
         self.shards = shards
         self.records = records
+        self.odd = odd or {}
         self.expired_once: set[str] = set()
         self.failures = 0
         self.trimmed = False
@@ -208,7 +359,8 @@ class Stream:
             raise self.exceptions.ExpiredIteratorException
         start = int(position)
         keys = self.records[shard_id][start : start + Limit]
-        answer = {"Records": [stream_record(key, start + n) for n, key in enumerate(keys)]}
+        found = [self.odd.get(key, stream_record(key, start + n)) for n, key in enumerate(keys)]
+        answer = {"Records": found}
         if start + len(keys) < len(self.records[shard_id]) or shard_id.endswith("open"):
             answer["NextShardIterator"] = f"{shard_id}/{start + len(keys)}"  # type: ignore[assignment]
         return answer

@@ -1,0 +1,58 @@
+"""Hosts: in URLs, in the proxy settings, and for Chalice's own server, which knows only IPv4 by itself."""
+
+import ipaddress
+import os
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
+
+from chalice.local import LocalDevServer, ThreadedHTTPServer
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def in_url(host: str) -> str:
+    """Return the host as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """Return the family and the address to bind, IPv4 if there is one. Raise OSError or UnicodeError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    return family, address
+
+
+def serve_ipv6() -> None:
+    """Let Chalice's server have an IPv6 address, and print a URL with brackets."""
+
+    def serve_forever(self: LocalDevServer) -> None:
+        print(f"Serving on http://{in_url(self.host)}:{self.port}")
+        self.server.serve_forever()
+
+    setattr(ThreadedHTTPServer, "address_family", socket.AF_INET6)  # noqa: B010  # mypy forbids it plainly.
+    setattr(LocalDevServer, "serve_forever", serve_forever)  # noqa: B010
+
+
+def never_proxy(host: str, endpoint: str) -> None:
+    """Keep traffic to this machine, to `host` and to a loopback `endpoint` away from the user's proxy.
+
+    botocore and urllib read `no_proxy` first and compare it with the host as the URL has it.
+    """
+    proxies = getproxies_environment()
+    excluded = proxies.get("no", "")
+    if not proxies or excluded == "*":  # Without proxies, the system's own settings must go on counting.
+        return
+    hosts = [*LOOPBACK, host, *_loopback_host(endpoint)]
+    listed = dict.fromkeys([excluded, *hosts, *map(in_url, hosts)])
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, listed))
+
+
+def _loopback_host(url: str) -> list[str]:
+    """Return the URL's host if it is a loopback address, of which there are more than 127.0.0.1."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return [host] if ipaddress.ip_address(host).is_loopback else []
+    except ValueError:
+        return []

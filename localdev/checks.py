@@ -1,0 +1,135 @@
+"""What `chalice local` was asked for, checked before anything starts: one line says what would be right."""
+
+import errno
+import itertools
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from localdev import dynamodb
+from localdev.addresses import resolve
+from localdev.command_line import ChaliceLocal
+
+WEBSOCKET_PORT = 8001
+DYNAMODB_PORT = 8002
+NAMED_DYNAMODB = "AWS_ENDPOINT_URL_DYNAMODB"
+REMEDIES = {
+    "--port": "give chalice local another with --port",
+    "WEBSOCKET_PORT": "set WEBSOCKET_PORT to another",
+    "DYNAMODB_PORT": "set DYNAMODB_PORT to another",
+}
+ADDRESSES = "an address of this machine, such as 127.0.0.1 or ::1"
+EXAMPLE = "such as http://127.0.0.1:8000"
+ANSWER_SECONDS = 10
+FAILURES = (BotoCoreError, ClientError, ResponseParserError, ValueError)
+"""All that boto3 raises when a server does not answer as DynamoDB does."""
+
+
+class CannotStart(Exception):
+    """The text says what is wrong and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """0 is a free port."""
+
+    websocket: int
+    dynamodb: int
+
+
+def check_stage(options: ChaliceLocal) -> None:
+    """Raise CannotStart for a stage that cannot be in a URL or in the names of tables."""
+    for stage in (options.stage, options.api_stage):
+        if not re.fullmatch("[A-Za-z0-9_-]{1,128}", stage):
+            raise CannotStart(f"a stage must be 1 to 128 of A-Z a-z 0-9 _ -, not {stage!r}")
+
+
+def check_ports(options: ChaliceLocal, environ: Mapping[str, str]) -> Ports:
+    """Return the ports to serve on. Raise CannotStart when one cannot be had."""
+    if not 1 <= options.port <= 65535:
+        raise CannotStart(f"--port must be a port number from 1 to 65535, not {options.port}")
+    ports = {"--port": options.port, "WEBSOCKET_PORT": _port(environ, "WEBSOCKET_PORT", WEBSOCKET_PORT)}
+    if not environ.get(NAMED_DYNAMODB):
+        ports["DYNAMODB_PORT"] = _port(environ, "DYNAMODB_PORT", DYNAMODB_PORT)
+    for one, other in itertools.combinations(ports, 2):
+        if ports[one] == ports[other] != 0:
+            raise CannotStart(f"port {ports[one]} is both {one} and {other}: {REMEDIES[other]}")
+    for setting, port in ports.items():
+        try:
+            _bind_once(options.host, port)
+        except (OSError, UnicodeError) as failure:
+            raise CannotStart(why_not(failure, options.host, port, setting)) from None
+    return Ports(ports["WEBSOCKET_PORT"], ports.get("DYNAMODB_PORT", 0))
+
+
+def _port(environ: Mapping[str, str], variable: str, default: int) -> int:
+    text = environ.get(variable) or str(default)
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65535:
+        raise CannotStart(
+            f"{variable} must be a port number from 1 to 65535, or 0 for any free port, not {text!r}"
+        )
+    return int(text)
+
+
+def _bind_once(host: str, port: int) -> None:
+    """Chalice binds its port in a thread, where a failure would leave a process that answers nothing."""
+    if not host:
+        raise CannotStart(f"--host must be {ADDRESSES}")
+    family, address = resolve(host, port)
+    with socket.socket(family) as probe:
+        if os.name == "posix":  # On Windows this option takes over a port that is in use.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+
+
+def why_not(failure: Exception, host: str, port: int, setting: str) -> str:
+    """Say why a port cannot be bound. `setting` is where it was given."""
+    reason = getattr(failure, "strerror", None) or str(failure)
+    if isinstance(failure, socket.gaierror | UnicodeError):
+        return f"--host {host!r} is not known ({reason}): give {ADDRESSES}"
+    number = getattr(failure, "errno", None)
+    if number == errno.EADDRINUSE:
+        return f"port {port} is taken: {REMEDIES[setting]}"
+    reason = os.strerror(number) if number else reason
+    if number in (errno.EACCES, errno.EPERM):
+        return f"port {port} is not allowed ({reason}): {REMEDIES[setting]}, from 1024"
+    return f"--host {host!r} cannot be served ({reason}): give {ADDRESSES}"
+
+
+def use_dynamodb(url: str) -> None:
+    """Let every client have its DynamoDB at the URL. Raise CannotStart unless a DynamoDB answers there."""
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise CannotStart(f"{NAMED_DYNAMODB} must be a URL, {EXAMPLE}, not {url!r}")
+    quick = Config(
+        connect_timeout=ANSWER_SECONDS, read_timeout=ANSWER_SECONDS, retries={"total_max_attempts": 1}
+    )
+    try:
+        dynamodb.use_named(url)
+        answer = boto3.client("dynamodb", config=quick).list_tables(Limit=1)
+    except FAILURES as failure:
+        raise CannotStart(
+            f"{NAMED_DYNAMODB}: no DynamoDB answers at {url} ({in_one_line(failure)}): "
+            "start it, or unset the variable to use the embedded one"
+        ) from None
+    if "TableNames" not in answer:
+        raise CannotStart(
+            f"{NAMED_DYNAMODB}: the server at {url} is not a DynamoDB: "
+            "give the URL of one, or unset the variable to use the embedded one"
+        )
+
+
+def in_one_line(failure: Exception) -> str:
+    return " ".join(f"{type(failure).__name__}: {failure}".split())[:300]
