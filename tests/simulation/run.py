@@ -37,7 +37,6 @@ class Habits:
     sync: float
     again: float
     once: float
-    recreates_table: bool
 
     @classmethod
     def draw(cls, random: Random) -> "Habits":
@@ -50,7 +49,6 @@ class Habits:
             sync=random.choice((0.0, 0.05, 0.2)),
             again=random.choice((0.0, 0.2, 0.5)),
             once=random.choice((0.0, 0.5, 1.0)),
-            recreates_table=random.random() < 0.1,
         )
 
 
@@ -59,9 +57,10 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     random = Random(seed ^ 0x5EED)
     world = World(seed, Faults(random.choice((0, 1, 3, 10, 30))) if faults is None else faults)
     devices, habits = _devices(world, random), Habits.draw(random)
+    recreates_table = Random(~seed).random() < 0.1
     wrongs: list[str] = []
     for step in range(steps):
-        if habits.recreates_table and step == steps // 2:
+        if recreates_table and step == steps // 2:
             _recreate_messages_table(world, devices)
         _something_happens(world, devices, habits, random)
         wrongs += [f"unreachable: {socket}" for socket in unreachable(world)]
