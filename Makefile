@@ -10,7 +10,7 @@ SCENARIO ?= pairs
 ASYNCAPI_PARSER := 3.6.6
 ASYNCAPI := build/asyncapi-parser-$(ASYNCAPI_PARSER)
 
-.PHONY: run test chat token deploy destroy package rehearse accept test-dynamodb-local prove load bench scale \
+.PHONY: run test chat token deploy destroy notes package rehearse accept test-dynamodb-local prove load bench scale \
 	specification validate-specification asyncapi-parser setup clean
 
 setup: .venv/ready
@@ -45,6 +45,9 @@ deploy: .venv/runs
 
 destroy: .venv/runs
 	$(BIN)/python -m deployment destroy $(STAGE)
+
+notes: .venv/runs
+	$(BIN)/python -m deployment notes $(STAGE)
 
 package: .venv/runs
 	mkdir -p build
