@@ -16,16 +16,22 @@ from deployment.stage import APP, PROJECT, Stage
 
 Template = dict[str, Any]
 
+NOT_DELETED = {"dynamodb": {"NewImage": {"messageId": {"S": [{"exists": True}]}}}}
+"""Records of items that exist: those of deletions have no new image.
+
+Lambda documents filters on the key `dynamodb` alone, so `eventName` is not used. `entry_of` looks at it.
+"""
+
 MAPPING: Mapping[str, Any] = {
     "MaximumRecordAgeInSeconds": 3600,
     "BisectBatchOnFunctionError": True,
     "ParallelizationFactor": 1,
-    "FilterCriteria": {"Filters": [{"Pattern": json.dumps({"eventName": ["INSERT"]})}]},
+    "FilterCriteria": {"Filters": [{"Pattern": json.dumps(NOT_DELETED)}]},
 }
 """A batch fails only while DynamoDB does not answer, or by a bug: Lambda retries it for an hour, in halves.
 
 Not in parallel, because AWS keeps the order of a partition key only with one call at a time per shard.
-Only new items wake the function: it does nothing for others, and each expired item is deleted later.
+Deletions do not wake the function: each message expires, and would otherwise wake it twice.
 """
 
 ROUTE_SETTINGS = {"ThrottlingRateLimit": 2000, "ThrottlingBurstLimit": 1000}

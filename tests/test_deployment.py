@@ -297,12 +297,13 @@ def test_the_stream_is_the_tables_and_what_fails_is_kept(packaged: tuple[Stage, 
     assert (source["ParallelizationFactor"], source["StartingPosition"]) == (1, "TRIM_HORIZON")
 
 
-def test_only_new_items_wake_the_push_function(packaged: tuple[Stage, Any]) -> None:
+def test_deleted_items_do_not_wake_the_push_function(packaged: tuple[Stage, Any]) -> None:
     events = packaged[1]["Resources"]["PushMessages"]["Properties"]["Events"]
     source = events["PushMessagesDynamodbEventSource"]["Properties"]
 
     (filtered,) = source["FilterCriteria"]["Filters"]
-    assert json.loads(filtered["Pattern"]) == {"eventName": ["INSERT"]}
+    pattern = {"dynamodb": {"NewImage": {"messageId": {"S": [{"exists": True}]}}}}
+    assert json.loads(filtered["Pattern"]) == pattern
     assert template.MAPPING["FilterCriteria"] == source["FilterCriteria"]
 
 
