@@ -22,7 +22,7 @@ JAVASCRIPT := build/javascript-$(NODE_20)-$(NODE_22)-$(WS)
 DYNOXIDE := 1.2.1
 DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
 
-.PHONY: run test test-slow test-javascript test-dynamodb chat token deploy destroy package rehearse accept prove load bench \
+.PHONY: run test test-slow test-javascript test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
 	scale specification validate-specification asyncapi-parser dynamodb-engine setup clean
 
 setup: .venv/ready
@@ -60,6 +60,9 @@ deploy: .venv/runs
 
 destroy: .venv/runs
 	$(BIN)/python -m deployment destroy $(STAGE)
+
+notes: .venv/runs
+	$(BIN)/python -m deployment notes $(STAGE)
 
 package: .venv/runs
 	mkdir -p build

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 local_aws = None
 if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
-    from deployment import find_stream
+    from deployment import prepare
     from localdev import LocalAws, deploying, end
 
     local_aws = LocalAws.if_asked_for()
     if (stage := deploying()) is not None:
-        find_stream(stage, end)
+        prepare(stage, end)
 
 from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent

@@ -1,3 +1,3 @@
-"""Onto AWS: what `make deploy` does around `chalice deploy`. None of it is shipped."""
+"""Deploys a stage on AWS: `make deploy` and its hook in `chalice deploy`. None of it is shipped."""
 
-from deployment.stream import find_stream as find_stream
+from deployment.notes import prepare as prepare

@@ -1,6 +1,6 @@
-"""Deploy a stage, tear it down, or write what `chalice package` has to merge in.
+"""Deploy a stage, delete it, write Chalice's notes of it, or print what `chalice package` has to merge in.
 
-python -m deployment deploy|destroy|template STAGE
+python -m deployment deploy|destroy|notes|template STAGE
 """
 
 import argparse
@@ -14,36 +14,43 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deployment import stack, template
-from deployment.stage import FUNCTIONS, PROJECT, Stage, UnknownStage
-from deployment.stream import deployed
+from deployment import notes, template
+from deployment.mapping import Mappings
+from deployment.stack import Stacks
+from deployment.stage import FUNCTIONS, PROJECT, CannotDeploy, Stage, check_python
 
 CHALICE = Path(sys.executable).parent / "chalice"
 
 
 class ChaliceFailed(Exception):
-    """It has said why."""
+    """Chalice has printed why."""
 
 
 def deploy(stage: Stage) -> None:
-    """Tables, then Chalice, then what Chalice cannot set. May be repeated."""
-    outputs = stack.deploy(
-        boto3.client("cloudformation"),
+    """Deploy the tables, then the functions and the API, then set what Chalice cannot set.
+
+    Can be repeated after a failure at any step.
+    """
+    check_python()
+    notes.complete(stage, say)
+    outputs = Stacks(boto3.client("cloudformation"), say).deploy(
         stage.tables_stack,
         template.tables(stage),
         template.table_names(stage),
-        say,
+        at_creation=template.tables(stage, creating=True),
     )
     _chalice("deploy", stage)
-    _set_mapping(stage, outputs["FailedBatchesArn"])
     _set_throttling(stage)
+    _set_mapping(stage, outputs["FailedBatchesArn"])
     say("Done. The URL is the one that Chalice printed above.")
 
 
 def destroy(stage: Stage) -> None:
-    """Everything of the stage; the tables of a stage that is kept stay."""
+    """Delete everything of the stage, apart from the tables of a stage whose tables are kept."""
+    notes.complete(stage, say)
+    notes.delete_mappings(stage, say)
     _chalice("delete", stage)
-    stack.delete(boto3.client("cloudformation"), stage.tables_stack, say)
+    Stacks(boto3.client("cloudformation"), say).delete(stage.tables_stack)
     logs = boto3.client("logs")
     for function in FUNCTIONS:
         with suppress(logs.exceptions.ResourceNotFoundException):
@@ -52,7 +59,14 @@ def destroy(stage: Stage) -> None:
         say(f"The tables are kept: {stage.websockets_table}, {stage.messages_table}")
 
 
+def write_notes(stage: Stage) -> None:
+    """Write Chalice's notes from what AWS has under the stage's names."""
+    resources = notes.complete(stage, say, take_over=True)
+    say(f"Wrote {stage.notes_path.relative_to(PROJECT)}: {len(resources)} resources")
+
+
 def write_template(stage: Stage) -> None:
+    check_python()
     print(json.dumps(template.merged(stage), indent=2))
 
 
@@ -61,23 +75,24 @@ def _chalice(command: str, stage: Stage) -> None:
         raise ChaliceFailed
 
 
-def _set_mapping(stage: Stage, failed_batches_arn: str) -> None:
-    client = boto3.client("lambda")
-    for mapping in deployed(stage.name, "dynamodb_event"):
-        client.update_event_source_mapping(
-            UUID=mapping["event_uuid"],
-            DestinationConfig={"OnFailure": {"Destination": failed_batches_arn}},
-            **template.MAPPING,
-        )
-        say("Set what becomes of batches that fail")
-
-
 def _set_throttling(stage: Stage) -> None:
     client = boto3.client("apigatewayv2")
-    for api in deployed(stage.name, "websocket_api"):
-        client.update_stage(
-            ApiId=api["websocket_api_id"], StageName=stage.name, DefaultRouteSettings=template.ROUTE_SETTINGS
-        )
+    if (api := notes.noted(stage, notes.API)) is None:
+        return
+    where = {"ApiId": api["websocket_api_id"], "StageName": stage.api_gateway_stage}
+    actual = client.get_stage(**where).get("DefaultRouteSettings", {})
+    if any(actual.get(name) != value for name, value in template.ROUTE_SETTINGS.items()):
+        client.update_stage(**where, DefaultRouteSettings=template.ROUTE_SETTINGS)
+        say("Set the API's throttling")
+
+
+def _set_mapping(stage: Stage, failed_batches_arn: str) -> None:
+    if (mapping := notes.noted(stage, notes.MAPPING)) is None:
+        return
+    on_failure = {"OnFailure": {"Destination": failed_batches_arn}}
+    wanted = {**template.MAPPING, "DestinationConfig": on_failure}
+    if Mappings(boto3.client("lambda"), say).set(mapping["event_uuid"], wanted):
+        say("Set the mapping's filter, retries and failed-batches queue")
 
 
 def say(text: str) -> None:
@@ -85,10 +100,11 @@ def say(text: str) -> None:
 
 
 def main() -> str | int:
-    """What went wrong, or 0."""
+    """Return the process's exit code, or the sentence to print."""
     commands: dict[str, Callable[[Stage], None]] = {
         "deploy": deploy,
         "destroy": destroy,
+        "notes": write_notes,
         "template": write_template,
     }
     parser = argparse.ArgumentParser(prog="python -m deployment", description=__doc__)
@@ -99,7 +115,7 @@ def main() -> str | int:
         commands[asked.command](Stage.of(asked.stage))
     except ChaliceFailed:
         return 1
-    except (UnknownStage, stack.StackFailed) as failure:
+    except CannotDeploy as failure:
         return str(failure)
     except (ClientError, BotoCoreError) as failure:
         return f"AWS refused: {failure}"

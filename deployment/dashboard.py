@@ -13,6 +13,7 @@ Metric = list[Any]
 
 def body(stage: Stage) -> str:
     """The dashboard in CloudWatch's JSON, with the region for CloudFormation to fill in."""
+    connect = stage.function_name("websocket_connect")
     message, push = stage.function_name("websocket_message"), stage.function_name("push_messages")
     graphs = [
         _graph(
@@ -32,14 +33,8 @@ def body(stage: Stage) -> str:
         _graph(
             "Refused, by code",
             [
-                [
-                    {
-                        "expression": f"SEARCH('{{{NAMESPACE},FunctionName,code}}"
-                        f' MetricName="refused" "{stage.function_name("")}"\', "Sum", 60)',
-                        "id": "refused",
-                        "label": "",
-                    }
-                ]
+                [{"expression": _refusals_of(function), "id": f"refused{n}", "label": ""}]
+                for n, function in enumerate((connect, message))
             ],
         ),
         _graph(
@@ -81,6 +76,16 @@ def body(stage: Stage) -> str:
         ),
     ]
     return json.dumps({"widgets": [_placed(graph, n) for n, graph in enumerate(graphs)]})
+
+
+def _refusals_of(function: str) -> str:
+    """A search, because the codes are not known beforehand.
+
+    In its schema a name with other characters than letters and digits is quoted; in a term quotes mean an
+    exact match.
+    """
+    search = f'{{"{NAMESPACE}",FunctionName,code}} MetricName="refused" FunctionName="{function}"'
+    return f"SEARCH('{search}', 'Sum', 60)"
 
 
 def _graph(title: str, metrics: list[Metric]) -> dict[str, Any]:

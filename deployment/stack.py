@@ -1,88 +1,144 @@
-"""A CloudFormation stack, made, changed and deleted, with what went wrong in words."""
+"""A CloudFormation stack: created, changed, deleted, with the reasons when it fails."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import ClientError
 
-POLL = {"Delay": 5, "MaxAttempts": 360}
+from deployment.stage import CannotDeploy
+
+POLL_SECONDS = 5
+PATIENCE_SECONDS = 1800
+DEAD = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"})
+"""Such a stack can only be deleted: its creation, or its deletion, failed."""
 
 
-class StackFailed(Exception):
+class StackFailed(CannotDeploy):
     """The text names each resource that failed, and why."""
 
 
-def deploy(
-    client: Any,
-    name: str,
-    template: Mapping[str, Any],
-    parameters: Mapping[str, str],
-    say: Callable[[str], None],
-) -> dict[str, str]:
-    """Make the stack or change it, and return its outputs; a stack that is as it should be stays so."""
-    request = {
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """CloudFormation's stacks. `clock` and `sleep` are in seconds."""
+
+    client: Any
+    say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def deploy(
+        self,
+        name: str,
+        template: Mapping[str, Any],
+        parameters: Mapping[str, str],
+        at_creation: Mapping[str, Any],
+    ) -> dict[str, str]:
+        """Create or change the stack, and return its outputs.
+
+        A new stack is created from the template `at_creation`, then changed to `template`. A creation that
+        fails leaves no stack, so that the next one can begin. Raises StackFailed.
+        """
+        stack = self._settled(name)
+        if stack is not None and stack["StackStatus"] in DEAD:
+            self.say(f"Deleting the stack {name}, which is {stack['StackStatus']}")
+            self._delete(stack)
+            stack = None
+        if stack is None:
+            self.say(f"Creating the stack {name}")
+            stack_id = self.client.create_stack(
+                OnFailure="DELETE", **_request(name, at_creation, parameters)
+            )["StackId"]
+            self._wait(name, stack_id, "CREATE_COMPLETE")
+        if self._update(_request(name, template, parameters)):
+            self.say(f"Changing the stack {name}")
+            self._wait(name, self._described(name)["StackId"], "UPDATE_COMPLETE")
+        else:
+            self.say(f"The stack {name} is up to date")
+        outputs = self._described(name).get("Outputs", [])
+        return {output["OutputKey"]: output["OutputValue"] for output in outputs}
+
+    def delete(self, name: str) -> None:
+        """Delete the stack, if there is one. Raises StackFailed."""
+        stack = self._settled(name)
+        if stack is None:
+            self.say(f"There is no stack {name}")
+            return
+        self.say(f"Deleting the stack {name}")
+        self._delete(stack)
+
+    def _delete(self, stack: Mapping[str, Any]) -> None:
+        self.client.delete_stack(StackName=stack["StackId"])
+        self._wait(stack["StackName"], stack["StackId"], "DELETE_COMPLETE")
+
+    def _update(self, request: Mapping[str, Any]) -> bool:
+        try:
+            self.client.update_stack(**request)
+        except ClientError as failure:
+            if "No updates are to be performed" in failure.response["Error"]["Message"]:
+                return False
+            raise
+        return True
+
+    def _described(self, name_or_id: str) -> dict[str, Any]:
+        (stack,) = self.client.describe_stacks(StackName=name_or_id)["Stacks"]
+        return dict(stack)
+
+    def _settled(self, name: str) -> dict[str, Any] | None:
+        """Return the stack when no other command is changing it, or None when there is none."""
+        try:
+            stack = self._described(name)
+        except ClientError as failure:
+            if failure.response["Error"]["Code"] == "ValidationError":  # CloudFormation's "does not exist".
+                return None
+            raise
+        if _is_changing(stack):
+            self.say(f"Waiting for the stack {name}, which is {stack['StackStatus']}")
+            stack = self._finished(name, stack["StackId"])
+        return None if stack["StackStatus"] == "DELETE_COMPLETE" else stack
+
+    def _finished(self, name: str, stack_id: str) -> dict[str, Any]:
+        deadline = self.clock() + PATIENCE_SECONDS
+        while _is_changing(stack := self._described(stack_id)):
+            if self.clock() >= deadline:
+                raise StackFailed(
+                    f"the stack {name} was still {stack['StackStatus']} after {PATIENCE_SECONDS} s: "
+                    "run the same command again"
+                )
+            self.sleep(POLL_SECONDS)
+        return stack
+
+    def _wait(self, name: str, stack_id: str, wanted: str) -> None:
+        """Wait by the id: after a failed creation the name belongs to no stack any more."""
+        status = self._finished(name, stack_id)["StackStatus"]
+        if status not in (wanted, f"{wanted}_CLEANUP_IN_PROGRESS"):
+            raise StackFailed(f"the stack {name} failed ({status}): {self._reasons(name, stack_id)}")
+
+    def _reasons(self, name: str, stack_id: str) -> str:
+        """Return why resources failed in the stack's latest operation, the first failure first."""
+        failed = []
+        for event in self.client.describe_stack_events(StackName=stack_id)["StackEvents"]:
+            status, resource = event["ResourceStatus"], event["LogicalResourceId"]
+            if resource == name and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
+                break
+            if status.endswith("_FAILED") and "cancelled" not in event.get("ResourceStatusReason", ""):
+                failed.append(f"{resource}: {event.get('ResourceStatusReason', 'no reason given')}")
+        return "; ".join(reversed(failed)) or "CloudFormation gave no reason"
+
+
+def _request(name: str, template: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
+    return {
         "StackName": name,
         "TemplateBody": json.dumps(template),
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
     }
-    if _status(client, name) is None:
-        say(f"Making the stack {name}")
-        client.create_stack(OnFailure="DELETE", **request)
-        _wait(client, name, "stack_create_complete")
-    elif _update(client, request):
-        say(f"Changing the stack {name}")
-        _wait(client, name, "stack_update_complete")
-    else:
-        say(f"The stack {name} is as it should be")
-    (stack,) = client.describe_stacks(StackName=name)["Stacks"]
-    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
-def delete(client: Any, name: str, say: Callable[[str], None]) -> None:
-    if _status(client, name) is None:
-        say(f"There is no stack {name}")
-        return
-    say(f"Deleting the stack {name}")
-    client.delete_stack(StackName=name)
-    _wait(client, name, "stack_delete_complete")
-
-
-def _status(client: Any, name: str) -> str | None:
-    try:
-        (stack,) = client.describe_stacks(StackName=name)["Stacks"]
-    except ClientError as failure:
-        if failure.response["Error"]["Code"] == "ValidationError":  # That is how it says: none of that name.
-            return None
-        raise
-    status = str(stack["StackStatus"])
-    return None if status == "DELETE_COMPLETE" else status
-
-
-def _update(client: Any, request: Mapping[str, Any]) -> bool:
-    try:
-        client.update_stack(**request)
-    except ClientError as failure:
-        if "No updates are to be performed" in failure.response["Error"]["Message"]:
-            return False
-        raise
-    return True
-
-
-def _wait(client: Any, name: str, condition: str) -> None:
-    try:
-        client.get_waiter(condition).wait(StackName=name, WaiterConfig=POLL)
-    except WaiterError:
-        raise StackFailed(f"the stack {name} failed: {_reasons(client, name)}") from None
-
-
-def _reasons(client: Any, name: str) -> str:
-    try:
-        events = client.describe_stack_events(StackName=name)["StackEvents"]
-    except ClientError as failure:
-        return str(failure)
-    failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
-    return "; ".join(
-        f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason')}"
-        for event in failed[:5]
+def _is_changing(stack: Mapping[str, Any]) -> bool:
+    status = stack["StackStatus"]
+    return bool(status.endswith("_IN_PROGRESS")) and status not in (
+        "REVIEW_IN_PROGRESS",
+        "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
     )

@@ -1,6 +1,7 @@
 """What .chalice/config.json says about a stage, and what follows from it."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,26 @@ THROWAWAY = frozenset({"dev"})
 """Stages whose tables go when they are torn down. Those of every other stage are kept, whatever happens."""
 
 
-class UnknownStage(Exception):
-    """The configuration does not name it; the text says which stages there are."""
+PYTHONS = ((3, 10), (3, 14))
+"""The first and the last Python of Lambda that Chalice knows. Chalice deploys the Python that runs it."""
+
+
+class CannotDeploy(Exception):
+    """The text says in one sentence what is wrong, and what to do."""
+
+
+class UnknownStage(CannotDeploy):
+    """The configuration does not name the stage or its tables."""
+
+
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
+    """Raise CannotDeploy for a Python that Lambda does not have."""
+    first, last = PYTHONS
+    if not first <= version <= last:
+        raise CannotDeploy(
+            f"Lambda has no Python {version[0]}.{version[1]}: make .venv with Python "
+            f"{first[0]}.{first[1]} to {last[0]}.{last[1]} (make clean, then PYTHON=python3.12)"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +41,34 @@ class Stage:
     name: str
     websockets_table: str
     messages_table: str
+    api_gateway_stage: str = "api"
+    alarm_topic_arn: str | None = None
+    project: Path = PROJECT
 
     @classmethod
     def of(cls, name: str, project: Path = PROJECT) -> "Stage":
-        """Raises UnknownStage."""
-        stages: dict[str, Any] = json.loads((project / ".chalice" / "config.json").read_text())["stages"]
+        """Read a stage of the project. Raises UnknownStage."""
+        config: dict[str, Any] = json.loads((project / ".chalice" / "config.json").read_text())
+        stages = config["stages"]
         if name not in stages:
             raise UnknownStage(
                 f"there is no stage {name} in .chalice/config.json: there are {', '.join(stages)}"
             )
-        environment = stages[name]["environment_variables"]
-        return cls(name, environment["WEBSOCKETS_TABLE"], environment["MESSAGES_TABLE"])
+        settings = {**config, **stages[name]}
+        environment = settings.get("environment_variables", {})
+        for table in ("WEBSOCKETS_TABLE", "MESSAGES_TABLE"):
+            if not environment.get(table):
+                raise UnknownStage(
+                    f"stage {name} lacks {table} under environment_variables in .chalice/config.json"
+                )
+        return cls(
+            name,
+            environment["WEBSOCKETS_TABLE"],
+            environment["MESSAGES_TABLE"],
+            api_gateway_stage=settings.get("api_gateway_stage", "api"),
+            alarm_topic_arn=settings.get("alarm_topic_arn"),
+            project=project,
+        )
 
     @property
     def is_throwaway(self) -> bool:
@@ -46,6 +82,16 @@ class Stage:
     def failed_batches_queue(self) -> str:
         return f"{APP}-{self.name}-failed-batches"
 
+    @property
+    def api_name(self) -> str:
+        """Chalice's name of the WebSocket API."""
+        return f"{APP}-{self.name}-websocket-api"
+
+    @property
+    def notes_path(self) -> Path:
+        """Chalice's notes of what it deployed."""
+        return self.project / ".chalice" / "deployed" / f"{self.name}.json"
+
     def function_name(self, function: str) -> str:
-        """As Chalice calls it on AWS."""
+        """Chalice's name of a function on AWS, and of its role."""
         return f"{APP}-{self.name}-{function}"

@@ -24,9 +24,10 @@ from urllib.request import urlopen
 
 import boto3
 
-from deployment.stage import Stage
+from deployment.stage import FUNCTIONS, Stage
 from measure.local import free_port
 from tests.chalice_process import PROJECT
+from tests.failing_aws import IN_USE, FailingAws, Failure, failing
 
 STAGE = "dev"
 START_SECONDS = 60
@@ -74,17 +75,21 @@ def rehearse(python: str) -> None:
         home.mkdir()
         shutil.copytree(PROJECT, project, ignore=LEFT_OUT)
         _run_here(project)
-        with emulator(python, home) as url:
-            _use(url)
+        with emulator(python, home) as url, failing(url) as aws:
+            _use(aws.url)
             before = _everything()
             say("Deploying without tables is refused with what to run")
             refused = _run(project, "-m", "chalice.cli", "deploy", "--stage", STAGE, may_fail=True)
             _must("run make deploy STAGE=dev" in refused, f"chalice deploy said: {refused}")
-            say("Deploying")
-            _run(project, "-m", "deployment", "deploy", STAGE)
+            _deploy_though_steps_fail(project, aws)
             api_id = _noted(project, "websocket_api")["websocket_api_id"]
             _post_to(project, f"{url}/_aws/execute-api/{api_id}/{STAGE}")
             deployed, mapping = _everything(), _mapping(project)
+            say("Deploying from a machine without the notes is refused until they are written from AWS")
+            (project / ".chalice" / "deployed" / f"{STAGE}.json").unlink()
+            refused = _run(project, "-m", "deployment", "deploy", STAGE, may_fail=True)
+            _must(f"make notes STAGE={STAGE}" in refused, f"make deploy said: {refused}")
+            _run(project, "-m", "deployment", "notes", STAGE)
             say("Deploying again, which changes nothing")
             _run(project, "-m", "deployment", "deploy", STAGE)
             _must(_everything() == deployed, "the second deployment made something new")
@@ -93,16 +98,64 @@ def rehearse(python: str) -> None:
             _accept(f"{url.replace('http', 'ws')}/_aws/execute-api/{api_id}/{STAGE}")
             say("Making the Messages table anew: the mapping must follow")
             _make_table_anew(Stage.of(STAGE, project))
+            aws.failures = [Failure("DeleteEventSourceMapping", times=1, error=IN_USE)]
             _run(project, "-m", "chalice.cli", "deploy", "--stage", STAGE)
             _must(
                 _mapping(project)["EventSourceArn"] != mapping["EventSourceArn"], "the mapping is the old one"
             )
             _accept(f"{url.replace('http', 'ws')}/_aws/execute-api/{api_id}/{STAGE}", "-k", "arrives")
-            say("Tearing down")
-            _run(project, "-m", "deployment", "destroy", STAGE)
-            left = _everything() - before
-            _must(not left, f"left behind: {', '.join(sorted(left))}")
-    say("Rehearsed: deployed, tried, deployed again, torn down, nothing left.")
+            say("Tearing down, with a failure on the way")
+            aws.failures = [Failure("DeleteRole", passing=1)]
+            _run(project, "-m", "deployment", "destroy", STAGE, may_fail=True)
+            _must(aws.failed["DeleteRole"] == 1, "no deletion of a role failed")
+            _tear_down(project, before)
+            say("Tearing down an unfinished deployment")
+            aws.failures = [Failure("CreateRoute", passing=1)]
+            _run(project, "-m", "deployment", "deploy", STAGE, may_fail=True)
+            _tear_down(project, before)
+    say("Rehearsed: failed at each step, deployed, tried, deployed again, torn down, nothing left.")
+
+
+STEPS = (
+    Failure("CreateRole"),
+    Failure("CreateFunction", done=True),
+    Failure("CreateEventSourceMapping", done=True),
+    Failure("CreateLogGroup"),
+    Failure("CreateApi", done=True),
+    Failure("CreateIntegration", passing=1),
+    Failure("CreateRoute", passing=1),
+    Failure("CreateDeployment"),
+    Failure("CreateStage", done=True),
+    Failure("AddPermission"),
+    Failure("UpdateStage"),
+    Failure("UpdateEventSourceMapping"),
+)
+"""One of each kind of write of a first deployment."""
+
+
+def _deploy_though_steps_fail(project: Path, aws: FailingAws) -> None:
+    """Let one attempt fail at each step; the last one meets a mapping that is still in use."""
+    for step in STEPS:
+        say(f"Deploying: {step.operation} fails")
+        aws.failures = [step]
+        before = aws.failed[step.operation]
+        failed = _run(project, "-m", "deployment", "deploy", STAGE, may_fail=True)
+        _must(aws.failed[step.operation] == before + 1, f"{step.operation} was not called")
+        _must("Done." not in failed, f"the deployment did not notice that {step.operation} failed")
+    say("Deploying")
+    aws.failures = [Failure("UpdateEventSourceMapping", passing=1, times=1, error=IN_USE)]
+    _run(project, "-m", "deployment", "deploy", STAGE)
+    _must(aws.failed["UpdateEventSourceMapping"] == 2, "the mapping was not in use")
+    kinds = [thing.split()[0] for thing in _everything()]
+    counted = {kind: kinds.count(kind) for kind in ("function", "mapping", "role", "api", "log")}
+    once = {"function": len(FUNCTIONS), "mapping": 1, "role": len(FUNCTIONS), "api": 1, "log": len(FUNCTIONS)}
+    _must(counted == once, f"after failures there are {counted}")
+
+
+def _tear_down(project: Path, before: set[str]) -> None:
+    _run(project, "-m", "deployment", "destroy", STAGE)
+    left = _everything() - before
+    _must(not left, f"left behind: {', '.join(sorted(left))}")
 
 
 def _run_here(project: Path) -> None:

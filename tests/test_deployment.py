@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, WaiterError
 
 from chalicelib.telemetry import COUNTED_AS, NAMESPACE, UNITS, UNITS_OF_A_BATCH
-from deployment import stack, template
+from deployment import template
 from deployment.stage import FUNCTIONS, Stage, UnknownStage
-from deployment.stream import find_stream
 from tests.chalice_process import CHALICE, PROJECT, bare_environment
 
 ROLES = set(template.POLICY_OF)
@@ -101,9 +99,127 @@ def test_the_dashboard_and_the_alarms_show_metrics_that_there_are(packaged: tupl
         if r["Type"] == "AWS::CloudWatch::Alarm" and r["Properties"]["Namespace"] == NAMESPACE
     }
 
+    searched = {search[2]["MetricName"] for search in searches_of(dashboard)}
+
+    assert searched == {"refused"}
     assert shown >= {"accepted", "delivered", "replayed", "push_latency_ms", "gone", "closed", "throttled"}
     assert watched == {"throttled", "push_latency_ms"}
-    assert shown | watched <= emitted
+    assert shown | watched | searched <= emitted
+
+
+SEARCH = re.compile(r"SEARCH\('\{([^}]*)\} ([^']*)', '(Sum|Average|Maximum|Minimum|p\d+)', (\d+)\)")
+NAME = re.compile(r'[A-Za-z0-9]+(?:/[A-Za-z0-9]+)*|"[^"]+"')
+TERM = re.compile(r'([A-Za-z0-9]+)=("[^"]+")')
+
+
+def searches_of(dashboard: Any) -> list[tuple[str, list[str], dict[str, str]]]:
+    """Read each search of a dashboard by CloudWatch's grammar: namespace, dimensions, exact terms."""
+    expressions = [
+        metric[0]["expression"]
+        for widget in dashboard["widgets"]
+        for metric in widget["properties"]["metrics"]
+        if isinstance(metric[0], dict)
+    ]
+    searches = []
+    for expression in expressions:
+        parsed = SEARCH.fullmatch(expression)
+        assert parsed, expression
+        schema = [name.strip() for name in parsed[1].split(",")]
+        assert all(NAME.fullmatch(name) for name in schema), expression
+        terms = [TERM.fullmatch(term) for term in parsed[2].split(" ")]
+        assert all(terms), expression
+        exact = {term[1]: term[2].strip('"') for term in terms if term}
+        searches.append((schema[0].strip('"'), schema[1:], exact))
+    return searches
+
+
+def test_every_search_of_the_dashboard_follows_the_grammar_and_finds_a_metric_of_this_stage(
+    packaged: tuple[Stage, Any],
+) -> None:
+    stage, sam = packaged
+    dashboard = json.loads(sam["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+
+    searches = searches_of(dashboard)
+
+    assert searches == [
+        (
+            NAMESPACE,
+            ["FunctionName", "code"],
+            {"MetricName": "refused", "FunctionName": stage.function_name(f)},
+        )
+        for f in ("websocket_connect", "websocket_message")
+    ]
+
+
+def alarms_of(sam: Any) -> dict[str, Any]:
+    return {
+        name: r["Properties"] for name, r in sam["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"
+    }
+
+
+def test_each_function_that_fails_once_alarms_though_the_next_minutes_are_fine(
+    packaged: tuple[Stage, Any],
+) -> None:
+    stage, sam = packaged
+    errors = [alarm for alarm in alarms_of(sam).values() if alarm["MetricName"] == "Errors"]
+
+    assert {alarm["Dimensions"][0]["Value"] for alarm in errors} == {
+        stage.function_name(function) for function in FUNCTIONS
+    }
+    for alarm in errors:
+        assert (alarm["DatapointsToAlarm"], alarm["Threshold"]) == (1, 1)
+        assert alarm["EvaluationPeriods"] * alarm["Period"] <= 300
+
+
+def test_every_alarm_says_what_is_wrong_and_what_to_do_first(packaged: tuple[Stage, Any]) -> None:
+    for name, alarm in alarms_of(packaged[1]).items():
+        assert re.search(r"[.?!] First \w+", alarm["AlarmDescription"]), name
+        assert len(alarm["AlarmDescription"]) <= 1024
+        assert alarm["TreatMissingData"] == "notBreaching"
+
+
+def test_alarms_notify_the_topic_of_the_stage_if_it_names_one() -> None:
+    topic = "arn:aws:sns:eu-west-1:123456789012:oncall"
+    silent = alarms_of(template.tables(Stage("dev", "w", "m")))
+    loud = alarms_of(template.tables(Stage("dev", "w", "m", alarm_topic_arn=topic)))
+
+    assert all("AlarmActions" not in alarm for alarm in silent.values())
+    assert all(alarm["AlarmActions"] == alarm["OKActions"] == [topic] for alarm in loud.values())
+
+
+def test_a_stage_names_its_alarm_topic_and_its_api_stage_in_the_configuration(tmp_path: Path) -> None:
+    tables = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"}
+    beta = {"environment_variables": tables, "alarm_topic_arn": "t", "api_gateway_stage": "live"}
+    (tmp_path / ".chalice").mkdir()
+    (tmp_path / ".chalice" / "config.json").write_text(json.dumps({"stages": {"beta": beta}}))
+
+    stage = Stage.of("beta", tmp_path)
+
+    assert (stage.alarm_topic_arn, stage.api_gateway_stage) == ("t", "live")
+
+
+def test_a_stage_without_its_tables_is_refused_with_the_missing_name(tmp_path: Path) -> None:
+    (tmp_path / ".chalice").mkdir()
+    (tmp_path / ".chalice" / "config.json").write_text(json.dumps({"stages": {"beta": {}}}))
+
+    with pytest.raises(UnknownStage, match="stage beta lacks WEBSOCKETS_TABLE under environment_variables"):
+        Stage.of("beta", tmp_path)
+
+
+def test_no_arn_names_a_partition(packaged: tuple[Stage, Any]) -> None:
+    policies = {path: path.read_text() for path in (PROJECT / ".chalice").glob("policy-*.json")}
+    hard_coded = re.compile(r"arn:aws[a-z-]*:")
+
+    assert [path.name for path, text in policies.items() if hard_coded.search(text)] == []
+    assert hard_coded.findall(json.dumps(packaged[1])) == []
+
+
+def test_the_tables_of_a_first_creation_can_be_deleted_when_it_fails() -> None:
+    created = template.tables(Stage.of("prod"), creating=True)["Resources"]
+
+    for table in ("WebsocketsTable", "MessagesTable"):
+        assert "DeletionPolicy" not in created[table]
+        assert "DeletionProtectionEnabled" not in created[table]["Properties"]
 
 
 def test_every_function_has_a_role_of_its_own(packaged: tuple[Stage, Any]) -> None:
@@ -183,6 +299,16 @@ def test_the_stream_is_the_tables_and_what_fails_is_kept(packaged: tuple[Stage, 
     assert (source["ParallelizationFactor"], source["StartingPosition"]) == (1, "TRIM_HORIZON")
 
 
+def test_deleted_items_do_not_wake_the_push_function(packaged: tuple[Stage, Any]) -> None:
+    events = packaged[1]["Resources"]["PushMessages"]["Properties"]["Events"]
+    source = events["PushMessagesDynamodbEventSource"]["Properties"]
+
+    (filtered,) = source["FilterCriteria"]["Filters"]
+    pattern = {"dynamodb": {"NewImage": {"messageId": {"S": [{"exists": True}]}}}}
+    assert json.loads(filtered["Pattern"]) == pattern
+    assert template.MAPPING["FilterCriteria"] == source["FilterCriteria"]
+
+
 def test_the_tables_of_every_stage_but_a_throwaway_one_are_kept_and_recoverable(
     packaged: tuple[Stage, Any],
 ) -> None:
@@ -191,9 +317,9 @@ def test_the_tables_of_every_stage_but_a_throwaway_one_are_kept_and_recoverable(
         table = sam["Resources"][name]
         properties = table["Properties"]
         kept = (
-            table.get("DeletionPolicy") == "Retain",
+            table.get("DeletionPolicy") == "RetainExceptOnCreate",
             table.get("UpdateReplacePolicy") == "Retain",
-            properties.get("DeletionProtectionEnabled", False),
+            properties.get("DeletionProtectionEnabled") == {"Ref": "ProtectTables"},
             properties.get("PointInTimeRecoverySpecification", {}).get("PointInTimeRecoveryEnabled", False),
             properties.get("SSESpecification", {}).get("SSEEnabled", False),
         )
@@ -223,115 +349,3 @@ def test_a_stage_that_is_not_configured_is_named_with_those_that_are() -> None:
         UnknownStage, match=r"there is no stage beta in .chalice/config.json: there are dev, prod"
     ):
         Stage.of("beta")
-
-
-# Stacks
-
-
-class CloudFormation:
-    """Has one stack, or none; a change that would change nothing is an error, as on AWS."""
-
-    def __init__(self, status: str | None = None, changes: bool = True, fails: bool = False) -> None:
-        self.status, self.changes, self.fails = status, changes, fails
-        self.called: list[str] = []
-
-    def describe_stacks(self, StackName: str) -> Any:  # noqa: N803
-        if self.status is None:
-            raise refusal("ValidationError", f"Stack with id {StackName} does not exist")
-        outputs = [{"OutputKey": "Table", "OutputValue": "t"}]
-        return {"Stacks": [{"StackStatus": self.status, "Outputs": outputs}]}
-
-    def create_stack(self, **request: Any) -> None:
-        self.called.append("create")
-        self.status = "CREATE_COMPLETE"
-
-    def update_stack(self, **request: Any) -> None:
-        self.called.append("update")
-        if not self.changes:
-            raise refusal("ValidationError", "No updates are to be performed.")
-
-    def delete_stack(self, **request: Any) -> None:
-        self.called.append("delete")
-        self.status = None
-
-    def describe_stack_events(self, StackName: str) -> Any:  # noqa: N803
-        event = {
-            "ResourceStatus": "CREATE_FAILED",
-            "LogicalResourceId": "Table",
-            "ResourceStatusReason": "taken",
-        }
-        return {"StackEvents": [event]}
-
-    def get_waiter(self, condition: str) -> Any:
-        return self
-
-    def wait(self, **_: Any) -> None:
-        if self.fails:
-            raise WaiterError("wait", "terminal failure", {})
-
-
-def refusal(code: str, message: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": message}}, "operation")
-
-
-@pytest.mark.parametrize(
-    ("there", "called"),
-    [
-        (CloudFormation(), ["create"]),
-        (CloudFormation("CREATE_COMPLETE"), ["update"]),
-        (CloudFormation("UPDATE_COMPLETE", changes=False), ["update"]),
-        (CloudFormation("DELETE_COMPLETE"), ["create"]),
-    ],
-)
-def test_a_stack_is_made_or_changed_or_left_as_it_is(there: CloudFormation, called: list[str]) -> None:
-    assert stack.deploy(there, "s", {}, {}, lambda text: None) == {"Table": "t"}
-    assert there.called == called
-
-
-def test_a_stack_that_fails_says_which_resource_and_why() -> None:
-    with pytest.raises(stack.StackFailed, match="the stack s failed: Table: taken"):
-        stack.deploy(CloudFormation(fails=True), "s", {}, {}, lambda text: None)
-
-
-def test_deleting_a_stack_that_is_not_there_is_no_failure() -> None:
-    there = CloudFormation()
-
-    stack.delete(there, "s", lambda text: None)
-
-    assert there.called == []
-
-
-# chalice deploy
-
-
-class Ended(Exception):
-    pass
-
-
-def end(message: str) -> Any:
-    raise Ended(message)
-
-
-def test_aws_that_cannot_be_asked_ends_the_deployment_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MESSAGES_TABLE", "m")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-
-    with pytest.raises(Ended, match=r"^AWS could not be asked for the stream of m: "):
-        find_stream("dev", end)
-
-
-def test_without_credentials_deploying_says_so(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [str(CHALICE), "deploy"],
-        cwd=PROJECT,
-        env=bare_environment(tmp_path, AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true"),
-        capture_output=True,
-        text=True,
-    )
-
-    assert ran.returncode == 1
-    assert ran.stderr.startswith("chalice: AWS could not be asked for the stream of")
-    assert "Unable to locate credentials" in ran.stderr

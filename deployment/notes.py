@@ -1,0 +1,247 @@
+"""Chalice's notes of what it deployed, `.chalice/deployed/<stage>.json`, kept true to what AWS has.
+
+Chalice writes them when everything has succeeded, and finds the WebSocket API and the mapping by them alone.
+So before each deployment the notes are completed from AWS. A mark in them, written before the first attempt,
+proves that an API which the notes lack was made by an attempt of these notes: a half-made one is deleted, a
+finished one is noted. Without the mark an API that is not noted is left alone, and the deployment refused.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from deployment.mapping import Mappings
+from deployment.stage import FUNCTIONS, CannotDeploy, Stage, check_python
+
+API = "websocket_api"
+MAPPING = "push_messages-dynamodb-event-source"
+ATTEMPT = "attempt"
+"""The mark: when it was written AWS had no API of the stage."""
+
+Resource = dict[str, Any]
+
+
+class NotNoted(CannotDeploy):
+    """AWS has resources under the stage's names that the notes lack."""
+
+
+def prepare(stage_name: str, end: Callable[[str], NoReturn]) -> None:
+    """Make the notes and the mapping fit for `chalice deploy`, and tell the app the stream's ARN.
+
+    Chalice does not notice that a mapping reads a stream of a deleted table. It makes a mapping where none is
+    noted, so an outdated one is deleted first.
+    """
+    try:
+        check_python()
+        stage = Stage.of(stage_name)
+        stream_arn = _stream_of(boto3.client("dynamodb"), stage.messages_table)
+        if stream_arn is None:
+            end(
+                f"there is no table {stage.messages_table} with a stream: "
+                f"run make deploy STAGE={stage_name}, which makes it"
+            )
+        complete(stage, _say)
+        _follow(stage, stream_arn)
+    except CannotDeploy as refusal:
+        end(str(refusal))
+    except (ClientError, BotoCoreError) as failure:
+        end(f"AWS could not be asked about stage {stage_name}: {failure}")
+    os.environ["MESSAGES_STREAM_ARN"] = stream_arn
+
+
+def complete(
+    stage: Stage,
+    say: Callable[[str], None],
+    take_over: bool = False,
+    client_of: Callable[[str], Any] = boto3.client,
+) -> list[Resource]:
+    """Write the notes from what AWS has under the stage's names, and return the noted resources.
+
+    `take_over`: as if the mark were there. `client_of`: a service's client by its name. Raises NotNoted.
+    """
+    noted = _read(stage)
+    attempted = take_over or ATTEMPT in noted
+    by_name = {each["name"]: each for each in noted["resources"]}
+    client = client_of("apigatewayv2")
+    apis = {api["ApiId"]: api for api in _apis(client, stage)}
+    found = _roles_logs_and_functions(stage, client_of)
+    if by_name.get(API, {}).get("websocket_api_id") in apis:
+        found.append(by_name[API])
+    elif attempted:
+        found += _left_by_an_attempt(client, stage, list(apis.values()), say)
+    else:
+        named = [f"the API {api_id}" for api_id in apis]
+        if not by_name:
+            named += [
+                f"the {each['resource_type'].replace('iam_', '').replace('lambda_', '')} "
+                f"{stage.function_name(each['name'].removesuffix('_role'))}"
+                for each in found
+                if each["resource_type"] != "log_group"
+            ]
+        if named:
+            raise _not_noted(stage, named)
+        noted[ATTEMPT] = True
+    if take_over:
+        noted[ATTEMPT] = True
+    mappings = Mappings(client_of("lambda"), say).of_function(stage.function_name("push_messages"))
+    found += [_note_of(mapping) for mapping in mappings[:1]]
+    own = {*_names(), API, MAPPING}
+    noted["resources"] = found + [each for each in noted["resources"] if each["name"] not in own]
+    _write(stage, noted)
+    resources: list[Resource] = noted["resources"]
+    return resources
+
+
+def noted(stage: Stage, name: str) -> Resource | None:
+    """Return what the notes say of a resource, by Chalice's name."""
+    return next((each for each in _read(stage)["resources"] if each["name"] == name), None)
+
+
+def delete_mappings(stage: Stage, say: Callable[[str], None]) -> None:
+    """Delete every mapping of `push_messages`, and its note."""
+    mappings = _mappings(say)
+    for mapping in mappings.of_function(stage.function_name("push_messages")):
+        mappings.delete(mapping["UUID"])
+    _note_mapping(stage, None)
+
+
+def _follow(stage: Stage, stream_arn: str) -> None:
+    """Delete the mappings of the table's earlier streams; note the one of this stream, once it is settled."""
+    mappings, current = _mappings(_say), None
+    earlier = f":table/{stage.messages_table}/stream/"
+    was_noted = (noted(stage, MAPPING) or {}).get("event_uuid")
+    for mapping in mappings.of_function(stage.function_name("push_messages")):
+        if mapping["EventSourceArn"] == stream_arn:
+            current = mappings.settled(mapping["UUID"]) or current
+        elif earlier in mapping["EventSourceArn"] or mapping["UUID"] == was_noted:
+            mappings.delete(mapping["UUID"])
+    _note_mapping(stage, current)
+
+
+def _mappings(say: Callable[[str], None]) -> Mappings:
+    return Mappings(boto3.client("lambda"), say)
+
+
+def _note_mapping(stage: Stage, mapping: Resource | None) -> None:
+    notes = _read(stage)
+    notes["resources"] = [each for each in notes["resources"] if each["name"] != MAPPING]
+    if mapping is not None:
+        notes["resources"].append(_note_of(mapping))
+    _write(stage, notes)
+
+
+def _note_of(mapping: Resource) -> Resource:
+    return {
+        "name": MAPPING,
+        "resource_type": "dynamodb_event",
+        "stream_arn": mapping["EventSourceArn"],
+        "event_uuid": mapping["UUID"],
+        "lambda_arn": mapping["FunctionArn"],
+    }
+
+
+def _left_by_an_attempt(
+    client: Any, stage: Stage, apis: list[Resource], say: Callable[[str], None]
+) -> list[Resource]:
+    """Delete the APIs without a stage, which Chalice makes last; note the one that has it."""
+    finished = []
+    for api in apis:
+        if client.get_stages(ApiId=api["ApiId"])["Items"]:
+            finished.append(api)
+        else:
+            say(f"Deleting the API {api['ApiId']}, which an earlier attempt left unfinished")
+            client.delete_api(ApiId=api["ApiId"])
+    if len(finished) > 1:
+        ids = ", ".join(api["ApiId"] for api in finished)
+        raise NotNoted(
+            f"there are several APIs named {stage.api_name}: {ids}. "
+            "Delete those that no client uses with aws apigatewayv2 delete-api --api-id <id>, and try again"
+        )
+    return [
+        {
+            "name": API,
+            "resource_type": API,
+            "websocket_api_url": f"{api['ApiEndpoint']}/{stage.api_gateway_stage}/",
+            "websocket_api_id": api["ApiId"],
+        }
+        for api in finished
+    ]
+
+
+def _not_noted(stage: Stage, named: list[str]) -> NotNoted:
+    notes = f".chalice/deployed/{stage.name}.json"
+    return NotNoted(
+        f"AWS has {', '.join(named)}, which {notes} does not mention: copy that file from where {stage.name} "
+        f"was deployed, or write it from what AWS has with make notes STAGE={stage.name}; if they belong to "
+        "another region or program, give this stage another name"
+    )
+
+
+def _apis(client: Any, stage: Stage) -> list[Resource]:
+    pages = client.get_paginator("get_apis").paginate()
+    return [api for page in pages for api in page["Items"] if api["Name"] == stage.api_name]
+
+
+def _roles_logs_and_functions(stage: Stage, client_of: Callable[[str], Any]) -> list[Resource]:
+    """Return Chalice's notes for those that exist, in the order in which it makes them."""
+    iam, logs, functions = client_of("iam"), client_of("logs"), client_of("lambda")
+    found: list[Resource] = []
+    for function in FUNCTIONS:
+        name = stage.function_name(function)
+        try:
+            arn = iam.get_role(RoleName=name)["Role"]["Arn"]
+            found.append(
+                {"name": f"{function}_role", "resource_type": "iam_role", "role_arn": arn, "role_name": name}
+            )
+        except iam.exceptions.NoSuchEntityException:
+            pass
+        group = f"/aws/lambda/{name}"
+        groups = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+        if group in [each["logGroupName"] for each in groups]:
+            found.append(
+                {"name": f"{function}-log-group", "resource_type": "log_group", "log_group_name": group}
+            )
+        try:
+            arn = functions.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+            found.append({"name": function, "resource_type": "lambda_function", "lambda_arn": arn})
+        except functions.exceptions.ResourceNotFoundException:
+            pass
+    return found
+
+
+def _names() -> list[str]:
+    """Return Chalice's names in the notes for what `_roles_logs_and_functions` finds."""
+    return [
+        name for function in FUNCTIONS for name in (f"{function}_role", f"{function}-log-group", function)
+    ]
+
+
+def _stream_of(client: Any, table: str) -> str | None:
+    try:
+        described = client.describe_table(TableName=table)["Table"]
+    except client.exceptions.ResourceNotFoundException:
+        return None
+    stream_arn: str | None = described.get("LatestStreamArn")
+    return stream_arn if described.get("StreamSpecification", {}).get("StreamEnabled") else None
+
+
+def _read(stage: Stage) -> dict[str, Any]:
+    if not stage.notes_path.exists():
+        return {"resources": [], "schema_version": "2.0", "backend": "api"}
+    notes: dict[str, Any] = json.loads(stage.notes_path.read_text())
+    return notes
+
+
+def _write(stage: Stage, notes: dict[str, Any]) -> None:
+    stage.notes_path.parent.mkdir(parents=True, exist_ok=True)
+    new = stage.notes_path.with_suffix(".new")
+    new.write_text(json.dumps(notes, indent=2))
+    new.replace(stage.notes_path)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
