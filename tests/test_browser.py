@@ -31,10 +31,12 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
         started.kill()
 
 
-def connect(url: str, protocols: list[str], profile: Path) -> dict[str, Any]:
-    """What a page is told that connects."""
+def connect(local: ChaliceLocal, protocols: list[str], profile: Path) -> dict[str, Any]:
+    """Connect from a page of this machine, as the guard demands, and return what the page is told."""
     with browsing(profile) as page:
-        script = CONNECT.replace("URL_", json.dumps(url)).replace("PROTOCOLS", json.dumps(protocols))
+        page.open(f"http://127.0.0.1:{local.http_port}/")
+        page.until("location.protocol === 'http:' && document.readyState === 'complete'")
+        script = CONNECT.replace("URL_", json.dumps(local.url)).replace("PROTOCOLS", json.dumps(protocols))
         told: dict[str, Any] = page.evaluate(script)
         return told
 
@@ -43,7 +45,7 @@ def connect(url: str, protocols: list[str], profile: Path) -> dict[str, Any]:
 def test_a_browser_connects_with_a_token_in_a_subprotocol_and_reads_only_the_ordinary_one(
     local: ChaliceLocal, tmp_path: Path
 ) -> None:
-    told = connect(local.url, ["chat", f"bearer.{token(sub='browser')}"], tmp_path)
+    told = connect(local, ["chat", f"bearer.{token(sub='browser')}"], tmp_path)
 
     assert told["protocol"] == "chat"
     assert [frame["type"] for frame in told["frames"]] == ["system", "pong"]
@@ -52,6 +54,6 @@ def test_a_browser_connects_with_a_token_in_a_subprotocol_and_reads_only_the_ord
 
 @needs_browser
 def test_a_browser_with_a_bad_token_does_not_get_in(local: ChaliceLocal, tmp_path: Path) -> None:
-    told = connect(local.url, ["chat", f"bearer.{token('another secret of 32 bytes or more')}"], tmp_path)
+    told = connect(local, ["chat", f"bearer.{token('another secret of 32 bytes or more')}"], tmp_path)
 
     assert told == {"closed": 1006, "frames": []}
