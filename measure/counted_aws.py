@@ -29,6 +29,7 @@ class CountedAws:
     calls: Counter[str]
     post_seconds: float = 0.0
     _iterator: str = ""
+    _stream_arn: str = ""
 
     @classmethod
     def start(cls, **settings: str) -> "CountedAws":
@@ -45,7 +46,8 @@ class CountedAws:
         events.register("before-call.apigatewaymanagementapi", aws._post)
         client = boto3.client("dynamodb")
         dynamodb.create_tables(client, {"WebsocketsTable": "websockets", "MessagesTable": "messages"})
-        aws._iterator = _first_iterator(dynamodb.stream_arn(client, "messages"))
+        aws._stream_arn = dynamodb.stream_arn(client, "messages")
+        aws._iterator = _first_iterator(aws._stream_arn)
         return aws
 
     @contextmanager
@@ -72,7 +74,7 @@ class CountedAws:
         while True:
             answer = streams.get_records(ShardIterator=self._iterator, Limit=1000)
             self._iterator = answer["NextShardIterator"]
-            records += answer["Records"]
+            records += [{**record, "eventSourceARN": self._stream_arn} for record in answer["Records"]]
             if not answer["Records"]:
                 return records
 
