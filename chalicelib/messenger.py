@@ -118,11 +118,11 @@ class Messenger:
                 self.gateway.close(connection.endpoint, connection_id)
 
     def _is_gone(self, player: Player, connection_id: str) -> bool:
-        """A young connection may not be there yet."""
+        """A young connection that was never live might not be there yet."""
         is_young = player.since.get(connection_id, 0) > self.clock() - HANDSHAKE_MS
         return (
             player.endpoint is not None
-            and not is_young
+            and not (is_young and connection_id not in player.live)
             and self.gateway.is_gone(player.endpoint, connection_id)
         )
 

@@ -613,6 +613,17 @@ def test_a_connection_that_may_not_be_there_yet_keeps_its_place(world: World) ->
     assert world.connections.player("1").connections == {"connecting"}
 
 
+def test_a_live_connection_that_vanished_makes_room_at_once(world: World) -> None:
+    world.connections.connections_per_player = 1
+    world.connect("1", "vanished")
+    world.connections.make_live("1", "vanished", position(1))
+    world.gateway.gone = {"vanished"}
+
+    world.connect("1", "new")
+
+    assert world.connections.player("1").connections == {"new"}
+
+
 def test_a_smaller_limit_for_messages_is_kept_and_said(world: World) -> None:
     world.messenger = replace(world.messenger, max_message_bytes=1024)
     world.connect("1", "c")
