@@ -46,6 +46,9 @@ class ChaliceLocal:
         """Start it; `started` waits until it serves. `output_to`: a descriptor in place of the file."""
         ports = free_port(), free_port(), free_port()
         environment = bare_environment(directory, WEBSOCKET_PORT=str(ports[1]), DYNAMODB_PORT=str(ports[2]))
+        environment["PYTHONDONTWRITEBYTECODE"] = (
+            "1"  # Chalice's watcher can die of a .pyc file that comes and goes.
+        )
         output = directory / f"output-{ports[0]}"
         with output.open("wb") as out:
             process = subprocess.Popen(
