@@ -8,11 +8,12 @@ from typing import Any, cast
 
 local_aws = None
 if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
-    from deployment import prepare
     from localdev import LocalAws, deploying, end
 
     local_aws = LocalAws.if_asked_for()
     if (stage := deploying()) is not None:
+        from deployment import prepare
+
         prepare(stage, end)
 
 from chalice import Chalice, Response

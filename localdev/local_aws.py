@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import boto3
 from chalice import Chalice
@@ -39,7 +38,7 @@ from localdev.gateway import Gateway
 from localdev.limits import LimitError, Limits
 from localdev.outlet import take_over
 from localdev.playground import Playground, Steps
-from localdev.reloading import end_with_parent, watch_only_sources
+from localdev.reloading import end_with_parent
 from localdev.stream_mapping import POLL_SECONDS, StreamMapping
 from localdev.terminal import say, show_outcomes, viewers
 
@@ -82,7 +81,6 @@ class LocalAws:
         take_over()
         read_note()
         _open_many_files()
-        watch_only_sources(Path.cwd(), options.stage)
         end_with_parent()
         _tell(os.environ.get("TELEMETRY_FILE"))
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from chalice.cli.factory import CLIFactory
 from chalice.cli.filewatch.stat import StatFileWatcher
 
-from localdev import threads
+from localdev import command_line, threads
 from localdev.ending import before_exit, note_restart
 from localdev.terminal import say
 
@@ -27,7 +27,7 @@ SOURCES = (
 PARENT_POLL_SECONDS = 0.5
 
 
-def watch_only_sources(root: Path, stage: str) -> None:
+def watch_only_sources(root: Path) -> None:
     """Let this process's watcher look at the project's own sources alone.
 
     A configuration that cannot be read would end the reloader, so that edit is not followed.
@@ -40,7 +40,7 @@ def watch_only_sources(root: Path, stage: str) -> None:
         if now == seen:
             return
         seen = now
-        wrong = _wrong_configuration(root, stage)
+        wrong = _wrong_configuration(root)
         if wrong is not None:
             say(f"chalice: {wrong}: edit it again")
             return
@@ -50,10 +50,12 @@ def watch_only_sources(root: Path, stage: str) -> None:
     setattr(StatFileWatcher, "_single_pass_poll", restart_if_changed)  # noqa: B010  # mypy forbids it plainly.
 
 
-def _wrong_configuration(root: Path, stage: str) -> str | None:
+def _wrong_configuration(root: Path) -> str | None:
     """Return why Chalice would refuse .chalice/config.json, or None."""
+    options = command_line.of_this_process()
+    assert options is not None, "only `chalice local` watches files"
     try:
-        CLIFactory(project_dir=str(root)).create_config_obj(chalice_stage_name=stage)
+        CLIFactory(project_dir=str(root)).create_config_obj(chalice_stage_name=options.stage)
     except Exception as refusal:  # Chalice raises many kinds, and ends with each of them.
         return str(refusal)
     return None

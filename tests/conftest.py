@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,12 @@ for name in [name for name in os.environ if name.startswith("AWS_")]:
     del os.environ[name]
 os.environ.update(
     AWS_EC2_METADATA_DISABLED="true", AWS_ACCOUNT_ID_ENDPOINT_MODE="disabled", AWS_REGION="us-east-1"
+)
+
+# `chalice local` watches the project while other tests run: nothing may be written there meanwhile.
+sys.dont_write_bytecode = True
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(
+    Path(tempfile.gettempdir()) / "serverless-websockets-hypothesis"
 )
 
 PROJECT = Path(__file__).parent.parent
