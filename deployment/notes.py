@@ -232,14 +232,14 @@ def _stream_of(client: Any, table: str) -> str | None:
 def _read(stage: Stage) -> dict[str, Any]:
     if not stage.notes_path.exists():
         return {"resources": [], "schema_version": "2.0", "backend": "api"}
-    notes: dict[str, Any] = json.loads(stage.notes_path.read_text())
+    notes: dict[str, Any] = json.loads(stage.notes_path.read_text(encoding="utf-8"))
     return notes
 
 
 def _write(stage: Stage, notes: dict[str, Any]) -> None:
     stage.notes_path.parent.mkdir(parents=True, exist_ok=True)
     new = stage.notes_path.with_suffix(".new")
-    new.write_text(json.dumps(notes, indent=2))
+    new.write_text(json.dumps(notes, indent=2), encoding="utf-8")
     new.replace(stage.notes_path)
 
 

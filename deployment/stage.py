@@ -48,7 +48,9 @@ class Stage:
     @classmethod
     def of(cls, name: str, project: Path = PROJECT) -> "Stage":
         """Read a stage of the project. Raises UnknownStage."""
-        config: dict[str, Any] = json.loads((project / ".chalice" / "config.json").read_text())
+        config: dict[str, Any] = json.loads(
+            (project / ".chalice" / "config.json").read_text(encoding="utf-8")
+        )
         stages = config["stages"]
         if name not in stages:
             raise UnknownStage(

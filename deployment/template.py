@@ -58,7 +58,9 @@ def tables(stage: Stage, creating: bool = False) -> Template:
     `creating`: without what keeps tables. CloudFormation could not delete a kept or protected table of a
     failed creation, and the next creation would find its name taken.
     """
-    template: Template = yaml.safe_load((PROJECT / "cloudformation" / "tables.yaml").read_text())
+    template: Template = yaml.safe_load(
+        (PROJECT / "cloudformation" / "tables.yaml").read_text(encoding="utf-8")
+    )
     template["Resources"] = {**template["Resources"], **_watched(stage)}
     if not stage.is_throwaway and not creating:
         template["Resources"] |= _kept_tables(template["Resources"])
@@ -107,7 +109,9 @@ def merged(stage: Stage) -> Template:
     }
     for role, policy in POLICY_OF.items():
         document = _exact(
-            json.loads((PROJECT / ".chalice" / f"policy-{stage.name}-{policy}.json").read_text())
+            json.loads(
+                (PROJECT / ".chalice" / f"policy-{stage.name}-{policy}.json").read_text(encoding="utf-8")
+            )
         )
         policies = [{"PolicyName": policy, "PolicyDocument": document}]
         template["Resources"][role] = {"Properties": {"Policies": policies}}

@@ -53,7 +53,7 @@ def create_tables(client: Any, names: Mapping[str, str]) -> set[str]:
 
     `names`: what each logical id of the template is called here.
     """
-    resources = yaml.safe_load(TEMPLATE.read_text())["Resources"]
+    resources = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))["Resources"]
     pages = client.get_paginator("list_tables").paginate()
     existing = {name for page in pages for name in page["TableNames"]}
     made = set()

@@ -153,7 +153,9 @@ class Playground:
 
 
 def _file(path: Path) -> Response:
-    return Response(path.read_text(), {"Content-Type": f"{CONTENT_TYPES[path.suffix]}; charset=utf-8"})
+    return Response(
+        path.read_text(encoding="utf-8"), {"Content-Type": f"{CONTENT_TYPES[path.suffix]}; charset=utf-8"}
+    )
 
 
 def _text(status: int, text: str) -> Response:

@@ -169,7 +169,7 @@ def _one_by_one(calls: Calls) -> None:
 def cost_of_starting() -> Iterable[Row]:
     """Importing, and the first call, against a bare Chalice app with boto3 and pydantic."""
     with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "bare.py").write_text(BARE)
+        (Path(directory) / "bare.py").write_text(BARE, encoding="utf-8")
         ours, bare = (
             f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import app as module",
             (f"import sys; sys.path.insert(0, {directory!r}); import bare as module"),

@@ -157,9 +157,9 @@ def main() -> str | None:
     asked = _asked()
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.compare is not None:
-        results = [json.loads(path.read_text()) for path in asked.compare]
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in asked.compare]
         page = asked.out / "comparison.html"
-        page.write_text(report.page(results))
+        page.write_text(report.page(results), encoding="utf-8")
         print(page)
         return None
     try:
@@ -169,8 +169,8 @@ def main() -> str | None:
     except local.NotStarted as failure:
         return f"chalice local did not start: {failure}"
     name = asked.label or asked.scenario
-    (asked.out / f"{name}.json").write_text(report.to_json(measured))
-    (asked.out / f"{name}.html").write_text(report.page([measured]))
+    (asked.out / f"{name}.json").write_text(report.to_json(measured), encoding="utf-8")
+    (asked.out / f"{name}.html").write_text(report.page([measured]), encoding="utf-8")
     print(report.table(measured))
     print(f"\n{asked.out / name}.html and .json")
     return "messages were lost" if measured["lost"] else None

@@ -31,7 +31,7 @@ class Local:
     def kib(self) -> int | None:
         """Its memory, where the system says so: in `/proc`."""
         try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
         except OSError:
             return None
         return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0])
@@ -70,11 +70,11 @@ def _urls(process: subprocess.Popen[bytes], output: Path) -> tuple[str, str]:
     """Of the WebSocket API and of the playground, as soon as it serves."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        text = output.read_text()
+        text = output.read_text(encoding="utf-8")
         if "Serving on http" in text:
             return re.findall(r"ws://\S+/", text)[0], re.findall(r"http://\S+/", text)[0]
         time.sleep(0.02)
-    raise NotStarted(output.read_text())
+    raise NotStarted(output.read_text(encoding="utf-8"))
 
 
 def free_port() -> int:

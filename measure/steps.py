@@ -53,7 +53,7 @@ def histograms(observed: Observations, telemetry: Path | None) -> dict[str, HdrH
 
 
 def _lines(telemetry: Path) -> list[Line]:
-    return [json.loads(text) for text in telemetry.read_text().splitlines()]
+    return [json.loads(text) for text in telemetry.read_text(encoding="utf-8").splitlines()]
 
 
 def _all(observed: Observations, lines: Iterable[Line]) -> Durations:

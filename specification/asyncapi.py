@@ -65,7 +65,7 @@ class ToClient(FromClient):
 
 
 def document() -> Json:
-    described: Json = yaml.safe_load(OUTLINE.read_text())
+    described: Json = yaml.safe_load(OUTLINE.read_text(encoding="utf-8"))
     described["info"]["version"] = VERSION
     failure = described["components"]["messages"].pop("gatewayFailure")
     messages = (

@@ -138,10 +138,10 @@ def browsing(profile: Path) -> Iterator[Page]:
 
 def _page_url(port_file: Path) -> str:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (port_file.exists() and port_file.read_text()):
+    while not (port_file.exists() and port_file.read_text(encoding="utf-8")):
         assert time.monotonic() < deadline, "the browser did not start"
         time.sleep(0.02)
-    port = port_file.read_text().splitlines()[0]
+    port = port_file.read_text(encoding="utf-8").splitlines()[0]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
         pages = json.loads(answer.read())
     return str(next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page"))

@@ -24,7 +24,7 @@ os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(
 )
 
 PROJECT = Path(__file__).parent.parent
-config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
+config = json.loads((PROJECT / ".chalice" / "config.json").read_text(encoding="utf-8"))
 os.environ.update(config["stages"]["dev"]["environment_variables"])
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

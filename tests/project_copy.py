@@ -50,6 +50,7 @@ def apply(diff: str, copy: Path, *options: str) -> None:
         input=diff,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     if applied.returncode != 0:
         raise DoesNotApply(applied.stderr)

@@ -11,7 +11,7 @@ from jsonschema.exceptions import best_match
 from chalicelib.protocol import FrameError, parse_object
 
 PATH = Path(__file__).parent.parent / "docs" / "asyncapi.yaml"
-DOCUMENT: dict[str, Any] = yaml.safe_load(PATH.read_text())
+DOCUMENT: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
 MESSAGES: dict[str, dict[str, Any]] = DOCUMENT["components"]["messages"]
 
 

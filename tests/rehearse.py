@@ -161,18 +161,18 @@ def _tear_down(project: Path, before: set[str]) -> None:
 def _run_here(project: Path) -> None:
     """The emulator runs functions on this machine: they must be built for it."""
     config = project / ".chalice" / "config.json"
-    settings = json.loads(config.read_text())
+    settings = json.loads(config.read_text(encoding="utf-8"))
     settings["lambda_architecture"] = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
-    config.write_text(json.dumps(settings))
+    config.write_text(json.dumps(settings), encoding="utf-8")
 
 
 def _post_to(project: Path, endpoint: str) -> None:
     """Posts go where the emulator takes them: what an API of its own is called is known only now."""
     config = project / ".chalice" / "config.json"
-    settings = json.loads(config.read_text())
+    settings = json.loads(config.read_text(encoding="utf-8"))
     variables = settings["stages"][STAGE]["environment_variables"]
     variables["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = endpoint
-    config.write_text(json.dumps(settings))
+    config.write_text(json.dumps(settings), encoding="utf-8")
 
 
 def _use(url: str) -> None:
@@ -191,7 +191,9 @@ def _run(project: Path, *arguments: str, may_fail: bool = False) -> str:
     command = [sys.executable, *arguments]
     if arguments[:2] == ("-m", "chalice.cli"):
         command = [str(Path(sys.executable).parent / "chalice"), *arguments[2:]]
-    ran = subprocess.run(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    ran = subprocess.run(
+        command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    )
     print("".join(f"    {line}\n" for line in ran.stdout.splitlines()), end="", flush=True)
     _must(may_fail or ran.returncode == 0, f"{' '.join(arguments)} failed")
     return ran.stdout
@@ -206,7 +208,7 @@ def _accept(url: str, *options: str) -> None:
 
 
 def _noted(project: Path, resource_type: str) -> dict[str, Any]:
-    noted = json.loads((project / ".chalice" / "deployed" / f"{STAGE}.json").read_text())
+    noted = json.loads((project / ".chalice" / "deployed" / f"{STAGE}.json").read_text(encoding="utf-8"))
     return next(each for each in noted["resources"] if each["resource_type"] == resource_type)
 
 

@@ -160,6 +160,8 @@ def test_loading_the_app_loads_nothing_of_the_local_aws() -> None:
         "import sys, app; "
         "print([m for m in sys.modules if m.split('.')[0] in ('localdev', 'moto', 'websockets', 'h11')])"
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
 
     assert ran.stdout.strip() == "[]"

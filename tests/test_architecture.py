@@ -35,7 +35,7 @@ STANDARD_LIBRARY_OF_USE_CASES = {
 def imported_by(path: Path) -> set[str]:
     """The modules that a file imports, by their full names."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

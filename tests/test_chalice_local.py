@@ -101,10 +101,12 @@ def test_a_message_can_be_followed_by_its_id_through_lines_that_say_where_its_ti
     telemetry = tmp_path / "telemetry.jsonl"
     local = start("--no-autoreload", TELEMETRY_FILE=str(telemetry)).started()
 
-    message_id = asyncio.run(one_message(local, lambda: telemetry.read_text().count("disconnected") == 2))
+    message_id = asyncio.run(
+        one_message(local, lambda: telemetry.read_text(encoding="utf-8").count("disconnected") == 2)
+    )
 
-    lines = [json.loads(line) for line in telemetry.read_text().splitlines()]
-    logs.search(telemetry.read_text())
+    lines = [json.loads(line) for line in telemetry.read_text(encoding="utf-8").splitlines()]
+    logs.search(telemetry.read_text(encoding="utf-8"))
     about = [line for line in lines if line.get("message") == message_id]
     frame, push = sorted(about, key=lambda line: line["at"])  # Whichever was written first.
     assert (frame["step"], frame["outcome"], push["step"], push["outcome"]) == (
@@ -372,11 +374,13 @@ def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(
 
     assert asyncio.run(talk())["status"] == "Message sent!"
     protocol = project / "chalicelib" / "protocol.py"
-    protocol.write_text(protocol.read_text().replace("Message sent!", "Edited!"))
+    protocol.write_text(
+        protocol.read_text(encoding="utf-8").replace("Message sent!", "Edited!"), encoding="utf-8"
+    )
     local.started(times=2)
     assert asyncio.run(talk())["status"] == "Edited!"
 
-    (project / "notes.txt").write_text("no source")
+    (project / "notes.txt").write_text("no source", encoding="utf-8")
     assert asyncio.run(outlives(local, seconds=3)), "no source was edited, and it restarted"
 
 
@@ -442,16 +446,19 @@ def test_packaging_starts_nothing_and_ships_nothing_that_is_local(tmp_path: Path
             capture_output=True,
             text=True,
             timeout=300,
+            encoding="utf-8",
         )
 
     assert ran.returncode == 0, ran.stderr
     archive = tmp_path / "out" / "deployment.zip"
     shipped = set(
-        subprocess.run(["python3", "-m", "zipfile", "-l", str(archive)], capture_output=True, text=True)
+        subprocess.run(
+            ["python3", "-m", "zipfile", "-l", str(archive)], capture_output=True, text=True, encoding="utf-8"
+        )
         .stdout.replace("/", " ")
         .split()
     )
     assert {"app.py", "chalicelib", "pydantic", "chalice"} <= shipped
     assert not shipped & {"localdev", "clients", "moto", "websockets", "tests", "boto3", "h11", "docs"}
-    template = json.loads((tmp_path / "out" / "sam.json").read_text())
+    template = json.loads((tmp_path / "out" / "sam.json").read_text(encoding="utf-8"))
     assert "RestAPI" not in template["Resources"]

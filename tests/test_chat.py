@@ -89,6 +89,7 @@ def test_what_a_script_says_is_sent_before_it_leaves(local: ChaliceLocal, tmp_pa
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
+        encoding="utf-8",
     )
 
     assert ran.returncode == 0, ran.stderr

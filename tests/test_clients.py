@@ -234,7 +234,7 @@ def test_what_cannot_be_sent_is_refused_and_what_is_sent_after_it_arrives(
 
 def python_example(directory: Path, text: str) -> list[str]:
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    (directory / "example.py").write_text(code)
+    (directory / "example.py").write_text(code, encoding="utf-8")
     (directory / "clients").mkdir()
     shutil.copy(PROJECT / "clients" / "player.py", directory / "clients")
     return [sys.executable, "-u", "example.py"]
@@ -242,7 +242,7 @@ def python_example(directory: Path, text: str) -> list[str]:
 
 def javascript_example(directory: Path, text: str) -> list[str]:
     (code,) = re.findall(r"^```js\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    (directory / "example.mjs").write_text(code)
+    (directory / "example.mjs").write_text(code, encoding="utf-8")
     shutil.copy(PROJECT / "clients" / "player.mjs", directory)
     return [*node(), "example.mjs"]
 
@@ -251,7 +251,9 @@ def javascript_example(directory: Path, text: str) -> list[str]:
 def test_the_readmes_examples_work_with_a_copy_of_the_client(
     local: ChaliceLocal, tmp_path: Path, example: Callable[[Path, str], list[str]]
 ) -> None:
-    readme = (PROJECT / "README.md").read_text().replace("ws://127.0.0.1:8001/dev/", local.url)
+    readme = (
+        (PROJECT / "README.md").read_text(encoding="utf-8").replace("ws://127.0.0.1:8001/dev/", local.url)
+    )
     command = example(tmp_path, readme)
 
     async def talk() -> str:
@@ -273,7 +275,9 @@ def test_the_readmes_examples_work_with_a_copy_of_the_client(
 @pytest.mark.parametrize("file", ["player_test.mjs", "player_connection_test.mjs"])
 def test_the_javascript_client_passes_its_own_tests(file: str) -> None:
     command = [*node(), "--test", "--test-reporter=tap", f"tests/{file}"]
-    ran = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=JAVASCRIPT_SECONDS)
+    ran = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, timeout=JAVASCRIPT_SECONDS, encoding="utf-8"
+    )
 
     assert ran.returncode == 0, ran.stdout
     assert re.search(r"^# pass [1-9]", ran.stdout, re.MULTILINE)

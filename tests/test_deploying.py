@@ -208,14 +208,14 @@ def stage_in(directory: Path, resources: list[dict[str, Any]] | None = None, **f
     if resources is not None:
         stage.notes_path.parent.mkdir(parents=True)
         text = {"resources": resources, "schema_version": "2.0", "backend": "api", **further}
-        stage.notes_path.write_text(json.dumps(text))
+        stage.notes_path.write_text(json.dumps(text), encoding="utf-8")
     return stage
 
 
 def complete(stage: Stage, account: Account, take_over: bool = False) -> list[str]:
     """Return the names that are noted afterwards."""
     resources = notes.complete(stage, lambda text: None, take_over, account.client_of)
-    assert json.loads(stage.notes_path.read_text())["resources"] == resources
+    assert json.loads(stage.notes_path.read_text(encoding="utf-8"))["resources"] == resources
     return [resource["name"] for resource in resources]
 
 
@@ -228,7 +228,7 @@ def test_a_first_deployment_leaves_a_mark_that_chalice_ignores(tmp_path: Path) -
 
     assert complete(stage, Account()) == []
 
-    assert json.loads(stage.notes_path.read_text()) == {
+    assert json.loads(stage.notes_path.read_text(encoding="utf-8")) == {
         "resources": [],
         "schema_version": "2.0",
         "backend": "api",
@@ -480,6 +480,7 @@ def test_without_credentials_deploying_says_so(tmp_path: Path) -> None:
         env=bare_environment(tmp_path, AWS_DEFAULT_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true"),
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
 
     assert ran.returncode == 1
@@ -491,7 +492,7 @@ def test_without_credentials_deploying_says_so(tmp_path: Path) -> None:
 
 
 def steps() -> list[dict[str, Any]]:
-    workflow = yaml.safe_load((PROJECT / ".github" / "workflows" / "deploy.yml").read_text())
+    workflow = yaml.safe_load((PROJECT / ".github" / "workflows" / "deploy.yml").read_text(encoding="utf-8"))
     found: list[dict[str, Any]] = workflow["jobs"]["deploy"]["steps"]
     return found
 
@@ -509,7 +510,7 @@ def steps() -> list[dict[str, Any]]:
 def test_only_notes_that_do_not_exist_make_a_deployment_the_first(
     answer: str, goes_on: bool, tmp_path: Path
 ) -> None:
-    (tmp_path / "aws").write_text(f'#!/bin/sh\necho "{answer}" >&2\nexit 254\n')
+    (tmp_path / "aws").write_text(f'#!/bin/sh\necho "{answer}" >&2\nexit 254\n', encoding="utf-8")
     (tmp_path / "aws").chmod(0o755)
     (fetch,) = [step for step in steps() if step.get("id") == "notes"]
 
@@ -519,6 +520,7 @@ def test_only_notes_that_do_not_exist_make_a_deployment_the_first(
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "STAGE": "dev", "DEPLOYED_BUCKET": "b"},
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
 
     assert (ran.returncode == 0) == goes_on

@@ -27,6 +27,7 @@ def run_in(directory: Path, *command: str) -> str:
         env=bare_environment(directory, AWS_DEFAULT_REGION="us-east-1"),
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
@@ -44,9 +45,9 @@ def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     for path in (PROJECT / ".chalice").glob("*.json"):
         (directory / ".chalice" / path.name).symlink_to(path)
     merge = run_in(directory, sys.executable, "-m", "deployment", "template", name)
-    (directory / "merge.json").write_text(merge)
+    (directory / "merge.json").write_text(merge, encoding="utf-8")
     run_in(directory, str(CHALICE), "package", "--stage", name, "--merge-template", "merge.json", "out")
-    return Stage.of(name), json.loads((directory / "out" / "sam.json").read_text())
+    return Stage.of(name), json.loads((directory / "out" / "sam.json").read_text(encoding="utf-8"))
 
 
 def statements(policies: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -60,7 +61,7 @@ def resources_of(statement: dict[str, Any]) -> list[str]:
 
 def test_the_template_of_a_stage_passes_cfn_lint(packaged: tuple[Stage, Any], tmp_path: Path) -> None:
     _, sam = packaged
-    (tmp_path / "sam.json").write_text(json.dumps(sam))
+    (tmp_path / "sam.json").write_text(json.dumps(sam), encoding="utf-8")
 
     ran = subprocess.run(
         [str(Path(sys.executable).parent / "cfn-lint"), "--regions", "us-east-1", "--", "sam.json"],
@@ -68,6 +69,7 @@ def test_the_template_of_a_stage_passes_cfn_lint(packaged: tuple[Stage, Any], tm
         capture_output=True,
         text=True,
         env=os.environ | {"AWS_DEFAULT_REGION": "us-east-1"},
+        encoding="utf-8",
     )
 
     assert ran.returncode == 0, ran.stdout
@@ -75,13 +77,14 @@ def test_the_template_of_a_stage_passes_cfn_lint(packaged: tuple[Stage, Any], tm
 
 @pytest.mark.parametrize("name", ["dev", "prod"])
 def test_the_template_of_the_tables_passes_cfn_lint(name: str, tmp_path: Path) -> None:
-    (tmp_path / "tables.json").write_text(json.dumps(template.tables(Stage.of(name))))
+    (tmp_path / "tables.json").write_text(json.dumps(template.tables(Stage.of(name))), encoding="utf-8")
 
     ran = subprocess.run(
         [str(Path(sys.executable).parent / "cfn-lint"), "--", "tables.json"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
 
     assert ran.returncode == 0, ran.stdout
@@ -191,7 +194,9 @@ def test_a_stage_names_its_alarm_topic_and_its_api_stage_in_the_configuration(tm
     tables = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"}
     beta = {"environment_variables": tables, "alarm_topic_arn": "t", "api_gateway_stage": "live"}
     (tmp_path / ".chalice").mkdir()
-    (tmp_path / ".chalice" / "config.json").write_text(json.dumps({"stages": {"beta": beta}}))
+    (tmp_path / ".chalice" / "config.json").write_text(
+        json.dumps({"stages": {"beta": beta}}), encoding="utf-8"
+    )
 
     stage = Stage.of("beta", tmp_path)
 
@@ -200,14 +205,16 @@ def test_a_stage_names_its_alarm_topic_and_its_api_stage_in_the_configuration(tm
 
 def test_a_stage_without_its_tables_is_refused_with_the_missing_name(tmp_path: Path) -> None:
     (tmp_path / ".chalice").mkdir()
-    (tmp_path / ".chalice" / "config.json").write_text(json.dumps({"stages": {"beta": {}}}))
+    (tmp_path / ".chalice" / "config.json").write_text(json.dumps({"stages": {"beta": {}}}), encoding="utf-8")
 
     with pytest.raises(UnknownStage, match="stage beta lacks WEBSOCKETS_TABLE under environment_variables"):
         Stage.of("beta", tmp_path)
 
 
 def test_no_arn_names_a_partition(packaged: tuple[Stage, Any]) -> None:
-    policies = {path: path.read_text() for path in (PROJECT / ".chalice").glob("policy-*.json")}
+    policies = {
+        path: path.read_text(encoding="utf-8") for path in (PROJECT / ".chalice").glob("policy-*.json")
+    }
     hard_coded = re.compile(r"arn:aws[a-z-]*:")
 
     assert [path.name for path, text in policies.items() if hard_coded.search(text)] == []
@@ -331,7 +338,7 @@ def test_the_tables_of_every_stage_but_a_throwaway_one_are_kept_and_recoverable(
 def test_the_policies_of_a_stage_name_its_own_tables_functions_and_queue(name: str) -> None:
     stage = Stage.of(name)
     for path in (PROJECT / ".chalice").glob(f"policy-{name}-*.json"):
-        for statement in json.loads(path.read_text())["Statement"]:
+        for statement in json.loads(path.read_text(encoding="utf-8"))["Statement"]:
             for resource in resources_of(statement):
                 kind = resource.split(":")[2] if resource != "*" else "*"
                 if kind == "dynamodb":

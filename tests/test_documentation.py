@@ -17,9 +17,9 @@ from localdev.local_aws import DYNAMODB_PORT, WEBSOCKET_PORT
 from tests.bad_input import CONNECTS, FRAMES, RECORDS
 
 PROJECT = Path(__file__).parent.parent
-README = (PROJECT / "README.md").read_text()
-TELEMETRY = (PROJECT / "docs" / "telemetry.md").read_text()
-PROTOCOL = (PROJECT / "docs" / "protocol.md").read_text()
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+TELEMETRY = (PROJECT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+PROTOCOL = (PROJECT / "docs" / "protocol.md").read_text(encoding="utf-8")
 
 
 def table(text: str, heading: str) -> dict[str, list[str]]:
@@ -87,8 +87,8 @@ def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -
 
 
 def test_the_metrics_and_the_outcomes_are_those_there_are() -> None:
-    source = "".join(path.read_text() for path in (PROJECT / "chalicelib").glob("*.py"))
-    source += (PROJECT / "app.py").read_text()
+    source = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "chalicelib").glob("*.py"))
+    source += (PROJECT / "app.py").read_text(encoding="utf-8")
     noted = set(re.findall(r'\bnote\(\s*"(\w+)"', source))
     one_of_two = {"stored", "duplicate", "gone", "closed"}
 
@@ -105,7 +105,12 @@ def test_the_layout_names_every_module_that_is_shipped_and_nothing_that_is_not_t
 
 def test_the_plain_commands_of_the_tests_are_those_of_make() -> None:
     making = subprocess.run(
-        ["make", "--dry-run", "test"], cwd=PROJECT, capture_output=True, text=True, check=True
+        ["make", "--dry-run", "test"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     ).stdout.splitlines()
     documented = [line.strip() for line in README.splitlines() if line.startswith("    .venv/bin/")]
 
@@ -135,7 +140,7 @@ def test_the_number_of_kinds_of_bad_input_is_right() -> None:
 
 
 def test_the_overlap_covers_the_message_functions_time_out() -> None:
-    stages = json.loads((PROJECT / ".chalice" / "config.json").read_text())["stages"]
+    stages = json.loads((PROJECT / ".chalice" / "config.json").read_text(encoding="utf-8"))["stages"]
 
     for stage in stages.values():
         seconds = stage["lambda_functions"]["websocket_message"]["lambda_timeout"]
@@ -143,9 +148,9 @@ def test_the_overlap_covers_the_message_functions_time_out() -> None:
 
 
 def test_the_version_is_the_one_that_the_changelog_and_the_readme_say() -> None:
-    latest = re.findall(r"^## (\S+), \d{4}-\d\d-\d\d$", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)[
-        0
-    ]
+    latest = re.findall(
+        r"^## (\S+), \d{4}-\d\d-\d\d$", (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )[0]
 
     assert latest == VERSION
     assert f"This is {VERSION}." in README
@@ -153,11 +158,11 @@ def test_the_version_is_the_one_that_the_changelog_and_the_readme_say() -> None:
 
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
             assert target.startswith("https://") or (document.parent / target).exists(), (document, target)
 
 
 def test_stage_dev_is_deployed_under_the_api_stage_dev() -> None:
-    config = json.loads((PROJECT / ".chalice" / "config.json").read_text())
+    config = json.loads((PROJECT / ".chalice" / "config.json").read_text(encoding="utf-8"))
 
     assert config["stages"]["dev"]["api_gateway_stage"] == "dev"

@@ -23,7 +23,7 @@ sys.exit(7)
 
 def engine(directory: Path, program: str) -> str:
     path = directory / "engine"
-    path.write_text(f"#!{sys.executable}\n{program}")
+    path.write_text(f"#!{sys.executable}\n{program}", encoding="utf-8")
     path.chmod(0o755)
     return str(path)
 
@@ -34,6 +34,7 @@ def run(engine: str, command: str) -> subprocess.CompletedProcess[str]:
         cwd=PROJECT,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
 
 

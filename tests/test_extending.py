@@ -12,7 +12,7 @@ import pytest
 
 from tests.project_copy import PROJECT, DoesNotApply, apply, copy_project
 
-TEXT = (PROJECT / "docs" / "extending.md").read_text()
+TEXT = (PROJECT / "docs" / "extending.md").read_text(encoding="utf-8")
 TESTS_OF_MODULES = [
     f"tests/test_{module}.py"
     for module in (
@@ -81,7 +81,9 @@ def copy(tmp_path: Path) -> Path:
 def run(command: str, copy: Path) -> str:
     """What it printed; a line for each test says what came of it."""
     environ = os.environ | {"PYTEST_ADDOPTS": "-rA"}
-    ran = subprocess.run(shlex.split(command), cwd=copy, env=environ, capture_output=True, text=True)
+    ran = subprocess.run(
+        shlex.split(command), cwd=copy, env=environ, capture_output=True, text=True, encoding="utf-8"
+    )
     return f"{ran.stdout}{ran.stderr}\nended with {ran.returncode}"
 
 

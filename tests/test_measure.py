@@ -26,7 +26,7 @@ from tests.test_documentation import table as table_after
 
 STALL_SECONDS = 0.6
 FREE = costs.Prices(**dict.fromkeys(asdict(costs.Prices()), 0.0))
-SCALING = (PROJECT / "docs" / "scaling.md").read_text()
+SCALING = (PROJECT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 
 def total(lines: costs.Lines) -> float:
@@ -123,9 +123,14 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
         cwd=PROJECT,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    return json.loads((out / "short.json").read_text()), (out / "short.html").read_text(), ran.stdout
+    return (
+        json.loads((out / "short.json").read_text(encoding="utf-8")),
+        (out / "short.html").read_text(encoding="utf-8"),
+        ran.stdout,
+    )
 
 
 def test_a_load_test_of_a_chalice_local_shows_every_step(measured: tuple[dict[str, Any], str, str]) -> None:
@@ -174,6 +179,7 @@ def test_a_service_that_is_not_there_is_one_line() -> None:
         cwd=PROJECT,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
 
     assert ran.returncode == 1
@@ -187,7 +193,9 @@ def test_the_calls_of_a_message_keep_their_budgets() -> None:
         "rows = list(calls_of_a_message(CountedAws.start())); print(table(rows)); "
         "sys.exit(not all(row.is_kept for row in rows))"
     )
-    ran = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, encoding="utf-8"
+    )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count("\n") == 9
@@ -266,12 +274,14 @@ def test_the_sums_of_the_document_are_those_of_the_model() -> None:
         ]
         assert cells == [f"{dollars:,.2f}" for dollars in of_it], service
     assert {seconds: cells[0] for seconds, cells in table_after(SCALING, "| a ping each").items()} == idle
-    assert f"{total(designs[0]):.2f} dollars" in (PROJECT / "README.md").read_text()
+    assert f"{total(designs[0]):.2f} dollars" in (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_commands_of_the_documents_are_there() -> None:
-    text = (PROJECT / "docs" / "performance.md").read_text() + (PROJECT / "docs" / "scaling.md").read_text()
+    text = (PROJECT / "docs" / "performance.md").read_text(encoding="utf-8") + (
+        PROJECT / "docs" / "scaling.md"
+    ).read_text(encoding="utf-8")
     targets = {line.split()[1] for line in text.splitlines() if line.startswith("    make ")}
 
     assert targets == {"load", "bench", "scale"}
-    assert all(f"\n{target}:" in Path(PROJECT / "Makefile").read_text() for target in targets)
+    assert all(f"\n{target}:" in Path(PROJECT / "Makefile").read_text(encoding="utf-8") for target in targets)

@@ -20,7 +20,7 @@ BEYOND_A_SCHEMA = ("lone surrogate", "with a new line")
 
 
 def test_the_file_is_what_the_models_say() -> None:
-    assert recorder.PATH.read_text() == asyncapi.text(), "run make specification"
+    assert recorder.PATH.read_text(encoding="utf-8") == asyncapi.text(), "run make specification"
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -297,7 +297,11 @@ StreamMapping(Streams(), "arn:aws:dynamodb:r", "push", print).start()
 time.sleep(600)
 """
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=4 * PATIENCE_SECONDS
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE_SECONDS,
+        encoding="utf-8",
     )
 
     assert ran.returncode == 1

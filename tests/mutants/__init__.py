@@ -20,7 +20,7 @@ class Mutant:
 
     @classmethod
     def read(cls, patch: Path) -> "Mutant":
-        finder = patch.read_text().splitlines()[0].removeprefix("Found by: ")
+        finder = patch.read_text(encoding="utf-8").splitlines()[0].removeprefix("Found by: ")
         if finder.startswith("schedule "):
             return cls(patch, int(finder.removeprefix("schedule ")), None)
         return cls(patch, None, finder)
@@ -28,7 +28,7 @@ class Mutant:
     def is_found(self, directory: Path) -> bool:
         """Break a copy of the code in that directory, and see whether anybody notices."""
         copy = copy_project(directory / self.patch.stem)
-        apply(self.patch.read_text(), copy)
+        apply(self.patch.read_text(encoding="utf-8"), copy)
         if self.tests is not None:
             return _fails(copy, "-m", "pytest", "-x", self.tests)
         return _fails(copy, "-m", "tests.prove", "--seed", str(self.seed)) or _fails(
@@ -41,6 +41,8 @@ def all_mutants() -> list[Mutant]:
 
 
 def _fails(directory: Path, *arguments: str) -> bool:
-    ran = subprocess.run([sys.executable, *arguments], cwd=directory, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, encoding="utf-8"
+    )
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
     return ran.returncode == 1
