@@ -1,4 +1,4 @@
-"""The settings of a stage, from the environment. The README has the same table."""
+"""The settings of a stage, from the environment. docs/configuration.md has the same table."""
 
 import re
 from collections.abc import Mapping

@@ -22,6 +22,8 @@ FILES = (
     "Makefile",
     "pyproject.toml",
     "README.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
     "requirements.txt",
     "requirements-local.txt",
     "requirements-dev.txt",
