@@ -55,7 +55,9 @@ def test_the_limits_of_the_protocol_are_those_enforced() -> None:
 
 
 def test_the_settings_of_the_local_aws_are_those_there_are() -> None:
-    documented = {name: cells[0] for name, cells in table(CONFIGURATION, "## Settings of the local AWS").items()}
+    documented = {
+        name: cells[0] for name, cells in table(CONFIGURATION, "## Settings of the local AWS").items()
+    }
     limits = {f"WEBSOCKET_{f.name.upper()}": str(int(getattr(Limits(), f.name))) for f in fields(Limits)}
     ports = {"WEBSOCKET_PORT": str(WEBSOCKET_PORT), "DYNAMODB_PORT": str(DYNAMODB_PORT)}
 
