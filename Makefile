@@ -19,22 +19,40 @@ NODE_22 := 22.23.1
 WS := 8.21.3
 JAVASCRIPT := build/javascript-$(NODE_20)-$(NODE_22)-$(WS)
 
+UV := 0.13.9
+
 DYNOXIDE := 1.2.1
 DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
 
 .PHONY: run test test-slow test-javascript test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
-	scale specification validate-specification asyncapi-parser dynamodb-engine setup clean
+	scale specification validate-specification asyncapi-parser dynamodb-engine setup lock wheels clean
 
 setup: .venv/ready
 
-.venv/runs: requirements.txt requirements-local.txt
+.venv/runs: requirements-local.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one with PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-local.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-local.lock
 	@touch $@
 
-.venv/ready: .venv/runs requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+.venv/ready: .venv/runs requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Write the lock files from the requirements, for every Python from 3.10 and every platform. What is locked and still
+# fits stays; `make lock OPTIONS=--upgrade` takes the newest of the packages that no requirement names.
+LOCK = build/uv-$(UV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(OPTIONS)
+
+lock: build/uv-$(UV)/ready
+	$(LOCK) requirements-dev.txt -o requirements-dev.lock
+	$(LOCK) requirements-local.txt -c requirements-dev.lock -o requirements-local.lock
+	$(LOCK) requirements.txt -c requirements-dev.lock -o requirements.lock
+	$(LOCK) requirements-rehearsal.txt -o requirements-rehearsal.lock
+
+build/uv-$(UV)/ready:
+	$(PYTHON) -m venv build/uv-$(UV)
+	build/uv-$(UV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV)
 	@touch $@
 
 run: .venv/runs
@@ -55,6 +73,10 @@ chat: .venv/runs
 token: .venv/runs
 	@$(BIN)/python -m localdev.token '$(PLAYER)'
 
+# What is shipped, checked against requirements.lock: the workflow fetches it before it holds credentials.
+wheels: .venv/runs
+	$(BIN)/python -m deployment wheels $(STAGE)
+
 deploy: .venv/runs
 	$(BIN)/python -m deployment deploy $(STAGE)
 
@@ -72,9 +94,9 @@ package: .venv/runs
 rehearse: setup .venv-rehearsal/ready
 	$(BIN)/python -m tests.rehearse .venv-rehearsal/bin/python
 
-.venv-rehearsal/ready: requirements-rehearsal.txt
+.venv-rehearsal/ready: requirements-rehearsal.lock
 	$(PYTHON) -m venv .venv-rehearsal
-	.venv-rehearsal/bin/pip install --quiet --disable-pip-version-check -r requirements-rehearsal.txt
+	.venv-rehearsal/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-rehearsal.lock
 	@touch $@
 
 accept: setup

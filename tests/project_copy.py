@@ -22,9 +22,7 @@ FILES = (
     "Makefile",
     "pyproject.toml",
     "README.md",
-    "requirements.txt",
-    "requirements-local.txt",
-    "requirements-dev.txt",
+    *(path.name for path in PROJECT.glob("requirements*")),
     "CHANGELOG.md",
 )
 NOT_OURS = shutil.ignore_patterns("__pycache__", "deployed", "deployments")
