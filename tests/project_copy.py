@@ -21,9 +21,8 @@ FILES = (
     "app.py",
     "Makefile",
     "pyproject.toml",
-    "README.md",
     *(path.name for path in PROJECT.glob("requirements*")),
-    "CHANGELOG.md",
+    *(path.name for path in PROJECT.glob("*.md")),
 )
 NOT_OURS = shutil.ignore_patterns("__pycache__", "deployed", "deployments")
 
