@@ -8,10 +8,12 @@ alone: it asks no index, and runs no package's build, while AWS credentials are 
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 
 from deployment.stage import CannotDeploy, Stage
 
@@ -48,12 +50,18 @@ def fetch(stage: Stage) -> Path:
     python, machine = sys.version_info[:2], stage.machine
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     folder = stage.project / "build" / "wheels" / f"{digest}-{python[0]}.{python[1]}-{machine}"
-    complete = folder / "complete"
-    if not complete.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for target in ((), _options_for_lambda(python, machine)):
-            _download(stage.project, folder, target)
-        complete.touch()
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(mkdtemp(dir=folder.parent))
+        try:
+            for target in ((), _options_for_lambda(python, machine)):
+                _download(stage.project, unfinished, target)
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():  # Otherwise another process finished first.
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

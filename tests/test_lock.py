@@ -1,8 +1,12 @@
 """What is installed and what is shipped is locked: every version, the content of every file, every action."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -10,7 +14,8 @@ from packaging.requirements import Requirement
 
 from deployment.stage import PYTHONS, Stage
 from deployment.wheels import NotLocked, fetch, pinned
-from tests.chalice_process import PROJECT
+from tests.chalice_process import CHALICE, PROJECT
+from tests.project_copy import copy_project
 
 LOCKS = sorted(PROJECT.glob("requirements*.lock"))
 WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
@@ -104,6 +109,29 @@ def test_a_file_whose_content_is_not_the_locked_one_is_refused(tmp_path: Path) -
 
     with pytest.raises(NotLocked, match="DO NOT MATCH THE HASHES"):
         fetch(Stage("dev", "w", "m", project=tmp_path))
+
+
+@pytest.mark.slow
+def test_chalice_ships_the_locked_versions_and_takes_no_file_from_elsewhere(tmp_path: Path) -> None:
+    project = copy_project(tmp_path)
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "AWS_DEFAULT_REGION": "us-east-1"}
+    fetch(Stage.of("prod", project))
+
+    subprocess.run(
+        [CHALICE, "package", "--stage", "prod", "out"], cwd=project, env=os.environ | nowhere, check=True
+    )
+
+    shipped = {
+        (re.sub(r"[-_.]+", "-", name).lower(), f"=={version}")
+        for name, version in re.findall(
+            r"^([^/\n]+)-([^/\n]+)\.dist-info/METADATA$",
+            "\n".join(ZipFile(project / "out" / "deployment.zip").namelist()),
+            re.MULTILINE,
+        )
+    }
+    locked = requirements(PROJECT / "requirements.lock")
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert shipped == set(installed_on(locked, python, PLATFORMS[0]).items())
 
 
 def test_versions_are_read_whatever_stands_beside_them() -> None:

@@ -1,9 +1,9 @@
 """Chalice's commands import nothing that Windows lacks, and the stated Python is the checked one."""
 
 import ast
+import re
 from collections.abc import Iterator
 
-import tomllib
 import yaml
 
 from chalicelib.protocol import VERSION
