@@ -19,72 +19,113 @@ NODE_22 := 22.23.1
 WS := 8.21.3
 JAVASCRIPT := build/javascript-$(NODE_20)-$(NODE_22)-$(WS)
 
+UV := 0.13.9
+
 DYNOXIDE := 1.2.1
 DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
 
-.PHONY: run test test-slow test-javascript test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
-	scale specification validate-specification asyncapi-parser dynamodb-engine setup clean
+.PHONY: help run test test-slow test-javascript test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
+	scale specification validate-specification asyncapi-parser dynamodb-engine setup lock wheels clean
 
+## help: list the targets
+help:
+	@awk -F': ' '/^## /{printf "make %-24s%s\n", substr($$1, 4), $$2}' Makefile
+
+## setup: install what tests and checks need
 setup: .venv/ready
 
-.venv/runs: requirements.txt requirements-local.txt
+.venv/runs: requirements-local.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one with PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-local.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-local.lock
 	@touch $@
 
-.venv/ready: .venv/runs requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+.venv/ready: .venv/runs requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# Write the lock files from the requirements, for every Python from 3.10 and every platform. What is locked and still
+# fits stays; `make lock OPTIONS=--upgrade` takes the newest of the packages that no requirement names.
+LOCK = build/uv-$(UV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(OPTIONS)
+
+## lock: write the lock files; OPTIONS=--upgrade takes newer indirect packages
+lock: build/uv-$(UV)/ready
+	$(LOCK) requirements-dev.txt -o requirements-dev.lock
+	$(LOCK) requirements-local.txt -c requirements-dev.lock -o requirements-local.lock
+	$(LOCK) requirements.txt -c requirements-dev.lock -o requirements.lock
+	$(LOCK) requirements-rehearsal.txt -o requirements-rehearsal.lock
+
+build/uv-$(UV)/ready:
+	$(PYTHON) -m venv build/uv-$(UV)
+	build/uv-$(UV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV)
+	@touch $@
+
+## run: start the service and the playground on this machine
 run: .venv/runs
 	$(BIN)/chalice local
 
+## test: lint, check types, run the fast tests
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest $(WORKERS) -m 'not slow'
 
+## test-slow: find the planted bugs, cut connections, run schedules, package
 test-slow: setup
 	$(BIN)/pytest $(WORKERS) -m slow
 
+## chat: chat as PLAYER, with TO or at URL
 chat: .venv/runs
 	@$(BIN)/python -m clients.chat '$(PLAYER)' $(if $(TO),--to '$(TO)') $(if $(URL),--url '$(URL)')
 
+## token: print a token for PLAYER, signed with JWT_SECRET
 token: .venv/runs
 	@$(BIN)/python -m localdev.token '$(PLAYER)'
 
+# The workflow runs this before it holds credentials.
+## wheels: fetch what STAGE ships, checked against requirements.lock
+wheels: .venv/runs
+	$(BIN)/python -m deployment wheels $(STAGE)
+
+## deploy: deploy STAGE on AWS, and again after a change or a failure
 deploy: .venv/runs
 	$(BIN)/python -m deployment deploy $(STAGE)
 
+## destroy: delete STAGE from AWS
 destroy: .venv/runs
 	$(BIN)/python -m deployment destroy $(STAGE)
 
+## notes: write Chalice's notes of STAGE from what AWS has
 notes: .venv/runs
 	$(BIN)/python -m deployment notes $(STAGE)
 
+## package: write one CloudFormation template of STAGE to build/
 package: .venv/runs
 	mkdir -p build
 	$(BIN)/python -m deployment template $(STAGE) > build/$(STAGE).json
 	$(BIN)/chalice package --stage $(STAGE) --merge-template build/$(STAGE).json build/$(STAGE)
 
+## rehearse: deploy to an emulator, fail at each step, test, delete
 rehearse: setup .venv-rehearsal/ready
 	$(BIN)/python -m tests.rehearse .venv-rehearsal/bin/python
 
-.venv-rehearsal/ready: requirements-rehearsal.txt
+.venv-rehearsal/ready: requirements-rehearsal.lock
 	$(PYTHON) -m venv .venv-rehearsal
-	.venv-rehearsal/bin/pip install --quiet --disable-pip-version-check -r requirements-rehearsal.txt
+	.venv-rehearsal/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-rehearsal.lock
 	@touch $@
 
+## accept: test the deployed stage at URL
 accept: setup
 	ACCEPT_URL='$(URL)' $(BIN)/pytest tests/test_acceptance.py
 
-# The stores and the whole path on a DynamoDB engine other than moto.
+## test-dynamodb: test the stores and the whole path on a DynamoDB engine other than moto
 test-dynamodb: setup dynamodb-engine
 	$(BIN)/python -m tests.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide \
 		$(BIN)/pytest tests/test_stores.py tests/test_acceptance.py
 
+## dynamodb-engine: fetch that engine
 dynamodb-engine: $(DYNAMODB_ENGINE)/ready
 
 $(DYNAMODB_ENGINE)/ready:
@@ -93,24 +134,31 @@ $(DYNAMODB_ENGINE)/ready:
 	{ echo "The DynamoDB engine cannot be fetched: it needs npm, and Dynoxide $(DYNOXIDE) for this platform." >&2; exit 1; }
 	@touch $@
 
+## prove: run SCHEDULES simulated schedules
 prove: setup
 	$(BIN)/python -m tests.prove --schedules $(SCHEDULES)
 
+## load: run the load test SCENARIO, here or at URL
 load: setup
 	$(BIN)/python -m measure.load $(SCENARIO) $(if $(URL),--url $(URL)) $(OPTIONS)
 
+## bench: count calls and time against the budgets
 bench: setup
 	$(BIN)/python -m measure.bench
 
+## scale: model latency and cost
 scale: setup
 	$(BIN)/python -m measure.scale $(OPTIONS)
 
+## specification: write docs/asyncapi.yaml
 specification: setup
 	$(BIN)/python -m specification.asyncapi > docs/asyncapi.yaml
 
+## validate-specification: check docs/asyncapi.yaml with AsyncAPI's library
 validate-specification: $(ASYNCAPI)/ready
 	NODE_PATH=$(ASYNCAPI)/node_modules node specification/validate.js docs/asyncapi.yaml
 
+## asyncapi-parser: fetch that library
 asyncapi-parser: $(ASYNCAPI)/ready
 
 $(ASYNCAPI)/ready:
@@ -121,6 +169,7 @@ $(ASYNCAPI)/ready:
 TEST_JAVASCRIPT = export PATH="$$modules/node-$$node/bin:$$PATH" && node --version && \
 	$(BIN)/pytest tests/test_clients.py -k javascript
 
+## test-javascript: test the JavaScript client in Node 20, Node 22 and with npm's ws
 test-javascript: setup $(JAVASCRIPT)/ready
 	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=20 && $(TEST_JAVASCRIPT)
 	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=22 && $(TEST_JAVASCRIPT)
@@ -134,5 +183,6 @@ $(JAVASCRIPT)/ready:
 		node-22@npm:node-$$platform@$(NODE_22) ws@$(WS)
 	@touch $@
 
+## clean: delete environments, downloads and caches
 clean:
 	rm -rf .venv .venv-rehearsal build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,13 +8,17 @@ from typing import Any, cast
 
 local_aws = None
 if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
-    from localdev import LocalAws, deploying, end
+    from localdev import LocalAws, deploying, end, packaging
 
     local_aws = LocalAws.if_asked_for()
     if (stage := deploying()) is not None:
         from deployment import prepare
 
         prepare(stage, end)
+    elif (stage := packaging()) is not None:
+        from deployment import prepare_package
+
+        prepare_package(stage, end)
 
 from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent

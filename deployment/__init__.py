@@ -1,3 +1,4 @@
-"""Deploys a stage on AWS: `make deploy` and its hook in `chalice deploy`. None of it is shipped."""
+"""Deploys a stage on AWS: `make deploy`, and hooks in Chalice's commands. None of it is shipped."""
 
-from deployment.notes import prepare as prepare
+from deployment.hooks import prepare as prepare
+from deployment.hooks import prepare_package as prepare_package

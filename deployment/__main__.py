@@ -1,6 +1,7 @@
-"""Deploy a stage, delete it, write Chalice's notes of it, or print what `chalice package` has to merge in.
+"""Deploy a stage, delete it, write Chalice's notes of it, fetch the packages that are shipped, or print what
+`chalice package` has to merge in.
 
-python -m deployment deploy|destroy|notes|template STAGE
+python -m deployment deploy|destroy|notes|template|wheels STAGE
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deployment import notes, template
+from deployment import notes, template, wheels
 from deployment.mapping import Mappings
 from deployment.stack import Stacks
 from deployment.stage import FUNCTIONS, PROJECT, CannotDeploy, Stage, check_python
@@ -70,6 +71,11 @@ def write_template(stage: Stage) -> None:
     print(json.dumps(template.merged(stage), indent=2))
 
 
+def fetch_wheels(stage: Stage) -> None:
+    check_python()
+    say(f"The packages are in {wheels.fetch(stage).relative_to(PROJECT)}")
+
+
 def _chalice(command: str, stage: Stage) -> None:
     if subprocess.run([str(CHALICE), command, "--stage", stage.name], cwd=PROJECT).returncode != 0:
         raise ChaliceFailed
@@ -106,6 +112,7 @@ def main() -> str | int:
         "destroy": destroy,
         "notes": write_notes,
         "template": write_template,
+        "wheels": fetch_wheels,
     }
     parser = argparse.ArgumentParser(prog="python -m deployment", description=__doc__)
     parser.add_argument("command", choices=commands)

@@ -7,15 +7,13 @@ finished one is noted. Without the mark an API that is not noted is left alone, 
 """
 
 import json
-import os
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment.mapping import Mappings
-from deployment.stage import FUNCTIONS, CannotDeploy, Stage, check_python
+from deployment.stage import FUNCTIONS, CannotDeploy, Stage
 
 API = "websocket_api"
 MAPPING = "push_messages-dynamodb-event-source"
@@ -27,30 +25,6 @@ Resource = dict[str, Any]
 
 class NotNoted(CannotDeploy):
     """AWS has resources under the stage's names that the notes lack."""
-
-
-def prepare(stage_name: str, end: Callable[[str], NoReturn]) -> None:
-    """Make the notes and the mapping fit for `chalice deploy`, and tell the app the stream's ARN.
-
-    Chalice does not notice that a mapping reads a stream of a deleted table. It makes a mapping where none is
-    noted, so an outdated one is deleted first.
-    """
-    try:
-        check_python()
-        stage = Stage.of(stage_name)
-        stream_arn = _stream_of(boto3.client("dynamodb"), stage.messages_table)
-        if stream_arn is None:
-            end(
-                f"there is no table {stage.messages_table} with a stream: "
-                f"run make deploy STAGE={stage_name}, which makes it"
-            )
-        complete(stage, _say)
-        _follow(stage, stream_arn)
-    except CannotDeploy as refusal:
-        end(str(refusal))
-    except (ClientError, BotoCoreError) as failure:
-        end(f"AWS could not be asked about stage {stage_name}: {failure}")
-    os.environ["MESSAGES_STREAM_ARN"] = stream_arn
 
 
 def complete(
@@ -109,9 +83,9 @@ def delete_mappings(stage: Stage, say: Callable[[str], None]) -> None:
     _note_mapping(stage, None)
 
 
-def _follow(stage: Stage, stream_arn: str) -> None:
+def follow(stage: Stage, stream_arn: str, say: Callable[[str], None]) -> None:
     """Delete the mappings of the table's earlier streams; note the one of this stream, once it is settled."""
-    mappings, current = _mappings(_say), None
+    mappings, current = _mappings(say), None
     earlier = f":table/{stage.messages_table}/stream/"
     was_noted = (noted(stage, MAPPING) or {}).get("event_uuid")
     for mapping in mappings.of_function(stage.function_name("push_messages")):
@@ -220,7 +194,8 @@ def _names() -> list[str]:
     ]
 
 
-def _stream_of(client: Any, table: str) -> str | None:
+def stream_of(client: Any, table: str) -> str | None:
+    """Return the ARN of the table's stream, or None when there is no such table or it has no stream."""
     try:
         described = client.describe_table(TableName=table)["Table"]
     except client.exceptions.ResourceNotFoundException:
@@ -241,7 +216,3 @@ def _write(stage: Stage, notes: dict[str, Any]) -> None:
     new = stage.notes_path.with_suffix(".new")
     new.write_text(json.dumps(notes, indent=2), encoding="utf-8")
     new.replace(stage.notes_path)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -43,6 +43,7 @@ class Stage:
     messages_table: str
     api_gateway_stage: str = "api"
     alarm_topic_arn: str | None = None
+    architecture: str = "x86_64"
     project: Path = PROJECT
 
     @classmethod
@@ -69,12 +70,18 @@ class Stage:
             environment["MESSAGES_TABLE"],
             api_gateway_stage=settings.get("api_gateway_stage", "api"),
             alarm_topic_arn=settings.get("alarm_topic_arn"),
+            architecture=settings.get("lambda_architecture", "x86_64"),
             project=project,
         )
 
     @property
     def is_throwaway(self) -> bool:
         return self.name in THROWAWAY
+
+    @property
+    def machine(self) -> str:
+        """The architecture in the words of wheels' file names."""
+        return "aarch64" if self.architecture == "arm64" else self.architecture
 
     @property
     def tables_stack(self) -> str:

@@ -9,5 +9,6 @@ if "CHALICE_WORKER" in os.environ:  # Chalice's watcher runs already: after the 
     watch_only_sources(Path.cwd())
 
 from localdev.command_line import deploying as deploying
+from localdev.command_line import packaging as packaging
 from localdev.ending import end as end
 from localdev.local_aws import LocalAws as LocalAws

@@ -46,9 +46,9 @@ def parse(argv: Sequence[str]) -> ChaliceLocal | None:
     return None if options is None else ChaliceLocal(options["host"], options["port"], options["stage"])
 
 
-def deployed_stage(argv: Sequence[str]) -> str | None:
-    """The stage in the arguments of `chalice deploy`, or None when they are of something else."""
-    options = _options_of("deploy", argv)
+def stage_of(command: str, argv: Sequence[str]) -> str | None:
+    """The stage in the arguments of a command of Chalice, or None when they are of another one."""
+    options = _options_of(command, argv)
     return None if options is None else str(options["stage"])
 
 
@@ -69,4 +69,9 @@ def of_this_process() -> ChaliceLocal | None:
 
 def deploying() -> str | None:
     """The stage, when this process is `chalice deploy`."""
-    return deployed_stage(sys.argv)
+    return stage_of("deploy", sys.argv)
+
+
+def packaging() -> str | None:
+    """The stage, when this process is `chalice package`."""
+    return stage_of("package", sys.argv)

@@ -21,13 +21,9 @@ FILES = (
     "app.py",
     "Makefile",
     "pyproject.toml",
-    "README.md",
-    "CONTRIBUTING.md",
+    *(path.name for path in PROJECT.glob("requirements*")),
+    *(path.name for path in PROJECT.glob("*.md")),
     "LICENSE",
-    "requirements.txt",
-    "requirements-local.txt",
-    "requirements-dev.txt",
-    "CHANGELOG.md",
 )
 NOT_OURS = shutil.ignore_patterns("__pycache__", "deployed", "deployments")
 

@@ -31,6 +31,7 @@ from tests.failing_aws import IN_USE, FailingAws, Failure, failing
 
 STAGE = "dev"
 START_SECONDS = 60
+SHORT_WAITS = PROJECT / "tests" / "short_waits"
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv*", "deployed", "deployments", "__pycache__", ".*_cache", "build"
 )
@@ -192,7 +193,13 @@ def _run(project: Path, *arguments: str, may_fail: bool = False) -> str:
     if arguments[:2] == ("-m", "chalice.cli"):
         command = [str(Path(sys.executable).parent / "chalice"), *arguments[2:]]
     ran = subprocess.run(
-        command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+        command,
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(SHORT_WAITS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
     )
     print("".join(f"    {line}\n" for line in ran.stdout.splitlines()), end="", flush=True)
     _must(may_fail or ran.returncode == 0, f"{' '.join(arguments)} failed")

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 
-from deployment import notes, template
+from deployment import notes, prepare, template
 from deployment.mapping import POLL_SECONDS, SETTLE_SECONDS, MappingBusy, Mappings
-from deployment.notes import NotNoted, prepare
+from deployment.notes import NotNoted
 from deployment.stack import StackFailed, Stacks
 from deployment.stage import CannotDeploy, Stage, check_python
 from tests.chalice_process import CHALICE, PROJECT, bare_environment

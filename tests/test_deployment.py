@@ -39,7 +39,8 @@ def run_in(directory: Path, *command: str) -> str:
 def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Any]:
     """The template that `make package` makes, by its two commands; pip downloads what is shipped."""
     name, directory = request.param, tmp_path_factory.mktemp("package")
-    for part in ("app.py", "chalicelib", "deployment", "localdev", "cloudformation", "requirements.txt"):
+    shipped = ("app.py", "chalicelib", "requirements.txt", "requirements.lock")
+    for part in (*shipped, "deployment", "localdev", "cloudformation"):
         (directory / part).symlink_to(PROJECT / part)
     (directory / ".chalice").mkdir()
     for path in (PROJECT / ".chalice").glob("*.json"):

@@ -155,7 +155,7 @@ def test_the_overlap_covers_the_message_functions_time_out() -> None:
 
 def test_the_version_is_the_one_that_the_changelog_and_the_readme_say() -> None:
     latest = re.findall(
-        r"^## (\S+), \d{4}-\d\d-\d\d$", (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^## (\S+) - \d{4}-\d\d-\d\d$", (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
     )[0]
 
     assert latest == VERSION

@@ -1,0 +1,96 @@
+"""The wheels that are shipped: downloaded before a deployment and checked against requirements.lock.
+
+Chalice runs `pip download -r requirements.txt`, which locks neither indirect packages nor file contents. pip
+reads its options from the environment too, so `use` makes Chalice's pip take files from the checked folder
+alone: it asks no index, and runs no package's build, while AWS credentials are at hand.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+
+from deployment.stage import CannotDeploy, Stage
+
+LOCK = "requirements.lock"
+PIP_DOWNLOAD = (
+    *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+    *("--require-hashes", "--only-binary=:all:", "--no-deps", "--requirement", LOCK),
+)
+
+
+class NotLocked(CannotDeploy):
+    """requirements.lock lacks something, or pip refuses it."""
+
+
+def use(stage: Stage) -> None:
+    """Fetch the wheels, and set the environment of this process so that its pip takes no other file.
+
+    Raises NotLocked.
+    """
+    folder = fetch(stage)
+    os.environ["PIP_NO_INDEX"] = "1"
+    os.environ["PIP_FIND_LINKS"] = folder.absolute().as_uri()  # pip splits this variable at spaces.
+
+
+def fetch(stage: Stage) -> Path:
+    """Download the locked wheels once and return their folder. Raises NotLocked.
+
+    Chalice looks for packages of this machine first, and then for the functions' where those differ.
+    """
+    lock = stage.project / LOCK
+    if not lock.exists():
+        raise NotLocked(f"there is no {LOCK}: write it with make lock")
+    _check_that_all_are_locked(stage.project)
+    python, machine = sys.version_info[:2], stage.machine
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    folder = stage.project / "build" / "wheels" / f"{digest}-{python[0]}.{python[1]}-{machine}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(mkdtemp(dir=folder.parent))
+        try:
+            for target in ((), _options_for_lambda(python, machine)):
+                _download(stage.project, unfinished, target)
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():  # Otherwise another process finished first.
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _download(project: Path, folder: Path, target: Sequence[str]) -> None:
+    command = [*PIP_DOWNLOAD, "--dest", str(folder), *target]
+    ran = subprocess.run(command, cwd=project, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    if ran.returncode != 0:
+        raise NotLocked(f"the packages of {LOCK} cannot be fetched: {ran.stderr.strip()}")
+
+
+def _options_for_lambda(python: tuple[int, int], machine: str) -> list[str]:
+    """Return pip's options for wheels that run on Lambda's Amazon Linux 2, or 2023 since Python 3.12."""
+    newest_glibc = 34 if python >= (3, 12) else 26
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(newest_glibc, 16, -1)]
+    options = ["--implementation", "cp", "--python-version", f"{python[0]}.{python[1]}"]
+    options += ["--abi", f"cp{python[0]}{python[1]}", "--abi", "abi3", "--abi", "none"]
+    for platform in [*platforms, f"manylinux2014_{machine}"]:
+        options += ["--platform", platform]
+    return options
+
+
+def _check_that_all_are_locked(project: Path) -> None:
+    locked = pinned((project / LOCK).read_text(encoding="utf-8"))
+    for name, version in pinned((project / "requirements.txt").read_text(encoding="utf-8")):
+        if (name, version) not in locked:
+            raise NotLocked(f"requirements.txt has {name}=={version}, and {LOCK} has not: run make lock")
+
+
+def pinned(requirements: str) -> list[tuple[str, str]]:
+    """Return normalized name and version of each line that pins a package."""
+    lines = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", requirements, re.MULTILINE)
+    return [(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in lines]
