@@ -27,6 +27,7 @@ NEEDED_WITH_PUBLISHED_KEYS = {
 }
 """A provider signs tokens for other apps, and other tenants, with the same keys."""
 
+CLAIMS_OF_NO_PLAYER = ("iss", "aud", "exp", "nbf", "iat")
 ALGORITHMS_OF_SECRETS = ("HS256",)
 ALGORITHMS_OF_PUBLISHED_KEYS = ("RS256", "ES256")
 
@@ -163,7 +164,7 @@ def _tokens(environ: Mapping[str, str]) -> TokenSettings:
         issuer=_get(environ, "JWT_ISSUER"),
         audience=_get(environ, "JWT_AUDIENCE"),
         audience_claim=_get(environ, "JWT_AUDIENCE_CLAIM") or "aud",
-        player_claim=_get(environ, "JWT_PLAYER_CLAIM") or "sub",
+        player_claim=_player_claim(environ),
     )
 
 
@@ -179,6 +180,14 @@ def fault_of_secret(secret: str) -> str | None:
     if any("\ud800" <= character <= "\udfff" for character in secret):
         return "must be UTF-8"
     return None
+
+
+def _player_claim(environ: Mapping[str, str]) -> str:
+    """A claim that is the same for many players would let each of them in as all the others."""
+    claim = _get(environ, "JWT_PLAYER_CLAIM") or "sub"
+    if claim in (*CLAIMS_OF_NO_PLAYER, _get(environ, "JWT_AUDIENCE_CLAIM")):
+        raise SettingsError(f"JWT_PLAYER_CLAIM must name the player: {claim} does not")
+    return claim
 
 
 def _algorithms(environ: Mapping[str, str], key: str) -> tuple[str, ...]:

@@ -143,6 +143,10 @@ def test_a_secret_that_is_not_utf_8_is_refused() -> None:
             "AUTH_MODE=open contradicts JWT_AUDIENCE_CLAIM: remove one",
         ),
         (
+            {"JWT_SECRET": SECRET, "JWT_PLAYER_CLAIM": "iat"},
+            "JWT_PLAYER_CLAIM must name the player: iat does not",
+        ),
+        (
             {"JWT_SECRET": SECRET, "JWT_SECRET_NAME": "/s"},
             "JWT_SECRET contradicts JWT_SECRET_NAME: remove one",
         ),
