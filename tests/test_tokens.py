@@ -14,6 +14,7 @@ from botocore.awsrequest import AWSResponse
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chalicelib.ports import Identity, TokenRefused, Unavailable
+from chalicelib.settings import authentication
 from chalicelib.tokens import (
     ASK_AGAIN_SECONDS,
     LEEWAY_SECONDS,
@@ -411,9 +412,33 @@ def test_keys_are_fetched_from_the_configured_url(jwks: Callable[[int, bytes], s
 
 
 @pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        ({"iss": "https://tenant", "aud": "another game"}, "the token is for another audience"),
+        ({"iss": "https://another tenant", "aud": "game"}, "the token is from another issuer"),
+        ({"iss": "https://tenant"}, "the token has no aud"),
+        ({"aud": "game"}, "the token has no iss"),
+    ],
+)
+def test_what_a_provider_signs_for_another_app_or_tenant_is_refused(
+    jwks: Callable[[int, bytes], str], app: dict[str, str], reason: str
+) -> None:
+    url = jwks(200, json.dumps({"keys": [described(RSA_KEY) | {"kid": "k", "use": "sig"}]}).encode())
+    environ = {"JWT_JWKS_URL": url, "JWT_ISSUER": "https://tenant", "JWT_AUDIENCE": "game"}
+    chosen = authentication(environ)[1]
+    assert chosen is not None
+    tokens = tokens_of(chosen)
+    good = token(RSA_KEY, "RS256", {"kid": "k"}, iss="https://tenant", aud="game")
+
+    assert refusal(tokens, token(RSA_KEY, "RS256", {"kid": "k"}, **app)) == reason
+    assert tokens.identify(good).player_id == "1"
+
+
+@pytest.mark.parametrize(
     ("status", "body"),
     [
         (500, b""),
+        (503, b""),
         (302, b""),
         (200, b"{"),
         (200, b"[]"),
