@@ -6,7 +6,8 @@ is looked up among the keys of the stage's own URL, and `jku`, `jwk` and `x5u` a
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import boto3
@@ -75,19 +76,13 @@ class JwtTokens:
     def _proven_claims(self, token: str) -> dict[str, Any]:
         if len(token) > TOKEN_CHARACTERS:
             raise TokenRefused("the token is too long")
-        try:
+        with _refused_on_failure():
             header = jwt.get_unverified_header(token)
-            if header.get("alg") not in self._settings.algorithms or "crit" in header:
-                raise TokenRefused("the token is not valid")
-            return self._checked_claims(token, self._key_of(header))
-        except jwt.ExpiredSignatureError:
-            raise TokenRefused("the token has expired") from None
-        except jwt.MissingRequiredClaimError as missing:
-            raise TokenRefused(f"the token has no {missing.claim}") from None
-        except jwt.InvalidIssuerError:
-            raise TokenRefused("the token is from another issuer") from None
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            raise TokenRefused("the token is not valid") from None
+        if header.get("alg") not in self._settings.algorithms or "crit" in header:
+            raise TokenRefused("the token is not valid")
+        key = self._key_of(header)
+        with _refused_on_failure():
+            return self._checked_claims(token, key)
 
     def _checked_claims(self, token: str, key: Key) -> dict[str, Any]:
         """Only what the settings ask for is checked, and when the token holds."""
@@ -110,6 +105,21 @@ class JwtTokens:
         if wanted.audience is not None and not _holds(claims[wanted.audience_claim], wanted.audience):
             raise TokenRefused("the token is for another audience")
         return claims
+
+
+@contextmanager
+def _refused_on_failure() -> Iterator[None]:
+    """Around what reads a token and nothing else: every failure of that is the token's."""
+    try:
+        yield
+    except jwt.ExpiredSignatureError:
+        raise TokenRefused("the token has expired") from None
+    except jwt.MissingRequiredClaimError as missing:
+        raise TokenRefused(f"the token has no {missing.claim}") from None
+    except jwt.InvalidIssuerError:
+        raise TokenRefused("the token is from another issuer") from None
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+        raise TokenRefused("the token is not valid") from None
 
 
 def _holds(claim: object, audience: str) -> bool:
@@ -217,7 +227,7 @@ def _parameter(name: str) -> str:
     """From Parameter Store, which hands out what Secrets Manager has as /aws/reference/secretsmanager/…"""
     try:
         answer = boto3.client("ssm", config=SSM_CONFIG).get_parameter(Name=name, WithDecryption=True)
-    except (ClientError, BotoCoreError) as failure:
+    except (ClientError, BotoCoreError, ValueError) as failure:
         raise Unavailable(f"{NAMED_SECRET}: {type(failure).__name__}") from None
     secret = str(answer["Parameter"]["Value"])
     fault = fault_of_secret(secret)

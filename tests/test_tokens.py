@@ -342,6 +342,15 @@ def test_a_provider_whose_keys_make_no_sense_proves_nothing(failure: Exception) 
         JwtTokens(with_published_keys(), PublishedKeys(fetch)).identify(with_the_old_key())
 
 
+@pytest.mark.parametrize("fault", [ValueError("a bug"), TypeError("a bug"), jwt.PyJWTError("a bug")])
+def test_a_bug_in_finding_the_key_is_not_taken_for_a_bad_token(fault: Exception) -> None:
+    def key_of(header: object) -> None:
+        raise fault
+
+    with pytest.raises(type(fault), match="a bug"):
+        JwtTokens(with_secret(), key_of).identify(token())
+
+
 def test_a_provider_that_is_down_locks_out_nobody_whose_key_is_known() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
@@ -489,6 +498,16 @@ def test_a_secret_is_read_by_its_name_decrypted_and_once(parameters: ParameterSt
 
     assert [tokens.identify(token()).player_id for _ in range(3)] == ["1"] * 3
     assert parameters.asked == [{"Name": "/game/jwt-secret", "WithDecryption": True}]
+
+
+def test_parameter_store_at_a_malformed_url_is_unavailable(
+    parameters: ParameterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "localhost:1")
+    tokens = tokens_of(settings(secret_name="/game/jwt-secret", algorithms=("HS256",)))
+
+    with pytest.raises(Unavailable, match="JWT_SECRET_NAME names: ValueError"):
+        tokens.identify(token())
 
 
 def test_a_secret_that_cannot_be_read_is_unavailable_and_asked_for_once_per_pause(
