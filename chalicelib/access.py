@@ -11,6 +11,10 @@ NOT_CONFIGURED = (
     "under the stage's environment_variables in .chalice/config.json"
 )
 
+TOKEN_NEEDED = (
+    "a token is needed: Authorization: Bearer <token>, the subprotocol bearer.<token>, or ?token=<token>"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -33,9 +37,11 @@ class Access:
             return Identity(handshake.player_id)
         if self.tokens is None:
             raise Refused(401, "this service is not set up to let anybody connect")
-        if not handshake.token:
-            raise Refused(401, "a token is needed")
-        return _proven(self.tokens(), handshake.token, handshake.player_id)
+        if len(handshake.tokens) > 1:
+            raise Refused(401, "more than one token")
+        if not any(handshake.tokens):
+            raise Refused(401, TOKEN_NEEDED)
+        return _proven(self.tokens(), handshake.tokens[0], handshake.player_id)
 
     def in_words(self) -> str:
         """For the log, at the start."""

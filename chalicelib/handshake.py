@@ -1,4 +1,4 @@
-"""What a client says when it connects: the query, the origin, and the token, by whichever way it comes.
+"""What a client says when it connects: the query, the origin, and its tokens, by whichever way they come.
 
 docs/protocol.md says what the parameters mean. Nothing here does I/O.
 """
@@ -36,12 +36,15 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """`subprotocol`: the one to accept with, if any was offered."""
+    """`tokens`: one, if it is right; only a stage that asks for tokens looks at them.
+
+    `subprotocol`: the one to accept with, if any was offered.
+    """
 
     player_id: str | None
     after: str | None
     client_data: Mapping[str, str]
-    token: str | None
+    tokens: tuple[str, ...]
     origin: str | None
     subprotocol: str | None
 
@@ -64,7 +67,7 @@ class ConnectQuery(BaseModel):
 
 
 def parse_handshake(query: Multi, headers: Multi) -> Handshake:
-    """Raises Refused: 400 for what cannot be taken, 401 for a token that is offered in no valid way."""
+    """Raises Refused, with 400."""
     parameters = _single(query)
     by_name: dict[str, list[str]] = {}
     for name, values in headers.items():
@@ -79,7 +82,7 @@ def parse_handshake(query: Multi, headers: Multi) -> Handshake:
         wanted.player_id,
         wanted.after,
         _client_data(parameters),
-        _token(by_name.get("authorization", ()), subprotocols, parameters),
+        _tokens(by_name.get("authorization", ()), subprotocols, parameters),
         next(iter(by_name.get("origin", ())), None),
         _accepted(subprotocols),
     )
@@ -112,19 +115,20 @@ def _listed(values: Iterable[str]) -> list[str]:
     return [name.strip() for value in values for name in value.split(",") if name.strip()]
 
 
-def _token(
-    authorization: Sequence[str], subprotocols: Iterable[str], parameters: Mapping[str, str]
-) -> str | None:
-    """The token from the header, else from a subprotocol, else from the query: None when there is none."""
-    if authorization:
-        scheme, _, token = authorization[0].partition(" ")
-        if len(authorization) > 1 or scheme.lower() != "bearer" or not token.strip():
-            raise Refused(401, "the Authorization header must be: Bearer <token>")
-        return token.strip()
-    offered = [name for name in subprotocols if name.startswith(BEARER_PROTOCOL)]
-    if len(offered) > 1:
-        raise Refused(401, f"one subprotocol {BEARER_PROTOCOL}<token> at most")
-    return offered[0].removeprefix(BEARER_PROTOCOL) if offered else parameters.get("token")
+def _tokens(
+    authorization: Iterable[str], subprotocols: Iterable[str], parameters: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Every token of the first of the three ways that is used: header, subprotocol, query.
+
+    An Authorization of another scheme than Bearer is none of them.
+    """
+    schemes = [value.partition(" ") for value in authorization]
+    bearers = [token.strip() for scheme, _, token in schemes if scheme.lower() == "bearer"]
+    offered = [
+        name.removeprefix(BEARER_PROTOCOL) for name in subprotocols if name.startswith(BEARER_PROTOCOL)
+    ]
+    asked = [parameters["token"]] if "token" in parameters else []
+    return tuple(bearers or offered or asked)
 
 
 def _accepted(subprotocols: Sequence[str]) -> str | None:

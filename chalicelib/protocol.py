@@ -25,7 +25,8 @@ VERSION = "1.0.0"
 
 _UUID7 = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
-PLAYER_ID = r"^[A-Za-z0-9._@|:+-]{1,128}$"
+PLAYER_ID = r"^[A-Za-z0-9._@|:+!'/=-]{1,128}$"
+PLAYER_ID_IN_WORDS = "1 to 128 of A-Z a-z 0-9 . _ - @ | : + ! ' / ="
 MESSAGE_ID = f"^{_UUID7}$"
 POSITION = f"^(0|{_UUID7})$"
 """A `messageId`, or 0 for the beginning."""
@@ -76,9 +77,7 @@ def _player_id(value: object, validate: ValidatorFunctionWrapHandler) -> str:
     try:
         return str(validate(value))
     except ValidationError:
-        raise PydanticCustomError(
-            "player_id", "must be a string of 1 to 128 of A-Z a-z 0-9 . _ - @ | : +"
-        ) from None
+        raise PydanticCustomError("player_id", f"must be a string of {PLAYER_ID_IN_WORDS}") from None
 
 
 def _position(value: object, validate: ValidatorFunctionWrapHandler) -> str:

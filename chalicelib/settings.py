@@ -13,7 +13,21 @@ SECRET_BYTES = 32
 """The least that HS256 needs to be as strong as it says (RFC 7518, 3.2)."""
 
 KEYS = ("JWT_SECRET", "JWT_SECRET_NAME", "JWT_JWKS_URL")
-FURTHER_JWT_SETTINGS = ("JWT_ALGORITHMS", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_PLAYER_CLAIM")
+FURTHER_JWT_SETTINGS = (
+    "JWT_ALGORITHMS",
+    "JWT_ISSUER",
+    "JWT_AUDIENCE",
+    "JWT_AUDIENCE_CLAIM",
+    "JWT_PLAYER_CLAIM",
+)
+NEEDED_WITH_PUBLISHED_KEYS = {
+    "JWT_ISSUER": "JWT_ISSUER, the iss of your players' tokens",
+    "JWT_AUDIENCE": "JWT_AUDIENCE, their aud, or the value of the claim that JWT_AUDIENCE_CLAIM names "
+    "(client_id in Cognito's access tokens)",
+}
+"""A provider signs tokens for other apps, and other tenants, with the same keys."""
+
+CLAIMS_OF_NO_PLAYER = ("iss", "aud", "exp", "nbf", "iat")
 ALGORITHMS_OF_SECRETS = ("HS256",)
 ALGORITHMS_OF_PUBLISHED_KEYS = ("RS256", "ES256")
 
@@ -34,6 +48,7 @@ class TokenSettings:
     algorithms: tuple[str, ...]
     issuer: str | None
     audience: str | None
+    audience_claim: str
     player_claim: str
 
 
@@ -131,10 +146,16 @@ def _tokens(environ: Mapping[str, str]) -> TokenSettings:
     if len(keys) > 1:
         raise SettingsError(f"{keys[0]} contradicts {keys[1]}: remove one")
     secret, jwks_url = _get(environ, "JWT_SECRET"), _get(environ, "JWT_JWKS_URL")
-    if secret is not None and len(secret.encode(errors="replace")) < SECRET_BYTES:
-        raise SettingsError(f"JWT_SECRET must have at least {SECRET_BYTES} bytes: openssl rand -hex 32")
+    fault = None if secret is None else fault_of_secret(secret)
+    if fault is not None:
+        raise SettingsError(f"JWT_SECRET {fault}")
     if jwks_url is not None and not _is_safe(jwks_url):
         raise SettingsError("JWT_JWKS_URL must be an https URL")
+    missing = [why for name, why in NEEDED_WITH_PUBLISHED_KEYS.items() if not _get(environ, name)]
+    if jwks_url is not None and missing:
+        raise SettingsError(f"JWT_JWKS_URL needs {', and '.join(missing)}")
+    if _get(environ, "JWT_AUDIENCE_CLAIM") and not _get(environ, "JWT_AUDIENCE"):
+        raise SettingsError("JWT_AUDIENCE_CLAIM needs JWT_AUDIENCE, the value that the claim must have")
     return TokenSettings(
         secret=secret,
         secret_name=_get(environ, "JWT_SECRET_NAME"),
@@ -142,8 +163,31 @@ def _tokens(environ: Mapping[str, str]) -> TokenSettings:
         algorithms=_algorithms(environ, keys[0]),
         issuer=_get(environ, "JWT_ISSUER"),
         audience=_get(environ, "JWT_AUDIENCE"),
-        player_claim=_get(environ, "JWT_PLAYER_CLAIM") or "sub",
+        audience_claim=_get(environ, "JWT_AUDIENCE_CLAIM") or "aud",
+        player_claim=_player_claim(environ),
     )
+
+
+def fault_of_secret(secret: str) -> str | None:
+    """What is wrong with a secret, as it follows its name in a sentence, or None.
+
+    White space around it is refused and not removed: whoever signs the tokens may have kept it.
+    """
+    if secret != secret.strip():
+        return "begins or ends with white space, such as the line break of a paste: store it without"
+    if len(secret.encode(errors="replace")) < SECRET_BYTES:
+        return f"must have at least {SECRET_BYTES} bytes: openssl rand -hex 32"
+    if any("\ud800" <= character <= "\udfff" for character in secret):
+        return "must be UTF-8"
+    return None
+
+
+def _player_claim(environ: Mapping[str, str]) -> str:
+    """A claim that is the same for many players would let each of them in as all the others."""
+    claim = _get(environ, "JWT_PLAYER_CLAIM") or "sub"
+    if claim in (*CLAIMS_OF_NO_PLAYER, _get(environ, "JWT_AUDIENCE_CLAIM")):
+        raise SettingsError(f"JWT_PLAYER_CLAIM must name the player: {claim} does not")
+    return claim
 
 
 def _algorithms(environ: Mapping[str, str], key: str) -> tuple[str, ...]:

@@ -8,11 +8,23 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import jwt
 
-from chalicelib.protocol import PLAYER_ID
+from chalicelib.protocol import PLAYER_ID, PLAYER_ID_IN_WORDS
 from chalicelib.settings import SettingsError, TokenSettings, authentication
+
+LEAST_HOURS = 0.001
+MOST_HOURS = 1_000_000
+
+
+class CommandLine(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(message)
 
 
 def make(settings: TokenSettings, player: str, hours: float, now: float) -> str:
@@ -21,30 +33,38 @@ def make(settings: TokenSettings, player: str, hours: float, now: float) -> str:
     if settings.issuer is not None:
         claims["iss"] = settings.issuer
     if settings.audience is not None:
-        claims["aud"] = settings.audience
+        claims[settings.audience_claim] = settings.audience
     return jwt.encode(claims, settings.secret or "", settings.algorithms[0])
 
 
-def main() -> str | None:
-    """What went wrong, if something did."""
-    parser = argparse.ArgumentParser(prog="python -m localdev.token", description="Make a development token.")
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Print a token; raises SystemExit with a line that says what is wrong."""
+    parser = CommandLine(prog="python -m localdev.token", description="Make a development token.")
     parser.add_argument("player", help="whose token it is")
-    parser.add_argument("--hours", type=float, default=1, help="how long it is valid (1)")
-    asked = parser.parse_args()
-    if not 0 < asked.hours < 1e6:
-        return "--hours must be a number of hours"
+    parser.add_argument("--hours", default="1", help="how long it is valid (1)")
+    asked = parser.parse_args(arguments)
+    hours = _hours(asked.hours)
     if not re.fullmatch(PLAYER_ID, asked.player):
-        return "a player id is 1 to 128 of A-Z a-z 0-9 . _ - @ | : +"
-    if not os.environ.get("JWT_SECRET"):
-        return "JWT_SECRET is not set: tokens are signed with the secret that the service checks them with"
+        sys.exit(f"a player id must be a string of {PLAYER_ID_IN_WORDS}")
+    if not environ.get("JWT_SECRET"):
+        sys.exit("JWT_SECRET is not set: tokens are signed with the secret that the service checks them with")
     try:
-        _, settings = authentication(os.environ)
+        _, settings = authentication(environ)
     except SettingsError as wrong:
-        return str(wrong)
+        sys.exit(str(wrong))
     assert settings is not None
-    print(make(settings, asked.player, asked.hours, time.time()))
-    return None
+    print(make(settings, asked.player, hours, time.time()))
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not LEAST_HOURS <= hours <= MOST_HOURS:
+        sys.exit(f"--hours must be a number from {LEAST_HOURS} to {MOST_HOURS}, not {text!r}")
+    return hours
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(sys.argv[1:], os.environ)

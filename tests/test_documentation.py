@@ -89,6 +89,7 @@ def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -
         if isinstance(getattr(settings, field, None), int):
             assert documented[name][0] == str(getattr(settings, field)), name
     assert settings.tokens is not None
+    assert documented["JWT_AUDIENCE_CLAIM"][0] == settings.tokens.audience_claim
     assert documented["JWT_PLAYER_CLAIM"][0] == settings.tokens.player_claim
 
 

@@ -7,6 +7,11 @@ from chalicelib.settings import Settings, SettingsError, TokenSettings
 TABLES = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"}
 SECRET = "canary-secret-of-32-bytes-or-more"
 URL = "https://issuer.example/.well-known/jwks.json"
+ISSUER = "JWT_ISSUER, the iss of your players' tokens"
+AUDIENCE = (
+    "JWT_AUDIENCE, their aud, or the value of the claim that JWT_AUDIENCE_CLAIM names "
+    "(client_id in Cognito's access tokens)"
+)
 
 
 def settings(**environ: str) -> Settings:
@@ -60,7 +65,7 @@ def test_a_stage_is_open_only_when_it_says_so() -> None:
 def test_a_stage_with_a_key_is_not_open(mode: dict[str, str]) -> None:
     assert not settings(JWT_SECRET=SECRET, **mode).is_open
     assert settings(JWT_SECRET=SECRET, **mode).tokens == TokenSettings(
-        SECRET, None, None, ("HS256",), None, None, "sub"
+        SECRET, None, None, ("HS256",), None, None, "aud", "sub"
     )
 
 
@@ -70,12 +75,38 @@ def test_everything_about_tokens_can_be_set() -> None:
         JWT_ALGORITHMS="ES256, RS256",
         JWT_ISSUER="https://issuer.example",
         JWT_AUDIENCE="game",
+        JWT_AUDIENCE_CLAIM="client_id",
         JWT_PLAYER_CLAIM="custom:player",
     ).tokens
 
     assert chosen == TokenSettings(
-        None, None, URL, ("ES256", "RS256"), "https://issuer.example", "game", "custom:player"
+        None, None, URL, ("ES256", "RS256"), "https://issuer.example", "game", "client_id", "custom:player"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, f"JWT_JWKS_URL needs {ISSUER}, and {AUDIENCE}"),
+        ({"JWT_ISSUER": "https://issuer.example"}, f"JWT_JWKS_URL needs {AUDIENCE}"),
+        ({"JWT_AUDIENCE": "game"}, f"JWT_JWKS_URL needs {ISSUER}"),
+        ({"JWT_ISSUER": "i", "JWT_AUDIENCE": ""}, f"JWT_JWKS_URL needs {AUDIENCE}"),
+        ({"JWT_ISSUER": "i", "JWT_AUDIENCE_CLAIM": "client_id"}, f"JWT_JWKS_URL needs {AUDIENCE}"),
+    ],
+)
+def test_published_keys_need_an_issuer_and_an_audience(given: dict[str, str], said: str) -> None:
+    assert refusal(JWT_JWKS_URL=URL, **given) == said
+
+
+@pytest.mark.parametrize("secret", [f"{SECRET}\n", f"{SECRET}\r\n", f" {SECRET}", f"{'s' * 31}\n"])
+def test_a_secret_with_white_space_around_it_is_refused(secret: str) -> None:
+    assert refusal(JWT_SECRET=secret) == (
+        "JWT_SECRET begins or ends with white space, such as the line break of a paste: store it without"
+    )
+
+
+def test_a_secret_that_is_not_utf_8_is_refused() -> None:
+    assert refusal(JWT_SECRET=f"{SECRET}\udcff") == "JWT_SECRET must be UTF-8"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +135,18 @@ def test_everything_about_tokens_can_be_set() -> None:
             "JWT_SECRET contradicts JWT_JWKS_URL: remove one",
         ),
         (
+            {"JWT_SECRET": SECRET, "JWT_AUDIENCE_CLAIM": "client_id"},
+            "JWT_AUDIENCE_CLAIM needs JWT_AUDIENCE, the value that the claim must have",
+        ),
+        (
+            {"AUTH_MODE": "open", "JWT_AUDIENCE_CLAIM": "client_id"},
+            "AUTH_MODE=open contradicts JWT_AUDIENCE_CLAIM: remove one",
+        ),
+        (
+            {"JWT_SECRET": SECRET, "JWT_PLAYER_CLAIM": "iat"},
+            "JWT_PLAYER_CLAIM must name the player: iat does not",
+        ),
+        (
             {"JWT_SECRET": SECRET, "JWT_SECRET_NAME": "/s"},
             "JWT_SECRET contradicts JWT_SECRET_NAME: remove one",
         ),
@@ -114,7 +157,7 @@ def test_everything_about_tokens_can_be_set() -> None:
             "JWT_ALGORITHMS must be of HS256 with JWT_SECRET",
         ),
         (
-            {"JWT_JWKS_URL": URL, "JWT_ALGORITHMS": "RS256,HS256"},
+            {"JWT_JWKS_URL": URL, "JWT_ISSUER": "i", "JWT_AUDIENCE": "a", "JWT_ALGORITHMS": "RS256,HS256"},
             "JWT_ALGORITHMS must be of RS256, ES256 with JWT_JWKS_URL",
         ),
         ({"JWT_JWKS_URL": "http://issuer.example/jwks"}, "JWT_JWKS_URL must be an https URL"),
@@ -128,7 +171,9 @@ def test_what_is_contradictory_or_incomplete_is_named(environ: dict[str, str], s
 
 
 def test_keys_may_come_over_plain_http_from_this_machine_alone() -> None:
-    assert settings(JWT_JWKS_URL="http://127.0.0.1:8080/jwks").tokens is not None
+    local = {"JWT_JWKS_URL": "http://127.0.0.1:8080/jwks", "JWT_ISSUER": "i", "JWT_AUDIENCE": "a"}
+
+    assert settings(**local).tokens is not None
 
 
 def test_origins_are_listed_with_commas() -> None:

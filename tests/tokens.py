@@ -16,6 +16,7 @@ MADE: set[str] = set()
 
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+WEAK_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=1024)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -60,7 +61,7 @@ def with_published_keys(*algorithms: str, **further: Any) -> TokenSettings:
 
 def settings(**given: Any) -> TokenSettings:
     nothing: dict[str, Any] = dict.fromkeys(("secret", "secret_name", "jwks_url", "issuer", "audience"))
-    return TokenSettings(**(nothing | {"player_claim": "sub"} | given))
+    return TokenSettings(**(nothing | {"audience_claim": "aud", "player_claim": "sub"} | given))
 
 
 def described(key: Any) -> dict[str, Any]:
@@ -71,9 +72,10 @@ def described(key: Any) -> dict[str, Any]:
     return public
 
 
-def published(kid: str, key: Any) -> jwt.PyJWK:
-    """A public key as a provider publishes it."""
-    return jwt.PyJWK({**described(key), "kid": kid, "use": "sig"})
+def published(kid: str, key: Any, algorithm: str | None = None) -> jwt.PyJWK:
+    """A public key as a provider publishes it: with or without the algorithm that it is for."""
+    named = {} if algorithm is None else {"alg": algorithm}
+    return jwt.PyJWK({**described(key), **named, "kid": kid, "use": "sig"})
 
 
 FORGED: dict[str, Callable[[], str]] = {
