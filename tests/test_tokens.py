@@ -43,8 +43,7 @@ from tests.tokens import (
 
 NOW = int(time.time())
 NO_PLAYER_ID = (
-    "claim 'sub' is not a valid player id: must be a string of 1 to 128 of "
-    "A-Z a-z 0-9 . _ - @ | : + ! ' / ="
+    "claim 'sub' is not a valid player id: must be a string of 1 to 128 of A-Z a-z 0-9 . _ - @ | : + ! ' / ="
 )
 PUBLIC_PEM = RSA_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
