@@ -12,6 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from deployment import wheels
 from deployment.stage import PYTHONS, Stage
 from deployment.wheels import NotLocked, fetch, pinned
 from tests.chalice_process import CHALICE, PROJECT
@@ -98,6 +99,25 @@ def test_a_shipped_package_that_is_not_locked_is_refused_with_what_to_run(tmp_pa
 def test_without_a_lock_nothing_is_shipped(tmp_path: Path) -> None:
     with pytest.raises(NotLocked, match=r"^there is no requirements.lock: write it with make lock$"):
         fetch(Stage("dev", "w", "m", project=tmp_path))
+
+
+def test_an_archive_that_chalice_kept_is_shipped_only_with_the_same_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    kept = tmp_path / ".chalice" / "deployments" / "0123-python3.12.zip"
+    kept.parent.mkdir(parents=True)
+    stage = Stage("dev", "w", "m", project=tmp_path)
+
+    there = []
+    for lock in ("one", "one", "other", "one"):
+        monkeypatch.setattr(wheels, "fetch", lambda _, lock=lock: tmp_path / lock)
+        wheels.use(stage)
+        there.append(kept.exists())
+        kept.touch()
+
+    assert there == [False, True, False, False]
 
 
 @pytest.mark.slow
