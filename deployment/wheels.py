@@ -67,7 +67,7 @@ def fetch(stage: Stage) -> Path:
 
 
 def _delete_archives_of_another_lock(archives: Path, name: str) -> None:
-    """Delete Chalice's kept archives: it reuses them while requirements.txt is the same, whatever the lock."""
+    """Delete the archives that Chalice reuses while requirements.txt is the same, whatever the lock."""
     locked = archives / "locked"
     if locked.exists() and locked.read_text(encoding="utf-8") == name:
         return

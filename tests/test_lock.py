@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -73,6 +74,34 @@ def test_every_locked_package_has_one_version_and_hashes_and_names_no_host(lock:
     assert [entry for entry in packages if not re.search(r"==\S+ .*--hash=sha256:[0-9a-f]{64}", entry)] == []
     assert "://" not in text
     assert "--" not in re.sub("--hash=sha256:", "", text)
+
+
+@pytest.mark.parametrize("of", ["", "-local", "-dev"])
+def test_the_lock_has_what_the_requirements_need_and_nothing_else(of: str) -> None:
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    locked = installed_on(requirements(PROJECT / f"requirements{of}.lock"), python, {})
+
+    assert set(locked) == needed(requirements(PROJECT / f"requirements{of}.txt"))
+
+
+def needed(wanted: list[Requirement]) -> set[str]:
+    """Return the names of requirements and, by this environment's metadata, of all that they need."""
+    names: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    while wanted:
+        each = wanted.pop()
+        for extra in ("", *each.extras):
+            name = re.sub(r"[-_.]+", "-", each.name).lower()
+            if (name, extra) in seen or (each.marker and not each.marker.evaluate()):
+                continue
+            seen.add((name, extra))
+            names.add(name)
+            for text in metadata.requires(name) or ():
+                inner = Requirement(text)
+                if inner.marker is None or inner.marker.evaluate({"extra": extra}):
+                    inner.marker = None
+                    wanted.append(inner)
+    return names
 
 
 def test_what_is_shipped_is_what_was_tested() -> None:
