@@ -34,6 +34,7 @@ def use(stage: Stage) -> None:
     Raises NotLocked.
     """
     folder = fetch(stage)
+    _delete_archives_of_another_lock(stage.project / ".chalice" / "deployments", folder.name)
     os.environ["PIP_NO_INDEX"] = "1"
     os.environ["PIP_FIND_LINKS"] = folder.absolute().as_uri()  # pip splits this variable at spaces.
 
@@ -63,6 +64,17 @@ def fetch(stage: Stage) -> Path:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _delete_archives_of_another_lock(archives: Path, name: str) -> None:
+    """Delete the archives that Chalice reuses while requirements.txt is the same, whatever the lock."""
+    locked = archives / "locked"
+    if locked.exists() and locked.read_text(encoding="utf-8") == name:
+        return
+    archives.mkdir(parents=True, exist_ok=True)
+    for archive in archives.glob("*.zip"):
+        archive.unlink(missing_ok=True)
+    locked.write_text(name, encoding="utf-8")
 
 
 def _download(project: Path, folder: Path, target: Sequence[str]) -> None:

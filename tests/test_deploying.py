@@ -11,11 +11,12 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 
-from deployment import notes, prepare, template
+from deployment import hooks, notes, prepare, prepare_package, template
 from deployment.mapping import POLL_SECONDS, SETTLE_SECONDS, MappingBusy, Mappings
 from deployment.notes import NotNoted
 from deployment.stack import StackFailed, Stacks
 from deployment.stage import CannotDeploy, Stage, check_python
+from localdev.command_line import stage_of
 from tests.chalice_process import CHALICE, PROJECT, bare_environment
 
 STAGE_ID = "arn:aws:cloudformation:r:1:stack/s/"
@@ -466,6 +467,29 @@ def test_aws_that_cannot_be_asked_ends_the_deployment_with_one_line(monkeypatch:
 
     with pytest.raises(Ended, match=r"^AWS could not be asked about stage dev: "):
         prepare("dev", end)
+
+
+def test_chalice_package_refuses_a_python_that_lambda_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "check_python", lambda: check_python((3, 9)))
+
+    with pytest.raises(Ended, match=r"^Lambda has no Python 3\.9: "):
+        prepare_package("dev", end)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stage"),
+    [
+        (["package", "out"], "dev"),
+        (["package", "--stage", "prod", "--merge-template", "t.json", "out"], "prod"),
+        (["deploy"], None),
+        (["local"], None),
+        (["package"], None),
+    ],
+)
+def test_the_stage_of_chalice_package_is_read_from_its_arguments(
+    arguments: list[str], stage: str | None
+) -> None:
+    assert stage_of("package", ["chalice", *arguments]) == stage
 
 
 def test_a_stage_that_is_not_configured_ends_chalice_deploy_with_one_line() -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from deployment import wheels
 from deployment.stage import PYTHONS, Stage
 from deployment.wheels import NotLocked, fetch, pinned
 from tests.chalice_process import CHALICE, PROJECT
@@ -74,6 +76,34 @@ def test_every_locked_package_has_one_version_and_hashes_and_names_no_host(lock:
     assert "--" not in re.sub("--hash=sha256:", "", text)
 
 
+@pytest.mark.parametrize("of", ["", "-local", "-dev"])
+def test_the_lock_has_what_the_requirements_need_and_nothing_else(of: str) -> None:
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    locked = installed_on(requirements(PROJECT / f"requirements{of}.lock"), python, {})
+
+    assert set(locked) == needed(requirements(PROJECT / f"requirements{of}.txt"))
+
+
+def needed(wanted: list[Requirement]) -> set[str]:
+    """Return the names of requirements and, by this environment's metadata, of all that they need."""
+    names: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    while wanted:
+        each = wanted.pop()
+        for extra in ("", *each.extras):
+            name = re.sub(r"[-_.]+", "-", each.name).lower()
+            if (name, extra) in seen or (each.marker and not each.marker.evaluate()):
+                continue
+            seen.add((name, extra))
+            names.add(name)
+            for text in metadata.requires(name) or ():
+                inner = Requirement(text)
+                if inner.marker is None or inner.marker.evaluate({"extra": extra}):
+                    inner.marker = None
+                    wanted.append(inner)
+    return names
+
+
 def test_what_is_shipped_is_what_was_tested() -> None:
     shipped, local, dev = (requirements(PROJECT / f"requirements{of}.lock") for of in ("", "-local", "-dev"))
 
@@ -98,6 +128,25 @@ def test_a_shipped_package_that_is_not_locked_is_refused_with_what_to_run(tmp_pa
 def test_without_a_lock_nothing_is_shipped(tmp_path: Path) -> None:
     with pytest.raises(NotLocked, match=r"^there is no requirements.lock: write it with make lock$"):
         fetch(Stage("dev", "w", "m", project=tmp_path))
+
+
+def test_an_archive_that_chalice_kept_is_shipped_only_with_the_same_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    kept = tmp_path / ".chalice" / "deployments" / "0123-python3.12.zip"
+    kept.parent.mkdir(parents=True)
+    stage = Stage("dev", "w", "m", project=tmp_path)
+
+    there = []
+    for lock in ("one", "one", "other", "one"):
+        monkeypatch.setattr(wheels, "fetch", lambda _, lock=lock: tmp_path / lock)
+        wheels.use(stage)
+        there.append(kept.exists())
+        kept.touch()
+
+    assert there == [False, True, False, False]
 
 
 @pytest.mark.slow
