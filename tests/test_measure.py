@@ -245,11 +245,15 @@ def test_a_ping_costs_two_gateway_messages_a_call_and_a_write() -> None:
 
 
 def test_an_expired_message_costs_a_call_and_its_log_unless_the_mapping_filters_it_out() -> None:
-    calls = costs.Use(batch=1), costs.Use(batch=1, deletes_wake_push=False)
+    calls = costs.Use(batch=1, deletes_wake_push=True), costs.Use(batch=1, deletes_wake_push=False)
     requests, logs = replace(FREE, lambda_requests=1.0), replace(FREE, log_gb=1.0)
 
     assert [total(costs.ours(requests, use)) for use in calls] == [3.0, 2.0]
     assert total(costs.ours(logs, calls[0])) - total(costs.ours(logs, calls[1])) == pytest.approx(0.34)
+
+
+def test_deletions_wake_no_function_in_the_model_because_the_mapping_that_is_deployed_has_a_filter() -> None:
+    assert not costs.Use().deletes_wake_push
 
 
 def test_every_price_has_its_source_in_the_document() -> None:
