@@ -8,6 +8,7 @@ A push function opens up to a hundred connections at once, with a part of a CPU.
 import ssl
 import threading
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -17,28 +18,37 @@ from botocore.httpsession import get_cert_path
 HANDSHAKES_AT_ONCE = 4
 """Enough to overlap the waits for the network. With more, the handshakes share the CPU and all end late."""
 
-TURN_SECONDS = 2.0
+TURN_SECONDS = 5.0
 """How long a connection waits for its turn. Only an endpoint that answers no handshake makes it longer."""
 
 _of_thread = threading.local()
 
 
 class SharedContext(ssl.SSLContext):
-    """Loads each CA bundle once, and runs at most HANDSHAKES_AT_ONCE handshakes at a time."""
+    """Loads each CA bundle once, and runs at most HANDSHAKES_AT_ONCE handshakes at a time.
+
+    urllib3 sets the ALPN protocols for each connection too. Once is enough for these as well, because
+    OpenSSL frees the list that a handshake in another thread may be reading.
+    """
 
     def __init__(self, protocol: int) -> None:
         super().__init__()
         self.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._loading = threading.Lock()
-        self._loaded: set[Any] = set()
+        self._changing = threading.Lock()
+        self._done: set[Any] = set()
         self._turns = threading.Semaphore(HANDSHAKES_AT_ONCE)
 
     def load_verify_locations(self, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
-        bundle = (cafile, capath, cadata)
-        with self._loading:
-            if bundle not in self._loaded:
-                super().load_verify_locations(*bundle)
-                self._loaded.add(bundle)
+        self._once(super().load_verify_locations, cafile, capath, cadata)
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        self._once(super().set_alpn_protocols, tuple(alpn_protocols))
+
+    def _once(self, change: Callable[..., None], *arguments: Any) -> None:
+        with self._changing:
+            if (change.__name__, arguments) not in self._done:
+                change(*arguments)
+                self._done.add((change.__name__, arguments))
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         """Raise TimeoutError when no turn comes. The socket's own timeout begins with the turn."""

@@ -84,7 +84,8 @@ def gateway() -> Iterator[dict[str, str]]:
 
 def cold_batch(environment: Mapping[str, str], share: float) -> Batches:
     """Run a cold batch and then warm ones, in a new process with `share` of a CPU."""
-    return Batches(**json.loads(with_part_of_a_cpu(["-m", "measure.cold", "post"], environment, share)))
+    output = with_part_of_a_cpu(["-m", "measure.cold", "post"], environment, share)
+    return Batches(**json.loads(output))
 
 
 def with_part_of_a_cpu(arguments: list[str], environment: Mapping[str, str], share: float) -> str:

@@ -113,11 +113,11 @@ def test_the_bundle_is_loaded_once_for_all_connections_of_all_clients(
     loaded: list[Any] = []
     load = ssl.SSLContext.load_verify_locations
 
-    def counted(self: ssl.SSLContext, *bundle: Any) -> None:
+    def load_verify_locations(self: ssl.SSLContext, *bundle: Any) -> None:
         loaded.append(bundle)
         load(self, *bundle)
 
-    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", counted)
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", load_verify_locations)
     at_the_same_time = threading.Barrier(5, timeout=PATIENCE_SECONDS)
     server.before_answer = at_the_same_time.wait
     share_context(boto3.client("dynamodb"))
@@ -127,6 +127,21 @@ def test_the_bundle_is_loaded_once_for_all_connections_of_all_clients(
 
     assert answers == [Delivery.DELIVERED] * 5
     assert (server.handshakes, len(loaded)) == (5, 1)
+
+
+def test_the_protocols_that_urllib3_sets_for_each_connection_reach_openssl_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reached: list[Any] = []
+    monkeypatch.setattr(
+        ssl.SSLContext, "set_alpn_protocols", lambda self, protocols: reached.append(list(protocols))
+    )
+    context = SharedContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    for _ in range(3):
+        context.set_alpn_protocols(["http/1.1"])
+
+    assert reached == [["http/1.1"]]
 
 
 def test_posts_get_through_where_botocore_has_changed(
