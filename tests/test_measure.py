@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from measure import costs, report, steps
+from measure import cold, costs, report, steps
 from measure.bench import Row, table
 from measure.load import client, result
 from measure.observations import Observations
@@ -199,6 +199,15 @@ def test_the_calls_of_a_message_keep_their_budgets() -> None:
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count("\n") == 9
+
+
+def test_a_cold_batch_opens_connections_over_tls_and_drops_none() -> None:
+    with cold.gateway() as environment:
+        batches = cold.cold_batch(environment, share=0.9)
+
+    assert batches.dropped == 0
+    assert 1 <= batches.handshakes <= cold.POSTS
+    assert 0 < batches.longest_handshake_seconds < batches.cold_seconds
 
 
 def test_a_budget_that_is_not_kept_says_so() -> None:
