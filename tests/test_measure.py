@@ -201,12 +201,13 @@ def test_the_calls_of_a_message_keep_their_budgets() -> None:
     assert ran.stdout.count("\n") == 9
 
 
+@pytest.mark.slow
 def test_a_cold_batch_opens_connections_over_tls_and_drops_none() -> None:
     with cold.gateway() as environment:
         batches = cold.cold_batch(environment, share=0.9)
 
     assert batches.dropped == 0
-    assert 1 <= batches.handshakes <= cold.POSTS
+    assert batches.handshakes >= 1
     assert 0 < batches.longest_handshake_seconds < batches.cold_seconds
 
 
