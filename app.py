@@ -45,7 +45,7 @@ making_service = threading.Lock()
 
 
 def service() -> Service:
-    """Made at first use, because `chalice deploy` and `package` load this module without a region.
+    """On a developer's machine, make it at first use: `chalice deploy` and `package` have no region.
 
     Lambda runs one call at a time in a process, the local AWS many.
     """
@@ -118,6 +118,12 @@ def endpoint_of(event: WebsocketEvent) -> Endpoint:
     context: dict[str, Any] = event.to_dict()["requestContext"]
     return Endpoint(context["apiId"], context["stage"])
 
+
+function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
+if function_name:  # Lambda gives a whole CPU while it loads this module, and a part of one to the first call.
+    service()
+    if settings.tokens is not None and function_name.endswith("websocket_connect"):
+        import chalicelib.tokens  # noqa: F401
 
 if local_aws is not None:
     local_aws.serve(app, access_of(settings))

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.ports import Unavailable
 from chalicelib.telemetry import count
+from chalicelib.tls import share_context
 
 Item = dict[str, dict[str, Any]]
 """An item in DynamoDB's own notation: each value with its type."""
@@ -27,7 +28,9 @@ THROTTLED = ("ThrottlingException", "ProvisionedThroughputExceededException", "R
 
 
 def make_client() -> Any:
-    return boto3.client("dynamodb", config=CONFIG)
+    client = boto3.client("dynamodb", config=CONFIG)
+    share_context(client)
+    return client
 
 
 @contextmanager

@@ -228,11 +228,17 @@ class SendStore(Protocol):
 
 
 POST_SECONDS = 0.75
-"""After which a post or a closing is taken for failed: AWS answers within some tens of milliseconds."""
+"""After which a post or a closing is taken for failed: AWS answers within some tens of milliseconds.
+
+It begins when the connection to the gateway is open. Opening one is no recipient's failure.
+"""
 
 
 class Gateway(Protocol):
-    """Never raises for a connection's sake: what happened is the answer, within POST_SECONDS."""
+    """Never raises for a connection's sake: what happened is the answer, within POST_SECONDS.
+
+    Where a new connection to the gateway has to be opened for it, that comes on top.
+    """
 
     def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery: ...
 

@@ -11,6 +11,7 @@ from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
 from chalicelib.ports import POST_SECONDS, Delivery, Endpoint
 from chalicelib.telemetry import count, timed
+from chalicelib.tls import share_context
 
 POSTS_AT_ONCE = 100
 """One for each record of a batch, so that any number of recipients that hang delay nobody by more than one.
@@ -18,8 +19,11 @@ POSTS_AT_ONCE = 100
 Each has a connection of its own in the client's pool; threads are made when they are needed.
 """
 
+OPEN_SECONDS = 1.5
+"""How long TCP may take to connect, and then the handshake: a lost SYN is sent again after one second."""
+
 CONFIG = Config(
-    connect_timeout=0.5,
+    connect_timeout=OPEN_SECONDS,
     read_timeout=POST_SECONDS,
     retries={"total_max_attempts": 1},
     max_pool_connections=POSTS_AT_ONCE,
@@ -45,7 +49,9 @@ class ManagementSession:
         endpoint_url = os.environ.get("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", endpoint_url)
         with self._one_at_a_time:
             if endpoint_url not in self._clients:
-                self._clients[endpoint_url] = boto3.client(service, endpoint_url=endpoint_url, config=CONFIG)
+                client = boto3.client(service, endpoint_url=endpoint_url, config=CONFIG)
+                share_context(client)
+                self._clients[endpoint_url] = client
             return self._clients[endpoint_url]
 
 
@@ -59,6 +65,13 @@ class ManagementApi:
     def __init__(self) -> None:
         self._session = ManagementSession()
         self._apis: dict[Endpoint, WebsocketAPI] = {}
+
+    def load(self) -> None:
+        """Make a client that is never used, because a process's first takes ten times as long as the next.
+
+        The real endpoint is known only from the first event.
+        """
+        self._session.client("apigatewaymanagementapi", "https://nowhere.invalid")
 
     @timed("post")
     def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery:

@@ -6,61 +6,27 @@ Times are never compared with a number of another machine. It ends with 1 when a
 import json
 import logging
 import statistics
-import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import boto3
 
 from chalicelib import telemetry
+from chalicelib.posting import OPEN_SECONDS
 from chalicelib.push import Calls
+from measure import cold, starting
 from measure.counted_aws import CountedAws, seconds_of
 from measure.progress import Progress
 
-PROJECT = Path(__file__).parent.parent
-RUNS = 15
 SENDS = 200
 STORED = (1, 1_000, 100_000)
-
-BARE = """
-import boto3, pydantic
-from chalice import Chalice
-app = Chalice(app_name="bare")
-app.experimental_feature_flags.update(["WEBSOCKETS"])
-
-class Frame(pydantic.BaseModel):
-    action: str
-
-@app.on_ws_message()
-def websocket_message(event):
-    Frame.model_validate_json(event.body)
-    boto3.client("dynamodb").get_item(TableName="t", Key={"id": {"S": "1"}})
-    app.websocket_api.configure("domain.invalid", "dev")
-    app.websocket_api.session = boto3.session.Session()
-    app.websocket_api.send(event.connection_id, "{}")
-"""
-FIRST_CALL = """
-import boto3
-from botocore.awsrequest import AWSResponse
-from chalice.local import LambdaContext
-boto3.setup_default_session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
-
-def answer(params, **_):
-    return AWSResponse(params["url"], 200, {}, None), {"ResponseMetadata": {"HTTPStatusCode": 200}}
-
-made = boto3.session.Session
-boto3.session.Session = lambda *a, **k: boto3.DEFAULT_SESSION
-boto3.DEFAULT_SESSION.events.register("before-call", answer)
-context = {"connectionId": "c", "apiId": "a", "stage": "dev", "domainName": "d", "routeKey": "$default"}
-event = {"requestContext": context, "body": '{"action": "ping"}'}
-module.app.handler_map["websocket_message"](event, LambdaContext("f", 512))
-"""
+COLD_RUNS = 8
+SHARES = (0.58, 0.29)
+"""Of a CPU: what Lambda gives a function of 1,024 MB, and one of 512 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +52,7 @@ def main() -> int:
         partial(calls_of_a_message, aws),
         partial(a_batch_at_once, aws),
         cost_of_starting,
+        a_cold_batch,
         partial(cost_by_what_is_stored, aws),
     ]
     for number, part in enumerate(parts):
@@ -168,29 +135,27 @@ def _one_by_one(calls: Calls) -> None:
 
 def cost_of_starting() -> Iterable[Row]:
     """Importing, and the first call, against a bare Chalice app with boto3 and pydantic."""
-    with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "bare.py").write_text(BARE, encoding="utf-8")
-        ours, bare = (
-            f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import app as module",
-            (f"import sys; sys.path.insert(0, {directory!r}); import bare as module"),
-        )
-        for what, after in {"importing app.py": "", "importing it and its first call": FIRST_CALL}.items():
-            yield Row(f"{what}, against a bare Chalice app", _ratio(ours + after, bare + after), 1.3)
+    bare = "against a bare Chalice app"
+    yield Row(f"importing app.py, {bare}", starting.importing(), 1.3)
+    yield Row(f"importing it and its first call, {bare}", starting.importing_and_first_call(), 1.3)
+    small = SHARES[-1]
+    yield Row(f"its first call on Lambda, {small:g} of a CPU, {bare}", starting.first_call(small), 1)
 
 
-def _ratio(program: str, other: str) -> float:
-    """Of the medians, run in turns, so that whatever else goes on meets both."""
-    times: dict[str, list[float]] = {program: [], other: []}
-    for _ in range(RUNS):
-        for source, took in times.items():
-            took.append(seconds_of(partial(_run, source)))
-    return statistics.median(times[program]) / statistics.median(times[other])
-
-
-def _run(source: str) -> None:
-    environment = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m", "AUTH_MODE": "open"}
-    environment["AWS_DEFAULT_REGION"] = "us-east-1"
-    subprocess.run([sys.executable, "-c", source], env=environment, check=True, capture_output=True)
+def a_cold_batch() -> Iterable[Row]:
+    """100 posts over TLS by new processes that have a part of a CPU."""
+    with cold.gateway() as environment:
+        for share in SHARES:
+            runs = [cold.cold_batch(environment, share) for _ in range(COLD_RUNS)]
+            dropped = sum(run.dropped for run in runs)
+            longest = max(run.longest_handshake_seconds for run in runs)
+            seconds = statistics.median(run.cold_seconds for run in runs)
+            against_warm = statistics.median(run.cold_seconds / run.warm_seconds for run in runs)
+            had = statistics.median(run.cpu_share for run in runs)
+            what = f"{COLD_RUNS} cold batches of 100 posts over TLS, {share:g} of a CPU"
+            yield Row(f"{what}: dropped", dropped, 0, f"had {had:.2f}")
+            yield Row("the longest handshake of them, in timeouts", longest / OPEN_SECONDS, 1)
+            yield Row("the time of one, against a warm batch", against_warm, None, f"{1000 * seconds:.0f} ms")
 
 
 def cost_by_what_is_stored(aws: CountedAws) -> Iterable[Row]:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from clients.player import Timing
+from deployment.template import MAPPING
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +28,27 @@ class Prices:
     transfer_gb: float = 0.09
 
 
-API_GATEWAY = "aws.amazon.com/api-gateway/pricing/"
-LAMBDA = "aws.amazon.com/lambda/pricing/"
-DYNAMODB = "aws.amazon.com/dynamodb/pricing/on-demand/"
-CLOUDWATCH = "aws.amazon.com/cloudwatch/pricing/"
-TRANSFER = "aws.amazon.com/ec2/pricing/on-demand/"
+API_GATEWAY = "example on aws.amazon.com/api-gateway/pricing/"
+LAMBDA = "price list AWSLambda"
+DYNAMODB = "price list AmazonDynamoDB"
+CLOUDWATCH = "price list AmazonCloudWatch"
+TRANSFER = "price list AWSDataTransfer"
 
 SOURCES = {
-    "gateway_messages": (API_GATEWAY, "second-hand, 2025-11-20"),
-    "gateway_connection_minutes": (API_GATEWAY, "second-hand, 2025-11-20"),
-    "lambda_requests": (LAMBDA, "second-hand, 2026-05-11"),
-    "lambda_gb_second": (LAMBDA, "second-hand, 2026-05-11"),
-    "write_units": (DYNAMODB, "second-hand, 2025-07-21"),
-    "read_units": (DYNAMODB, "second-hand, 2025-07-21"),
-    "table_gb_month": (DYNAMODB, "second-hand, undated"),
-    "log_gb": (CLOUDWATCH, "second-hand, 2026-05-05"),
-    "metric_month": (CLOUDWATCH, "second-hand, 2026-05-05"),
-    "alarm_month": (CLOUDWATCH, "second-hand, 2026-05-05"),
-    "dashboard_month": (CLOUDWATCH, "second-hand, 2022-04-29"),
-    "transfer_gb": (TRANSFER, "second-hand, undated"),
+    "gateway_messages": (API_GATEWAY, "2026-09-20"),
+    "gateway_connection_minutes": (API_GATEWAY, "2026-09-20"),
+    "lambda_requests": (LAMBDA, "2026-09-06"),
+    "lambda_gb_second": (LAMBDA, "2026-09-06"),
+    "write_units": (DYNAMODB, "2026-09-06"),
+    "read_units": (DYNAMODB, "2026-09-06"),
+    "table_gb_month": (DYNAMODB, "2026-09-06"),
+    "log_gb": (CLOUDWATCH, "2026-08-31"),
+    "metric_month": (CLOUDWATCH, "2026-08-31"),
+    "alarm_month": (CLOUDWATCH, "2026-08-31"),
+    "dashboard_month": (CLOUDWATCH, "2026-08-31"),
+    "transfer_gb": (TRANSFER, "2026-09-06"),
 }
-"""AWS's page of each price, and how it was checked. Second-hand: somebody quoted the same on that day."""
+"""AWS's own source of each price, and the day on which it said so. docs/scaling.md says how it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Use:
     message_bytes: int = 100
     envelope_bytes: int = 200
     has_client_message_id: bool = True
-    deletes_wake_push: bool = True
+    deletes_wake_push: bool = "FilterCriteria" not in MAPPING
     batch: float = 5
     message_ms: float = 25
     ping_ms: float = 15

@@ -165,3 +165,37 @@ def test_loading_the_app_loads_nothing_of_the_local_aws() -> None:
     )
 
     assert ran.stdout.strip() == "[]"
+
+
+LOADED = "import sys, app; print(app.made_service.cache_info().currsize, 'jwt' in sys.modules)"
+A_REGION = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+TABLES = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m", "JWT_SECRET": "s" * 32}
+
+
+def loaded(**environment: str) -> "subprocess.CompletedProcess[str]":
+    """What a process of its own says that loads app.py in this environment and no other."""
+    return subprocess.run(
+        [sys.executable, "-c", LOADED], env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
+
+
+def test_lambda_makes_the_clients_while_it_loads_the_app_and_reads_tokens_only_to_connect() -> None:
+    message = loaded(AWS_LAMBDA_FUNCTION_NAME="app-prod-websocket_message", **A_REGION, **TABLES)
+    connect = loaded(AWS_LAMBDA_FUNCTION_NAME="app-prod-websocket_connect", **A_REGION, **TABLES)
+
+    assert message.stdout.splitlines()[1:] == ["1 False"], message.stderr
+    assert connect.stdout.splitlines()[1:] == ["1 True"], connect.stderr
+
+
+def test_elsewhere_loading_the_app_makes_no_clients_and_needs_no_region() -> None:
+    ran = loaded(**TABLES)
+
+    assert ran.stdout == "0 False\n", ran.stderr
+
+
+def test_a_setting_that_makes_no_sense_ends_loading_with_its_name_on_lambda_too() -> None:
+    ran = loaded(AWS_LAMBDA_FUNCTION_NAME="f", MESSAGE_BURST="0", **A_REGION, **TABLES)
+
+    assert ran.returncode == 1
+    assert ran.stdout == ""
+    assert "SettingsError: MESSAGE_BURST must be a whole number of frames from 1 to 10000" in ran.stderr

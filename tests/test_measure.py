@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from measure import costs, report, steps
+from measure import cold, costs, report, steps
 from measure.bench import Row, table
 from measure.load import client, result
 from measure.observations import Observations
@@ -201,6 +201,16 @@ def test_the_calls_of_a_message_keep_their_budgets() -> None:
     assert ran.stdout.count("\n") == 9
 
 
+@pytest.mark.slow
+def test_a_cold_batch_opens_connections_over_tls_and_drops_none() -> None:
+    with cold.gateway() as environment:
+        batches = cold.cold_batch(environment, share=0.9)
+
+    assert batches.dropped == 0
+    assert batches.handshakes >= 1
+    assert 0 < batches.longest_handshake_seconds < batches.cold_seconds
+
+
 def test_a_budget_that_is_not_kept_says_so() -> None:
     assert "NOT KEPT" in table([Row("calls", 5, 4)])
     assert "NOT KEPT" not in table([Row("calls", 4, 4), Row("time", 9, None)])
@@ -245,11 +255,15 @@ def test_a_ping_costs_two_gateway_messages_a_call_and_a_write() -> None:
 
 
 def test_an_expired_message_costs_a_call_and_its_log_unless_the_mapping_filters_it_out() -> None:
-    calls = costs.Use(batch=1), costs.Use(batch=1, deletes_wake_push=False)
+    calls = costs.Use(batch=1, deletes_wake_push=True), costs.Use(batch=1, deletes_wake_push=False)
     requests, logs = replace(FREE, lambda_requests=1.0), replace(FREE, log_gb=1.0)
 
     assert [total(costs.ours(requests, use)) for use in calls] == [3.0, 2.0]
     assert total(costs.ours(logs, calls[0])) - total(costs.ours(logs, calls[1])) == pytest.approx(0.34)
+
+
+def test_deletions_wake_no_function_in_the_model_because_the_mapping_that_is_deployed_has_a_filter() -> None:
+    assert not costs.Use().deletes_wake_push
 
 
 def test_every_price_has_its_source_in_the_document() -> None:
