@@ -12,7 +12,7 @@
    ping: the client pings after so long without a frame. answer: the timeout of any answer and of a handshake.
    lifetime: the client replaces its connection after so long, or up to a tenth sooner.
    retry, longestRetry: the longest pause before the next attempt, at first and after many failures. */
-const TIMING = {ping: 120, answer: 30, lifetime: 6900, retry: 1, longestRetry: 30};
+const TIMING = {ping: 300, answer: 30, lifetime: 6900, retry: 1, longestRetry: 30};
 
 /* A longer timer fires at once. */
 const LONGEST_TIMER_SECONDS = Math.floor((2 ** 31 - 1) / 1000);

@@ -121,7 +121,7 @@ class Timing:
     Each is a number above 0; `math.inf` is as long as possible. Anything else raises ValueError.
     """
 
-    ping: float = 120.0
+    ping: float = 300.0
     answer: float = 30.0
     lifetime: float = 6900.0
     retry: float = 1.0

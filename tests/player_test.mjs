@@ -369,7 +369,7 @@ test("a player that its observer closes at a ping, and connects again, stays con
     if (event === "sent" && about.action === "ping" && ++pings === 1) player.close();
   };
   const {player} = await online({observe});
-  t.mock.timers.tick(120_000);
+  t.mock.timers.tick(300_000);
   player.connect();
   await turn();
   const socket = Socket.made.at(-1);

@@ -4,10 +4,11 @@ import asyncio
 import gc
 import json
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -27,6 +28,7 @@ from clients.player import (
     Refused,
     Timing,
 )
+from tests.chalice_process import PROJECT
 from tests.clients import PATIENCE_SECONDS, until
 
 GREETING = {"type": "system", "event": "connected", "messageId": "01a", "connectionId": "c", "playerId": "1"}
@@ -462,6 +464,17 @@ def test_a_proxy_that_wants_a_password_is_an_error_at_once(monkeypatch: pytest.M
 
 
 # Timing
+
+
+def test_both_clients_have_the_same_default_times_and_ping_as_the_cost_page_recommends() -> None:
+    javascript = (PROJECT / "clients" / "player.mjs").read_text(encoding="utf-8")
+    [text] = re.findall(r"^const TIMING = \{(.*)\};", javascript, re.MULTILINE)
+    theirs = {name: float(seconds) for name, seconds in re.findall(r"(\w+): ([\d.]+)", text)}
+
+    ours = {name.replace("longest_retry", "longestRetry"): value for name, value in asdict(Timing()).items()}
+
+    assert ours == theirs
+    assert ours["ping"] == 300
 
 
 @pytest.mark.parametrize("name", ["ping", "answer", "lifetime", "retry", "longest_retry"])
