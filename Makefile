@@ -7,6 +7,13 @@ PLAYER ?= 1
 STAGE ?= dev
 SCENARIO ?= pairs
 
+# Programs are given these as "$$NAME", by the environment: so neither make nor the shell reads what is in them. make
+# would expand a $ in a variable each time it is used; `value` takes the text as it was given. OPTIONS isn't one of them:
+# it is several words, which the shell reads.
+PASSED_ON := PLAYER TO URL STAGE SCENARIO SCHEDULES
+$(foreach name,$(PASSED_ON),$(eval override $(name) := $$(value $(name))))
+export $(PASSED_ON)
+
 # Twice as many as the cores of a small machine: the tests wait for other processes more than they compute. `loadscope`
 # keeps the tests of a module in one worker, so its `chalice local` is started once.
 WORKERS := -n 4 --dist loadscope
@@ -50,24 +57,24 @@ test-slow: setup
 	$(BIN)/pytest $(WORKERS) -m slow
 
 chat: .venv/runs
-	@$(BIN)/python -m clients.chat '$(PLAYER)' $(if $(TO),--to '$(TO)') $(if $(URL),--url '$(URL)')
+	@$(BIN)/python -m clients.chat $${TO:+--to="$$TO"} $${URL:+--url="$$URL"} -- "$$PLAYER"
 
 token: .venv/runs
-	@$(BIN)/python -m localdev.token '$(PLAYER)'
+	@$(BIN)/python -m localdev.token -- "$$PLAYER"
 
 deploy: .venv/runs
-	$(BIN)/python -m deployment deploy $(STAGE)
+	$(BIN)/python -m deployment deploy -- "$$STAGE"
 
 destroy: .venv/runs
-	$(BIN)/python -m deployment destroy $(STAGE)
+	$(BIN)/python -m deployment destroy -- "$$STAGE"
 
 notes: .venv/runs
-	$(BIN)/python -m deployment notes $(STAGE)
+	$(BIN)/python -m deployment notes -- "$$STAGE"
 
 package: .venv/runs
 	mkdir -p build
-	$(BIN)/python -m deployment template $(STAGE) > build/$(STAGE).json
-	$(BIN)/chalice package --stage $(STAGE) --merge-template build/$(STAGE).json build/$(STAGE)
+	$(BIN)/python -m deployment template -- "$$STAGE" > "build/$$STAGE.json"
+	$(BIN)/chalice package --stage="$$STAGE" --merge-template="build/$$STAGE.json" "build/$$STAGE"
 
 rehearse: setup .venv-rehearsal/ready
 	$(BIN)/python -m tests.rehearse .venv-rehearsal/bin/python
@@ -78,7 +85,7 @@ rehearse: setup .venv-rehearsal/ready
 	@touch $@
 
 accept: setup
-	ACCEPT_URL='$(URL)' $(BIN)/pytest tests/test_acceptance.py
+	ACCEPT_URL="$$URL" $(BIN)/pytest tests/test_acceptance.py
 
 # The stores and the whole path on a DynamoDB engine other than moto.
 test-dynamodb: setup dynamodb-engine
@@ -94,10 +101,10 @@ $(DYNAMODB_ENGINE)/ready:
 	@touch $@
 
 prove: setup
-	$(BIN)/python -m tests.prove --schedules $(SCHEDULES)
+	$(BIN)/python -m tests.prove --schedules="$$SCHEDULES"
 
 load: setup
-	$(BIN)/python -m measure.load $(SCENARIO) $(if $(URL),--url $(URL)) $(OPTIONS)
+	$(BIN)/python -m measure.load "$$SCENARIO" $${URL:+--url="$$URL"} $(OPTIONS)
 
 bench: setup
 	$(BIN)/python -m measure.bench
