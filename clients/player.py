@@ -429,7 +429,8 @@ class Player:
                 self._take(_decode(text))
         finally:
             watching.cancel()
-        return "planned" if self._is_planned else f"closed with {opened.close_code}"
+        closed = f"closed with {opened.close_code}", opened.close_reason
+        return "planned" if self._is_planned else ", ".join(filter(None, closed))
 
     async def _watch(self, opened: ClientConnection) -> None:
         """End it as planned. When nothing has come for long, ask whether anybody is there."""
