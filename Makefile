@@ -7,6 +7,13 @@ PLAYER ?= 1
 STAGE ?= dev
 SCENARIO ?= pairs
 
+# Programs are given these as "$$NAME", by the environment: so neither make nor the shell reads what is in them. make
+# would expand a $ in a variable each time it is used; `value` takes the text as it was given. OPTIONS isn't one of them:
+# it is several words, which the shell reads.
+PASSED_ON := PLAYER TO URL STAGE SCENARIO SCHEDULES
+$(foreach name,$(PASSED_ON),$(eval override $(name) := $$(value $(name))))
+export $(PASSED_ON)
+
 # Twice as many as the cores of a small machine: the tests wait for other processes more than they compute. `loadscope`
 # keeps the tests of a module in one worker, so its `chalice local` is started once.
 WORKERS := -n 4 --dist loadscope
@@ -78,34 +85,34 @@ test-slow: setup
 
 ## chat: chat as PLAYER, with TO or at URL
 chat: .venv/runs
-	@$(BIN)/python -m clients.chat '$(PLAYER)' $(if $(TO),--to '$(TO)') $(if $(URL),--url '$(URL)')
+	@$(BIN)/python -m clients.chat $${TO:+--to="$$TO"} $${URL:+--url="$$URL"} -- "$$PLAYER"
 
 ## token: print a token for PLAYER, signed with JWT_SECRET
 token: .venv/runs
-	@$(BIN)/python -m localdev.token '$(PLAYER)'
+	@$(BIN)/python -m localdev.token -- "$$PLAYER"
 
 # The workflow runs this before it holds credentials.
 ## wheels: fetch what STAGE ships, checked against requirements.lock
 wheels: .venv/runs
-	$(BIN)/python -m deployment wheels $(STAGE)
+	$(BIN)/python -m deployment wheels -- "$$STAGE"
 
 ## deploy: deploy STAGE on AWS, and again after a change or a failure
 deploy: .venv/runs
-	$(BIN)/python -m deployment deploy $(STAGE)
+	$(BIN)/python -m deployment deploy -- "$$STAGE"
 
 ## destroy: delete STAGE from AWS
 destroy: .venv/runs
-	$(BIN)/python -m deployment destroy $(STAGE)
+	$(BIN)/python -m deployment destroy -- "$$STAGE"
 
 ## notes: write Chalice's notes of STAGE from what AWS has
 notes: .venv/runs
-	$(BIN)/python -m deployment notes $(STAGE)
+	$(BIN)/python -m deployment notes -- "$$STAGE"
 
 ## package: write one CloudFormation template of STAGE to build/
 package: .venv/runs
 	mkdir -p build
-	$(BIN)/python -m deployment template $(STAGE) > build/$(STAGE).json
-	$(BIN)/chalice package --stage $(STAGE) --merge-template build/$(STAGE).json build/$(STAGE)
+	$(BIN)/python -m deployment template -- "$$STAGE" > "build/$$STAGE.json"
+	$(BIN)/chalice package --stage="$$STAGE" --merge-template="build/$$STAGE.json" "build/$$STAGE"
 
 ## rehearse: deploy to an emulator, fail at each step, test, delete
 rehearse: setup .venv-rehearsal/ready
@@ -118,7 +125,7 @@ rehearse: setup .venv-rehearsal/ready
 
 ## accept: test the deployed stage at URL
 accept: setup
-	ACCEPT_URL='$(URL)' $(BIN)/pytest tests/test_acceptance.py
+	ACCEPT_URL="$$URL" $(BIN)/pytest tests/test_acceptance.py
 
 ## test-dynamodb: test the stores and the whole path on a DynamoDB engine other than moto
 test-dynamodb: setup dynamodb-engine
@@ -136,11 +143,11 @@ $(DYNAMODB_ENGINE)/ready:
 
 ## prove: run SCHEDULES simulated schedules
 prove: setup
-	$(BIN)/python -m tests.prove --schedules $(SCHEDULES)
+	$(BIN)/python -m tests.prove --schedules="$$SCHEDULES"
 
 ## load: run the load test SCENARIO, here or at URL
 load: setup
-	$(BIN)/python -m measure.load $(SCENARIO) $(if $(URL),--url $(URL)) $(OPTIONS)
+	$(BIN)/python -m measure.load "$$SCENARIO" $${URL:+--url="$$URL"} $(OPTIONS)
 
 ## bench: count calls and time against the budgets
 bench: setup

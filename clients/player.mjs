@@ -12,7 +12,7 @@
    ping: the client pings after so long without a frame. answer: the timeout of any answer and of a handshake.
    lifetime: the client replaces its connection after so long, or up to a tenth sooner.
    retry, longestRetry: the longest pause before the next attempt, at first and after many failures. */
-const TIMING = {ping: 120, answer: 30, lifetime: 6900, retry: 1, longestRetry: 30};
+const TIMING = {ping: 300, answer: 30, lifetime: 6900, retry: 1, longestRetry: 30};
 
 /* A longer timer fires at once. */
 const LONGEST_TIMER_SECONDS = Math.floor((2 ** 31 - 1) / 1000);
@@ -22,6 +22,11 @@ const ATTEMPT_INTERVAL_SECONDS = 0.5;
 
 /* The service closes the connection after these errors. */
 const CLOSING_ERRORS = new Set(["unauthorized", "unknown_connection"]);
+
+/* How many messages can wait for the program to read them. */
+export const UNREAD_MESSAGES = 1000;
+
+const TOO_MANY_UNREAD = "too many unread messages";
 
 const OPTIONS = ["playerId", "token", "after", "timing", "observe"];
 
@@ -35,6 +40,9 @@ const STRINGS = new Map([
   ["error", ["code", "detail"]],
   ["ack", ["messageId"]],
 ]);
+
+/* Frames whose messageId becomes part of the next URL. */
+const POSITIONED = new Set(["message", "system"]);
 
 const LONE_SURROGATE = /[\ud800-\udfff]/u;
 
@@ -67,13 +75,16 @@ export class Player {
   #token;
   #timing;
   #observe;
-  #keeping = null;
-  #ended = new Offline("the player is not connected");
+  /* From a connect() to what ended it. What begins in one session doesn't go on in the next. */
+  #session = {ended: new Offline("the player is not connected")};
   #attemptedAt = -Infinity;
   #socket = null;
   #endConnection = () => {};
   #isGreeted = false;
   #hasTried = false;
+  #isFull = false;
+  #hasAsked = false;
+  #asking = 0;
   #waiting = [];
   #lastSend = Promise.resolve();
   #nextAckId = 1;
@@ -89,6 +100,9 @@ export class Player {
      observe: called with "connecting" or "open" and null, "sent" or "received" and a frame, "lost" and why,
      "waiting" and the seconds until the next attempt.
      Throws TypeError or RangeError for an unknown or unusable option.
+     UNREAD_MESSAGES wait for an iteration; those that come then are dropped, and come again over the next
+     connection. The player makes that when half has been read, or when it must send. Until then it's offline,
+     unless it has sent or asked over its connection: that one stays, for the replies.
      Browsers don't say why a handshake was refused, so a refused handshake is retried like any other failure. */
   constructor(url, options) {
     const {playerId, token, after, timing, observe} = known("options", options, OPTIONS);
@@ -96,21 +110,21 @@ export class Player {
     this.#playerId = optionalText("playerId", Number.isInteger(playerId) ? String(playerId) : playerId);
     this.#token = typeof token === "function" ? token : optionalText("token", token, " or a function");
     this.#timing = checkedTiming(timing);
-    this.#observe = observe ?? (() => {});
+    this.#observe = isGiven(observe) ? observe : () => {};
     if (typeof this.#observe !== "function") throw new TypeError("observe must be a function");
     this.position = optionalText("after", after);
   }
 
-  /* Resolves when the service has said that the player receives. After close() it goes on from where it was,
-     and the first attempt begins at once. Rejects with Offline when the player is closed, and with
-     CannotConnect when no attempt can succeed. */
+  /* Resolves when the service has said that the player receives, or when too many messages are unread. After
+     close() it goes on from where it was, and the first attempt begins at once. Rejects with Offline when the
+     player is closed, and with CannotConnect when no attempt can succeed. */
   async connect() {
-    if (this.#keeping === null) {
-      this.#keeping = {};
-      this.#ended = null;
-      this.#stayConnected(this.#keeping);
+    if (this.#session.ended !== null) {
+      this.#session = {ended: null};
+      this.#isFull = false;
+      this.#stayConnected(this.#session);
     }
-    await this.#until(() => this.#isGreeted);
+    await this.#until(this.#session, () => this.#isGreeted || this.#isFull);
   }
 
   /* Go offline. Sends that wait for their answer reject with Offline; they might have been stored. */
@@ -131,7 +145,7 @@ export class Player {
     for (const [key, value] of Object.entries(frame)) {
       if (typeof value !== "string") throw new Refused("invalid_frame", `${key} must be a string`);
     }
-    const sent = this.#sendUntilAnswered(checkedFrame(frame), this.#lastSend);
+    const sent = this.#sendUntilAnswered(this.#session, checkedFrame(frame), this.#lastSend);
     this.#lastSend = sent.catch(() => {});
     return sent;
   }
@@ -140,46 +154,52 @@ export class Player {
      32 KB, with TypeError unless JSON can write it as an object, and with the error that ended the player.
      The frame is sent again when the connection is lost before the answer, so it must be safe to send twice. */
   async ask(frame) {
-    return this.#askUntilAnswered(checkedFrame(frame));
+    return this.#askUntilAnswered(this.#session, checkedFrame(frame));
   }
 
   /* The messages that were not seen before, until the player is closed. */
   async *[Symbol.asyncIterator]() {
+    const session = this.#session;
     for (;;) {
       try {
-        await this.#until(() => this.#unread.length > 0);
+        await this.#until(session, () => this.#unread.length > 0);
       } catch (ended) {
         if (ended instanceof Offline) return;
         throw ended;
       }
-      if (this.#unread.length > 0) yield this.#unread.shift();  // Another iteration may have been sooner.
+      if (this.#unread.length > 0) yield this.#nextUnread();  // Another iteration may have been sooner.
     }
   }
 
   // One connection after the other
 
-  async #stayConnected(keeping) {
+  async #stayConnected(session) {
     let failures = 0;
     try {
-      while (this.#keeping === keeping) {
+      while (session.ended === null) {
         this.#tell("connecting", null);
-        const why = await this.#converse(keeping);
-        if (this.#keeping !== keeping) return;
+        const why = await this.#converse(session);
+        if (session.ended !== null) return;
         failures = this.#isGreeted ? 0 : failures + 1;
         this.#isGreeted = false;
-        const pause = Math.max(this.#intervalLeft(), why === "planned" ? 0 : this.#pause(failures));
+        const isMeant = why === "planned" || why === TOO_MANY_UNREAD;
+        const pause = Math.max(this.#intervalLeft(), isMeant ? 0 : this.#pause(failures));
         this.#tell("lost", why);
+        if (this.#isFull) {
+          await this.#until(session, () => this.#unread.length <= UNREAD_MESSAGES / 2 || this.#asking > 0);
+        }
         this.#tell("waiting", pause);
-        if (this.#keeping === keeping) await this.#rest(pause);
+        await this.#rest(session, pause);
       }
     } catch (reason) {
-      if (this.#keeping === keeping) this.#end(reason, reason.message);
+      if (session.ended === null) this.#end(reason, reason.message);
     }
   }
 
   /* Holds one connection. Resolves with why it ended; rejects when no other attempt could succeed either. */
-  async #converse(keeping) {
+  async #converse(session) {
     this.#attemptedAt = now();
+    this.#isFull = this.#hasAsked = false;
     const url = this.#address();
     if (typeof WebSocket !== "function") {
       throw new CannotConnect("there is no WebSocket here: use Node 22 or newer, or Node 20 with " +
@@ -192,7 +212,7 @@ export class Player {
       if (typeof this.#token !== "function") throw failure;  // Only a function can return a better one next time.
       return `no token: ${reasonOf(failure)}`;
     }
-    if (this.#keeping !== keeping) return "closed";
+    if (session.ended !== null) return "closed";
     this.#attemptedAt = now();
     const socket = openSocket(url, protocols);
     this.#hasTried = true;
@@ -257,7 +277,7 @@ export class Player {
     socket.onmessage = ({data}) => {
       expect(ping, ask);
       const frame = parsedFrame(data);
-      if (frame === null) end("malformed frame");
+      if (frame === null) end("a malformed frame");
       else this.#take(frame);
     };
     socket.onclose = ({code, reason}) => end([`closed with ${code}`, reason].filter(Boolean).join(", "));
@@ -267,9 +287,9 @@ export class Player {
   #take(frame) {
     this.#tell("received", frame);
     const {type, event, code, ackId, messageId} = frame;
-    if ((type === "message" || type === "system") && !(this.position > messageId)) this.position = messageId;
     if (type === "message") this.#keep(frame);
-    else if (type === "system" && event === "connected") {
+    if (POSITIONED.has(type) && !this.#isFull && !(this.position > messageId)) this.position = messageId;
+    if (type === "system" && event === "connected") {
       this.#isGreeted = true;
       this.#change();
     } else if (type === "error" && CLOSING_ERRORS.has(code)) this.#endConnection(code);
@@ -283,29 +303,51 @@ export class Player {
 
   #keep(message) {
     if (this.#seen.has(message.messageId)) return;
+    if (this.#isFull || this.#unread.length >= UNREAD_MESSAGES) {
+      this.#isFull = true;  // From here on, over this connection, the position stands still.
+      this.#change();
+      if (!this.#hasAsked && this.#asking === 0) this.#endConnection(TOO_MANY_UNREAD);
+      return;
+    }
     this.#seen.add(message.messageId);
     if (this.#seen.size > SEEN_MESSAGES) this.#seen.delete(this.#seen.values().next().value);
     this.#unread.push(message);
     this.#change();
   }
 
+  /* Returns the next message. When half is read, what was dropped can come again, over the next connection. */
+  #nextUnread() {
+    const message = this.#unread.shift();
+    if (this.#isFull && this.#unread.length === UNREAD_MESSAGES / 2) {
+      this.#change();
+      this.#endConnection("planned");
+    }
+    return message;
+  }
+
   // Questions and answers
 
-  async #sendUntilAnswered(frame, earlierSend) {
+  async #sendUntilAnswered(session, frame, earlierSend) {
     await earlierSend;
     for (let tries = 0; ; tries++) {
-      const answer = await this.#askUntilAnswered(frame);
+      const answer = await this.#askUntilAnswered(session, frame);
       if (answer.type === "ack") return answer;
       if (answer.retryable === false) throw new Refused(answer.code, answer.detail);
-      await this.#rest((answer.retryAfterMs ?? 0) / 1000 + this.#pause(tries));
+      await this.#rest(session, (answer.retryAfterMs ?? 0) / 1000 + this.#pause(tries));
     }
   }
 
-  async #askUntilAnswered(frame) {
-    for (;;) {
-      await this.#until(() => this.#socket !== null);
-      const answer = await this.#ask(this.#socket, frame);
-      if (answer !== LOST) return answer;
+  async #askUntilAnswered(session, frame) {
+    this.#asking++;
+    this.#change();
+    try {
+      for (;;) {
+        await this.#until(session, () => session.ended === null && this.#socket !== null);
+        const answer = this.#socket === null ? LOST : await this.#ask(this.#socket, frame);  // It was just there.
+        if (answer !== LOST) return answer;
+      }
+    } finally {
+      this.#asking--;
     }
   }
 
@@ -316,6 +358,7 @@ export class Player {
     if (new TextEncoder().encode(text).length > FRAME_BYTES) {
       throw new Refused("too_large", `a message and its envelope may take ${FRAME_BYTES} bytes from here`);
     }
+    this.#hasAsked = true;
     return new Promise(resolve => {
       const overdue = setTimeout(() => this.#endConnection("no answer"), 1000 * this.#timing.answer);
       this.#unanswered.set(ackId, answer => {
@@ -337,13 +380,9 @@ export class Player {
     for (const answered of this.#unanswered.values()) answered(answer);
   }
 
-  /* What watches must not disturb. */
+  /* What watches must not disturb, at once or later. */
   #tell(event, about) {
-    try {
-      this.#observe(event, about);
-    } catch (failure) {
-      console.error(failure);
-    }
+    new Promise(told => told(this.#observe(event, about))).catch(failure => console.error(failure));
   }
 
   // Waiting
@@ -353,11 +392,10 @@ export class Player {
     for (const {look} of this.#takeWaiting()) look();
   }
 
-  /* Ends the player, unless it has ended: every waiter rejects with the reason. */
+  /* Ends the session, unless it has ended: every waiter rejects with the reason. */
   #end(reason, why) {
-    if (this.#keeping === null) return;
-    this.#keeping = null;
-    this.#ended = reason;
+    if (this.#session.ended !== null) return;
+    this.#session.ended = reason;
     this.#isGreeted = false;
     this.#endConnection(why);
     for (const {end} of this.#takeWaiting()) end(reason);
@@ -370,13 +408,13 @@ export class Player {
     return waiting;
   }
 
-  /* Resolves after so many seconds, or later. Rejects when the player ends. */
-  async #rest(seconds) {
+  /* Resolves after so many seconds, or later. Rejects when the session ends. */
+  async #rest(session, seconds) {
     const end = now() + seconds;
     for (let left = seconds; left > 0; left = end - now()) {
       const timer = setTimeout(() => this.#change(), 1000 * Math.min(left, LONGEST_TIMER_SECONDS));
       try {
-        await this.#nextChange();
+        await this.#nextChange(session);
       } finally {
         clearTimeout(timer);
       }
@@ -392,12 +430,12 @@ export class Player {
     return Promise.race([promised, overdue]).finally(() => clearTimeout(timer));
   }
 
-  async #until(condition) {
-    while (!condition()) await this.#nextChange();
+  async #until(session, condition) {
+    while (!condition()) await this.#nextChange(session);
   }
 
-  async #nextChange() {
-    if (this.#ended !== null) throw this.#ended;
+  async #nextChange(session) {
+    if (session.ended !== null) throw session.ended;
     await new Promise((look, end) => this.#waiting.push({look, end}));
   }
 
@@ -509,7 +547,7 @@ function parsedFrame(text) {
 function isWellFormed({type, ackId = 0, retryAfterMs = 0, ...frame}) {
   return ["undefined", "string"].includes(typeof type)
     && (STRINGS.get(type) ?? []).every(key => typeof frame[key] === "string")
-    && frame.messageId !== ""
+    && (!POSITIONED.has(type) || /^[!-~]+$/.test(frame.messageId))
     && ["string", "number"].includes(typeof ackId)
     && typeof retryAfterMs === "number" && retryAfterMs >= 0 && retryAfterMs <= 1000 * LONGEST_TIMER_SECONDS;
 }

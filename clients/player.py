@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -67,6 +68,11 @@ AFTER_WHICH_IT_IS_CLOSED = frozenset({"unauthorized", "unknown_connection"})
 SEEN_MESSAGES = 100_000
 """How many messageIds are remembered, some 10 MB: a replay can begin long before the position."""
 
+UNREAD_MESSAGES = 1000
+"""How many messages can wait for the program to read them."""
+
+TOO_MANY_UNREAD = "too many unread messages"
+
 PING: Frame = {"action": "ping"}
 
 PROXY_IS_WRONG = "the proxy of the environment can't be used; one is as http://proxy.example.com:3128"
@@ -78,6 +84,9 @@ STRINGS = {
     "ack": ("messageId",),
 }
 """The keys that must hold a string, by the type of the service's frame."""
+
+POSITIONED = frozenset({"message", "system"})
+"""Frames whose messageId becomes part of the next URL."""
 
 CLOSED = "closed"
 """Why a connection was lost that its player closed."""
@@ -121,7 +130,7 @@ class Timing:
     Each is a number above 0; `math.inf` is as long as possible. Anything else raises ValueError.
     """
 
-    ping: float = 120.0
+    ping: float = 300.0
     answer: float = 30.0
     lifetime: float = 6900.0
     retry: float = 1.0
@@ -139,6 +148,13 @@ class _Lost(Exception):
     """The connection is gone, or as good as gone. What was not answered is sent again over the next one."""
 
 
+@dataclass(slots=True, eq=False)
+class _Session:
+    """From a `connect` to what ended it. What begins in one session doesn't go on in the next."""
+
+    ended: BaseException | None = None
+
+
 class Player:
     """`token`: a JWT, or a function that returns or awaits one, called at every attempt to connect.
     `after`: the position to go on from. An empty `player_id`, `token` or `after` is the same as none.
@@ -148,34 +164,48 @@ class Player:
     The player connects until it is closed, or until NotLetIn or CannotConnect; an iteration and a send raise
     these. A function's token that is rejected is fetched again, unless it is the third in a row.
     Proxies are taken from the environment, except for addresses of this machine.
+
+    UNREAD_MESSAGES wait for an iteration; those that come then are dropped, and come again over the next
+    connection. The player makes that when half has been read, or when it must send. Until then it's offline,
+    unless it has sent or asked over its connection: that one stays, for the replies.
     """
 
     def __init__(
         self,
         url: str,
-        player_id: str | None = None,
+        player_id: str | int | None = None,
         token: str | Callable[[], str | Awaitable[str | None] | None] | None = None,
         after: str | None = None,
-        timing: Timing = Timing(),
-        observe: Callable[[str, Any], None] = lambda event, about: None,
+        timing: Timing | None = None,
+        observe: Callable[[str, Any], None] | None = None,
     ) -> None:
+        if not isinstance(player_id, str | int | None) or isinstance(player_id, bool):
+            raise TypeError(f"player_id must be a string, an int or None, not {type(player_id).__name__}")
         if not isinstance(after, str | None):
             raise TypeError(f"after must be a messageId as a string, or None, not {type(after).__name__}")
         if not isinstance(token, str | None) and not callable(token):
             raise TypeError(f"token must be a string or a function, not {type(token).__name__}")
+        if not isinstance(timing, Timing | None):
+            raise TypeError(f"timing must be a Timing or None, not {type(timing).__name__}")
+        if not (observe is None or callable(observe)) or inspect.iscoroutinefunction(observe):
+            raise TypeError("observe must be a function that isn't async, or None")
         self.position = after or None
         self._url = url
         self._player_id = None if player_id == "" else player_id
         self._token = token
-        self._timing = timing
-        self._observe = observe
+        self._timing = timing or Timing()
+        self._observe = observe or (lambda event, about: None)
         self._socket: ClientConnection | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._ended: BaseException | None = Offline("not connected yet")
+        self._session = _Session(Offline("not connected yet"))
         self._has_tried = False
         self._is_closing = False
         self._is_greeted = False
         self._is_planned = False
+        self._is_full = False
+        self._has_asked = False
+        self._asking = 0
+        self._leaving: asyncio.Future[None] | None = None
         self._rejected_tokens = 0
         self._heard_at = 0.0
         self._heard = asyncio.Event()
@@ -188,7 +218,7 @@ class Player:
         self._seen: dict[str, None] = {}
 
     async def connect(self) -> None:
-        """Return when the service has said that the player receives.
+        """Return when the service has said that the player receives, or when too many messages are unread.
 
         Raises NotLetIn and CannotConnect; every other failure is followed by another attempt.
         After `close` it goes on from where it was.
@@ -197,11 +227,13 @@ class Player:
             await asyncio.wait([self._keeping])
         starts = self._keeping is None or self._keeping.done()
         if starts:
-            self._ended, self._is_closing, self._rejected_tokens = None, False, 0
-            self._keeping = asyncio.create_task(self._stay_connected())
-            self._keeping.add_done_callback(self._end)
+            self._session, self._is_closing, self._rejected_tokens = _Session(), False, 0
+            self._is_greeted = self._is_full = False
+            self._keeping = asyncio.create_task(self._stay_connected(self._session))
+            self._keeping.add_done_callback(partial(self._end, self._session))
+        session = self._session
         try:
-            await self._until(lambda: self._is_greeted)
+            await self._until(session, lambda: session.ended is None and (self._is_greeted or self._is_full))
         except asyncio.CancelledError:
             if starts:
                 await self.close()
@@ -230,17 +262,17 @@ class Player:
             "clientMessageId": client_message_id or str(uuid.uuid4()),
             "ackId": ack_id,
         }
-        text = _encode(frame)
+        text, session = _encode(frame), self._session
         async with self._one_send_at_a_time:
             await self._settle(self._last_send)  # Two frames of one connection can overtake each other.
             self._last_send = ack_id
             for tries in itertools.count():
-                answer = await self._ask(frame, text)
+                answer = await self._ask(session, frame, text)
                 if answer["type"] == "ack":
                     return answer
                 if not answer.get("retryable", True):
                     raise Refused(answer["code"], answer["detail"])
-                await self._rest(answer.get("retryAfterMs", 0) / 1000 + self._pause(tries))
+                await self._rest(session, answer.get("retryAfterMs", 0) / 1000 + self._pause(tries))
         raise AssertionError("it is sent again until it is answered")
 
     async def ask(self, frame: Frame) -> Frame:
@@ -251,7 +283,7 @@ class Player:
         Asked again if the connection is lost before the answer, so for frames that can be asked twice.
         """
         frame = {**frame, "ackId": next(self._ack_ids)}
-        return await self._ask(frame, _encode(frame))
+        return await self._ask(self._session, frame, _encode(frame))
 
     async def __aenter__(self) -> "Player":
         await self.connect()
@@ -268,14 +300,17 @@ class Player:
     async def __anext__(self) -> Frame:
         """The next message that was not seen before; ends when the player is closed."""
         try:
-            await self._until(lambda: len(self._unread) > 0)
+            await self._until(self._session, lambda: len(self._unread) > 0)
         except Offline:
             raise StopAsyncIteration from None
-        return self._unread.popleft()
+        message = self._unread.popleft()
+        if self._is_full and len(self._unread) == UNREAD_MESSAGES // 2:
+            self._make_room()
+        return message
 
     # One connection after the other
 
-    async def _stay_connected(self) -> None:
+    async def _stay_connected(self, session: _Session) -> None:
         failures = 0
         while True:
             next_attempt_at = time.monotonic() + ATTEMPT_INTERVAL_SECONDS
@@ -286,12 +321,16 @@ class Player:
             pause = max(pause, next_attempt_at - time.monotonic())
             self._is_greeted = False
             self._tell("lost", why)
+            if self._is_full:
+                await self._until(
+                    session, lambda: len(self._unread) <= UNREAD_MESSAGES // 2 or self._asking > 0
+                )
             self._tell("waiting", pause)
             await asyncio.sleep(pause)
 
     async def _converse(self) -> str:
         """Hold one connection until it is gone, and return why. Raises NotLetIn and CannotConnect."""
-        self._is_planned = False
+        self._is_planned = self._is_full = self._has_asked = False
         try:
             token = _checked_token(await self._fetch_token())
         except CannotConnect as wrong:
@@ -390,7 +429,8 @@ class Player:
                 self._take(_decode(text))
         finally:
             watching.cancel()
-        return "planned" if self._is_planned else f"closed with {opened.close_code}"
+        closed = f"closed with {opened.close_code}", opened.close_reason
+        return "planned" if self._is_planned else ", ".join(filter(None, closed))
 
     async def _watch(self, opened: ClientConnection) -> None:
         """End it as planned. When nothing has come for long, ask whether anybody is there."""
@@ -416,11 +456,11 @@ class Player:
     def _take(self, frame: Frame) -> None:
         self._tell("received", frame)
         kind = frame.get("type")
-        if kind in ("message", "system"):
-            self.position = max(self.position or "", frame["messageId"])
         if kind == "message":
             self._keep(frame)
-        elif kind == "system" and frame["event"] == "connected":
+        if kind in POSITIONED and not self._is_full:
+            self.position = max(self.position or "", frame["messageId"])
+        if kind == "system" and frame["event"] == "connected":
             self._is_greeted = True
             self._change()
         elif kind == "error" and frame["code"] in AFTER_WHICH_IT_IS_CLOSED:
@@ -428,11 +468,23 @@ class Player:
         elif kind is None:  # API Gateway's own, and it does not say to which frame.
             for ack_id in list(self._unanswered):
                 self._answer(ack_id, {"type": "error", "retryable": True})
+        elif kind == "error" and "ackId" not in frame and frame.get("retryable") is False:
+            # The service couldn't read the frame that it refuses. Only one of several can be the refused one.
+            waiting = list(self._unanswered)
+            for ack_id in waiting:
+                self._answer(ack_id, frame if len(waiting) == 1 else {"type": "error", "retryable": True})
         elif "ackId" in frame:
             self._answer(frame["ackId"], frame)
 
     def _keep(self, message: Frame) -> None:
         if message["messageId"] in self._seen:
+            return
+        if self._is_full or len(self._unread) >= UNREAD_MESSAGES:
+            self._is_full = True  # From here on, over this connection, the position stands still.
+            self._change()
+            if not self._has_asked and self._asking == 0:
+                self._is_planned = True
+                raise _Lost(TOO_MANY_UNREAD)
             return
         self._seen[message["messageId"]] = None
         if len(self._seen) > SEEN_MESSAGES:
@@ -440,17 +492,30 @@ class Player:
         self._unread.append(message)
         self._change()
 
+    def _make_room(self) -> None:
+        """Let the messages that were dropped come again, over the next connection."""
+        self._change()
+        if self._socket is not None:
+            self._is_planned = True
+            self._leaving = _start(_leave(self._socket))
+
     # Questions and answers
 
-    async def _ask(self, frame: Frame, text: str) -> Frame:
+    async def _ask(self, session: _Session, frame: Frame, text: str) -> Frame:
         """Return the answer to a frame, whose JSON is `text`. Asks again until there is one."""
-        while (answer := await self._ask_once(frame, text)) is None:
-            continue
+        self._asking += 1
+        self._change()
+        try:
+            while (answer := await self._ask_once(session, frame, text)) is None:
+                continue
+        finally:
+            self._asking -= 1
         return answer
 
-    async def _ask_once(self, frame: Frame, text: str) -> Frame | None:
+    async def _ask_once(self, session: _Session, frame: Frame, text: str) -> Frame | None:
         """Return the answer that came over one connection, or None if the connection was lost before."""
-        await self._until(lambda: self._socket is not None)
+        await self._until(session, lambda: session.ended is None and self._socket is not None)
+        self._has_asked = True
         opened, answer = self._socket, asyncio.get_running_loop().create_future()
         assert opened is not None
         self._unanswered[frame["ackId"]] = opened, answer
@@ -495,11 +560,10 @@ class Player:
             self._answer(ack_id, None)
         self._change()
 
-    def _end(self, keeping: "asyncio.Task[None]") -> None:
-        self._ended = Offline(CLOSED) if keeping.cancelled() else keeping.exception()
-        self._is_greeted = False
+    def _end(self, session: _Session, keeping: "asyncio.Task[None]") -> None:
+        session.ended = Offline(CLOSED) if keeping.cancelled() else keeping.exception()
         self._change()
-        self._tell("lost", str(self._ended))
+        self._tell("lost", str(session.ended))
 
     def _tell(self, event: str, about: Any) -> None:
         """What watches must not disturb: what it raises is the event loop's to report."""
@@ -516,19 +580,19 @@ class Player:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Raises what ended the player, if that comes first."""
+    async def _until(self, session: _Session, condition: Callable[[], bool]) -> None:
+        """Raises what ended the session, if that comes first."""
         while not condition():
-            if self._ended is not None:
-                raise self._ended
+            if session.ended is not None:
+                raise session.ended
             await self._changed.wait()
 
-    async def _rest(self, seconds: float) -> None:
-        """Raises what ends the player, if that comes first."""
+    async def _rest(self, session: _Session, seconds: float) -> None:
+        """Raises what ends the session, if that comes first."""
         resting = _start(asyncio.sleep(seconds))
         resting.add_done_callback(lambda _: self._change())
         try:
-            await self._until(resting.done)
+            await self._until(session, resting.done)
         finally:
             resting.cancel()
 
@@ -586,7 +650,7 @@ def _is_well_formed(frame: Frame) -> bool:
     return (
         isinstance(kind, str | None)
         and all(isinstance(frame.get(name), str) for name in STRINGS.get(kind or "", ()))
-        and str(frame.get("messageId", "")).isascii()
+        and (kind not in POSITIONED or re.fullmatch("[!-~]+", frame["messageId"]) is not None)
         and isinstance(frame.get("ackId", 0), str | int)
         and isinstance(retry_after_ms, int | float)
         and 0 <= retry_after_ms <= 1000 * LONGEST_PAUSE_SECONDS

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from clients import player
@@ -29,6 +30,7 @@ class Player:
         self._on_settled: Callable[[Send], None] | None = None
         self._attempt = Connect(0)
         self._greeted: asyncio.Future[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Until the greeting has come: only from then on is it sure to receive. Raises NotConnected.
@@ -71,12 +73,20 @@ class Player:
             self._observed.connects.append(self._attempt)
         elif event == "open":
             self._attempt.accepted = now
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read())
         elif event == "received":
             self._take(about, now)
         elif event == "lost" and about != player.CLOSED:
             self._observed.errors[about] += 1
             if self._greeted is not None and not self._greeted.done():
                 self._greeted.set_exception(NotConnected(about))
+
+    async def _read(self) -> None:
+        """Read what `_observe` has seen: too many unread messages would take the client offline."""
+        with suppress(player.NotLetIn, player.CannotConnect):
+            async for _ in self._client:
+                pass
 
     def _take(self, frame: dict[str, Any], now: float) -> None:
         kind = frame.get("type")

@@ -171,6 +171,7 @@ const malformed = [
   '{"type": "message", "srcPlayerId": "2", "message": "hello"}',
   '{"type": "message", "messageId": 5, "srcPlayerId": "2", "message": "hello"}',
   '{"type": "message", "messageId": "", "srcPlayerId": "2", "message": "hello"}',
+  '{"type": "message", "messageId": "0 1", "srcPlayerId": "2", "message": "hello"}',
   '{"type": "message", "messageId": "01b", "srcPlayerId": "2"}',
   '{"type": "message", "messageId": "01b", "message": "hello"}',
   '{"type": "system", "event": "synced"}', '{"type": "system", "messageId": "01b"}',

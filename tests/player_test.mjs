@@ -25,7 +25,7 @@ class Socket {
 }
 
 globalThis.WebSocket = Socket;
-const {Offline, Player, Refused} = await import("../clients/player.mjs");
+const {Offline, Player, Refused, UNREAD_MESSAGES} = await import("../clients/player.mjs");
 
 const connected = {type: "system", event: "connected", messageId: "01a", connectionId: "c", playerId: "1"};
 const message = text => ({type: "message", messageId: `01b-${text}`, srcPlayerId: "2", message: text});
@@ -143,7 +143,7 @@ test("whoever waits when the player is closed is told so", async () => {
 for (const nothing of ["", null, undefined]) {
   test(`options of ${JSON.stringify(nothing)} are the same as not given`, async () => {
     const {player, socket} = await online({
-      playerId: nothing, token: nothing, after: nothing, timing: nothing, observe: nothing || null,
+      playerId: nothing, token: nothing, after: nothing, timing: nothing, observe: nothing,
     });
 
     assert.deepEqual(socket.query, {});
@@ -369,7 +369,7 @@ test("a player that its observer closes at a ping, and connects again, stays con
     if (event === "sent" && about.action === "ping" && ++pings === 1) player.close();
   };
   const {player} = await online({observe});
-  t.mock.timers.tick(120_000);
+  t.mock.timers.tick(300_000);
   player.connect();
   await turn();
   const socket = Socket.made.at(-1);
@@ -381,5 +381,151 @@ test("a player that its observer closes at a ping, and connects again, stays con
   await turn();
 
   assert.equal(socket.sent[0].action, "sync");
+  player.close();
+});
+
+test("sends that wait when a player is closed are not sent by its next session", async () => {
+  const {player} = await online();
+  const sending = ["one", "two", "three"].map(text => player.send("2", text));
+  const asking = player.ask({action: "ping"});
+  await turn();
+
+  player.close();
+  player.connect().catch(() => {});
+
+  for (const promise of [...sending, asking]) await assert.rejects(promise, Offline);
+  await turn();
+  const socket = Socket.made.at(-1);
+  socket.onopen();
+  socket.receives(connected);
+  await turn();
+  assert.deepEqual(socket.sent, []);
+  player.close();
+});
+
+test("an iteration ends with its session, and the next one goes on", async () => {
+  const {player} = await online();
+  const reading = player[Symbol.asyncIterator]().next();
+
+  player.close();
+  player.connect().catch(() => {});
+
+  assert.equal((await reading).done, true);
+  await turn();
+  Socket.made.at(-1).onopen();
+  Socket.made.at(-1).receives(message("one"));
+  assert.equal((await player[Symbol.asyncIterator]().next()).value.message, "one");
+  player.close();
+});
+
+test("what an observer promises and breaks is reported, and disturbs nothing", async t => {
+  const reported = t.mock.method(console, "error", () => {});
+  const {player, socket} = await online({observe: async () => { throw new Error("no"); }});
+
+  socket.receives(message("one"));
+
+  assert.equal((await player[Symbol.asyncIterator]().next()).value.message, "one");
+  await turn();
+  assert.ok(reported.mock.calls.every(call => call.arguments[0].message === "no"));
+  assert.ok(reported.mock.calls.length >= 4);
+  player.close();
+});
+
+test("an observer that closes at the first of several frames leaves none of them in the air", async () => {
+  const {player} = await online({observe: event => { if (event === "sent") player.close(); }});
+
+  const asking = [player.ask({action: "ping"}), player.ask({action: "ping"})];
+
+  for (const promise of asking) await assert.rejects(promise, Offline);
+});
+
+/* Messages with ids that go up, from the first number to before the last. */
+const numbered = (first, last) => Array.from({length: last - first}, (_, n) => ({
+  type: "message", messageId: `02-${String(first + n).padStart(6, "0")}`, srcPlayerId: "2", message: String(first + n),
+}));
+
+async function texts(iterator, count) {
+  const read = [];
+  while (read.length < count) read.push((await iterator.next()).value.message);
+  return read;
+}
+
+const range = (first, last) => numbered(first, last).map(({message: text}) => text);
+const HALF = UNREAD_MESSAGES / 2;
+
+/* Resolves with the player's next socket, which is open. */
+async function nextSocket(before) {
+  while (Socket.made.length === before) await new Promise(again => setTimeout(again, 5));
+  Socket.made.at(-1).onopen();
+  return Socket.made.at(-1);
+}
+
+test("a player with too many unread messages is offline until half is read", async () => {
+  const lost = [];
+  const {player, socket} = await online({observe: (event, why) => { if (event === "lost") lost.push(why); }});
+  const before = Socket.made.length, iterator = player[Symbol.asyncIterator]();
+
+  socket.receives(...numbered(0, UNREAD_MESSAGES + 1));
+  await turn();
+  assert.deepEqual(lost, ["too many unread messages"]);
+  assert.equal(socket.onmessage, null);
+  const read = await texts(iterator, HALF - 1);
+  await new Promise(later => setTimeout(later, 1000));
+  assert.equal(Socket.made.length, before);
+
+  read.push(...await texts(iterator, 1));
+  const next = await nextSocket(before);
+  assert.equal(next.query.after, `02-${String(UNREAD_MESSAGES - 1).padStart(6, "0")}`);
+  next.receives(...numbered(UNREAD_MESSAGES - 10, UNREAD_MESSAGES + HALF));
+  read.push(...await texts(iterator, UNREAD_MESSAGES));
+
+  assert.deepEqual(read, range(0, UNREAD_MESSAGES + HALF));
+  player.close();
+});
+
+test("replies come over a full connection, and its position stands still until half is read", async () => {
+  const {player, socket} = await online();
+  const before = Socket.made.length, iterator = player[Symbol.asyncIterator]();
+  const sending = player.send("2", "hello");
+  await turn();
+
+  socket.receives(...numbered(0, 2 * UNREAD_MESSAGES), ack(socket.sent[0]), {...connected, messageId: "03"});
+  await sending;
+  const asking = player.ask({action: "ping"});
+  await turn();
+  socket.receives({type: "pong", ackId: socket.sent[1].ackId}, ...numbered(2 * UNREAD_MESSAGES, 2 * UNREAD_MESSAGES + 1));
+  await asking;
+
+  assert.equal(player.position, numbered(UNREAD_MESSAGES - 1, UNREAD_MESSAGES)[0].messageId);
+  assert.deepEqual(await texts(iterator, HALF), range(0, HALF));
+  assert.equal((await nextSocket(before)).query.after, player.position);
+  player.close();
+});
+
+test("a full player that must send connects again at once", async () => {
+  const {player, socket} = await online();
+  const before = Socket.made.length;
+  socket.receives(...numbered(0, UNREAD_MESSAGES + 1));
+
+  const sending = player.send("2", "hello");
+  const next = await nextSocket(before);
+  next.receives(...numbered(UNREAD_MESSAGES, UNREAD_MESSAGES + 100));
+  await turn();
+  next.receives(ack(next.sent[0]));
+  await sending;
+
+  next.receives(...numbered(UNREAD_MESSAGES + 100, UNREAD_MESSAGES + 200));
+  assert.notEqual(next.onmessage, null);
+  player.close();
+});
+
+test("connect() resolves when too many messages of a backlog are unread", async () => {
+  const before = Socket.made.length;
+  const player = new Player("ws://127.0.0.1:1/dev/", {after: "0"});
+  const connecting = player.connect();
+
+  (await nextSocket(before)).receives(...numbered(0, UNREAD_MESSAGES + 1));
+
+  await connecting;
   player.close();
 });

@@ -4,12 +4,13 @@ import asyncio
 import gc
 import json
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -19,6 +20,8 @@ from websockets.http11 import Request, Response
 
 from clients.player import (
     ATTEMPT_INTERVAL_SECONDS,
+    TOO_MANY_UNREAD,
+    UNREAD_MESSAGES,
     CannotConnect,
     Frame,
     NotLetIn,
@@ -27,6 +30,7 @@ from clients.player import (
     Refused,
     Timing,
 )
+from tests.chalice_process import PROJECT
 from tests.clients import PATIENCE_SECONDS, until
 
 GREETING = {"type": "system", "event": "connected", "messageId": "01a", "connectionId": "c", "playerId": "1"}
@@ -92,8 +96,11 @@ class Service:
             return
 
 
+S = TypeVar("S", bound=Service)
+
+
 @asynccontextmanager
-async def playing(service: Service) -> AsyncIterator[Service]:
+async def playing(service: S) -> AsyncIterator[S]:
     async with serve(service.serve, "127.0.0.1", 0, process_request=service.refuse) as service.server:
         yield service
 
@@ -199,7 +206,7 @@ def test_an_empty_option_is_the_same_as_none(nothing: str | None) -> None:
     async def talk() -> None:
         async with playing(Service()) as service:
             for token in (nothing, lambda: nothing):
-                async with Player(service.url, nothing, token, after=nothing) as player:
+                async with Player(service.url, nothing, token, nothing, None, None) as player:
                     assert player.position == "01a"
             assert service.tokens == [None, None]
             assert [service.query(0), service.query(1)] == [{}, {}]
@@ -218,6 +225,17 @@ def test_the_options_take_the_place_of_what_the_url_says() -> None:
 
 
 def test_options_of_another_type_are_refused() -> None:
+    async def observe(event: str, about: Any) -> None:
+        pass
+
+    for wrong in (1.5, True, b"1"):
+        with pytest.raises(TypeError, match="player_id must be a string, an int or None"):
+            Player("ws://127.0.0.1/", wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="timing must be a Timing or None, not dict"):
+        Player("ws://127.0.0.1/", timing={"ping": 5})  # type: ignore[arg-type]
+    for unusable in ("loudly", observe):
+        with pytest.raises(TypeError, match="observe must be a function that isn't async, or None"):
+            Player("ws://127.0.0.1/", observe=unusable)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="after must be a messageId as a string, or None, not int"):
         Player("ws://127.0.0.1/", after=5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="token must be a string or a function, not bytes"):
@@ -464,6 +482,17 @@ def test_a_proxy_that_wants_a_password_is_an_error_at_once(monkeypatch: pytest.M
 # Timing
 
 
+def test_both_clients_have_the_same_default_times_and_ping_as_the_cost_page_recommends() -> None:
+    javascript = (PROJECT / "clients" / "player.mjs").read_text(encoding="utf-8")
+    [text] = re.findall(r"^const TIMING = \{(.*)\};", javascript, re.MULTILINE)
+    theirs = {name: float(seconds) for name, seconds in re.findall(r"(\w+): ([\d.]+)", text)}
+
+    ours = {name.replace("longest_retry", "longestRetry"): value for name, value in asdict(Timing()).items()}
+
+    assert ours == theirs
+    assert ours["ping"] == 300
+
+
 @pytest.mark.parametrize("name", ["ping", "answer", "lifetime", "retry", "longest_retry"])
 @pytest.mark.parametrize("value", [math.nan, 0, -1, -math.inf, "5", None, True, 1j, [1]])
 def test_a_time_that_is_none_is_refused(name: str, value: Any) -> None:
@@ -635,6 +664,8 @@ MALFORMED = [
     '{"type": "message", "messageId": 5, "message": "hello", "srcPlayerId": "2"}',
     '{"type": "message", "messageId": null, "message": "hello", "srcPlayerId": "2"}',
     '{"type": "message", "messageId": "\\ud800", "message": "hello", "srcPlayerId": "2"}',
+    '{"type": "message", "messageId": "", "message": "hello", "srcPlayerId": "2"}',
+    '{"type": "message", "messageId": "0 1", "message": "hello", "srcPlayerId": "2"}',
     '{"type": "message", "messageId": "01b", "srcPlayerId": "2"}',
     '{"type": "system", "messageId": "01b"}',
     '{"type": "system", "event": "connected"}',
@@ -677,6 +708,182 @@ def test_frames_of_types_and_events_that_are_not_known_are_ignored() -> None:
             assert len(service.connections) == 1
 
     run(talk())
+
+
+# Frames that the service cannot read
+
+
+def unreadable(frame: Frame) -> Frame:
+    """What is said of JSON that is nested too deeply: the service hasn't seen its ackId."""
+    return {"type": "error", "code": "invalid_json", "detail": "nested too deeply", "retryable": False}
+
+
+def test_the_answer_to_a_frame_that_the_service_cannot_read_is_its_refusal_without_an_ack_id() -> None:
+    async def talk() -> None:
+        async with playing(Service(answer=unreadable)) as service, Player(service.url) as player:
+            assert (await player.ask({"action": "sync"}))["code"] == "invalid_json"
+            with pytest.raises(Refused, match="nested too deeply"):
+                await player.send("2", "hello")
+
+    run(talk())
+
+
+def test_of_several_frames_none_is_taken_for_the_one_that_the_service_cannot_read() -> None:
+    service = Service(answer=lambda frame: unreadable(frame) if len(service.frames) == 2 else None)
+
+    async def talk() -> None:
+        async with playing(service), Player(service.url) as player:
+            asking = [player.ask({"action": "ping"}) for _ in range(2)]
+            assert await asyncio.gather(*asking) == 2 * [{"type": "error", "retryable": True}]
+
+    run(talk())
+
+
+# Messages that the program does not read
+
+
+BACKLOG = [
+    {"type": "message", "messageId": f"02-{n:06}", "srcPlayerId": "2", "message": str(n)} for n in range(3000)
+]
+
+
+@dataclass(slots=True)
+class BackloggedService(Service):
+    """Sends what is newer than `after`, and then the greeting. Answers frames meanwhile."""
+
+    sent: int = 0
+
+    async def serve(self, connection: ServerConnection) -> None:
+        self.connections.append(connection)
+        answering = asyncio.ensure_future(self.reply(connection))
+        try:
+            assert connection.request is not None
+            after = parse_qs(urlsplit(connection.request.path).query).get("after", [""])[0]
+            for message in BACKLOG:
+                if message["messageId"] > after:
+                    await connection.send(json.dumps(message))
+                    self.sent += 1
+            await connection.send(json.dumps({**GREETING, "messageId": "03"}))
+            await connection.wait_closed()
+        except ConnectionClosed:
+            pass
+        answering.cancel()
+
+    async def reply(self, connection: ServerConnection) -> None:
+        async for text in connection:
+            self.frames.append(json.loads(text))
+            reply = self.answer(self.frames[-1])
+            assert reply is not None
+            await connection.send(json.dumps(reply))
+
+
+def lost_reasons(reasons: list[str]) -> Callable[[str, Any], None]:
+    return lambda event, about: reasons.append(about) if event == "lost" else None
+
+
+async def texts_of(player: Player, count: int) -> list[str]:
+    return [(await anext(player))["message"] for _ in range(count)]
+
+
+def test_a_player_with_too_many_unread_messages_is_offline_until_half_is_read() -> None:
+    reasons: list[str] = []
+
+    async def talk() -> None:
+        async with playing(BackloggedService()) as service:
+            player = Player(service.url, timing=IMPATIENT, observe=lost_reasons(reasons))
+            await player.connect()
+            await until(lambda: reasons == [TOO_MANY_UNREAD])
+            half = UNREAD_MESSAGES // 2
+            read = await texts_of(player, half - 1)
+            await asyncio.sleep(3 * ATTEMPT_INTERVAL_SECONDS)
+            assert len(service.connections) == 1
+
+            read += await texts_of(player, 1)
+            await until(lambda: len(service.connections) == 2)
+            read += await texts_of(player, len(BACKLOG) - half)
+
+            assert read == [message["message"] for message in BACKLOG]
+            assert service.sent < 3 * len(BACKLOG)
+            await player.close()
+
+    assert run(talk()) == []
+
+
+def test_a_position_does_not_pass_messages_that_were_dropped() -> None:
+    async def talk() -> None:
+        service = BackloggedService()
+        async with playing(service), Player(service.url, timing=IMPATIENT) as player:
+            await player.send("2", "hello")
+            await until(lambda: service.sent >= len(BACKLOG))
+            assert (await player.ask({"action": "ping"}))["type"] == "pong"
+            assert player.position == BACKLOG[UNREAD_MESSAGES - 1]["messageId"]
+
+    assert run(talk()) == []
+
+
+def test_a_program_that_answers_each_message_gets_all_of_a_backlog() -> None:
+    async def talk() -> None:
+        service = BackloggedService()
+        async with playing(service), Player(service.url, timing=IMPATIENT) as player:
+            for message in BACKLOG:
+                assert (await anext(player))["message"] == message["message"]
+                await player.send("2", "hello")
+
+    assert run(talk()) == []
+
+
+def test_a_program_that_never_reads_can_send_over_one_connection() -> None:
+    async def talk() -> None:
+        service = BackloggedService()
+        async with playing(service), Player(service.url, timing=IMPATIENT) as player:
+            await until(lambda: player._socket is None)
+            for _ in range(100):
+                await player.send("2", "hello")
+            await until(lambda: service.sent >= len(BACKLOG))
+            await player.send("2", "hello")
+            assert len(service.connections) == 2
+
+    assert run(talk()) == []
+
+
+# One session after the other
+
+
+def test_sends_that_wait_when_a_player_is_closed_are_not_sent_by_its_next_session() -> None:
+    service = Service(answer=lambda frame: None)
+
+    async def talk() -> None:
+        async with playing(service):
+            player = Player(service.url, timing=IMPATIENT)
+            await player.connect()
+            sending = [asyncio.ensure_future(player.send("2", str(n))) for n in range(20)]
+            await until(lambda: len(service.frames) == 1)
+            await player.close()
+            service.answer = acknowledge
+            await player.connect()
+            await asyncio.wait(sending)
+            assert all(isinstance(each.exception(), Offline) for each in sending)
+            await player.close()
+
+    assert run(talk()) == []
+    assert len(service.frames) == 1
+
+
+def test_a_connect_at_the_moment_at_which_a_session_ends_begins_the_next() -> None:
+    async def talk() -> None:
+        async with playing(Service(statuses=[HTTPStatus.FORBIDDEN])) as service:
+            player = Player(service.url)
+            first = asyncio.ensure_future(player.connect())
+            await asyncio.sleep(0)
+            while player._keeping is None or not player._keeping.done():
+                await asyncio.sleep(0)
+            await player.connect()
+            assert (await player.send("2", "hello"))["type"] == "ack"
+            with pytest.raises(NotLetIn):
+                await first
+            await player.close()
+
+    assert run(talk()) == []
 
 
 # Cancelled sends
