@@ -162,10 +162,9 @@ export class Player {
 
   /* The messages that were not seen before, until the player is closed. */
   async *[Symbol.asyncIterator]() {
-    const session = this.#session;
     for (;;) {
       try {
-        await this.#until(session, () => this.#unread.length > 0);
+        await this.#until(this.#session, () => this.#unread.length > 0);
       } catch (ended) {
         if (ended instanceof Offline) return;
         throw ended;
