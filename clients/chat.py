@@ -216,6 +216,8 @@ def main() -> str | None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8")  # What is typed, as what is piped: whatever the locale.
     chat = Chat(
         asked.url, asked.player, asked.to, is_terminal=is_terminal(sys.stdin) and is_terminal(sys.stdout)
     )

@@ -49,6 +49,9 @@ const LONE_SURROGATE = /[\ud800-\udfff]/u;
 /* API Gateway takes frames of 32 KB, and no script can say where a message is cut into frames. */
 const FRAME_BYTES = 32 * 1024;
 
+/* A connection that wasn't greeted is pinged so soon: the service closes one that should be live by then. */
+const GREETING_SECONDS = 60;
+
 /* How many messageIds are remembered, some 10 MB: a replay can begin long before the position. */
 const SEEN_MESSAGES = 100_000;
 
@@ -159,10 +162,9 @@ export class Player {
 
   /* The messages that were not seen before, until the player is closed. */
   async *[Symbol.asyncIterator]() {
-    const session = this.#session;
     for (;;) {
       try {
-        await this.#until(session, () => this.#unread.length > 0);
+        await this.#until(this.#session, () => this.#unread.length > 0);
       } catch (ended) {
         if (ended instanceof Offline) return;
         throw ended;
@@ -259,6 +261,7 @@ export class Player {
       clearTimeout(due);
       due = setTimeout(otherwise, 1000 * seconds);
     };
+    const expectNext = () => expect(this.#isGreeted ? ping : Math.min(ping, GREETING_SECONDS), ask);
     const noAnswer = () => end("no answer");
     const ask = () => {
       expect(answer, noAnswer);
@@ -268,17 +271,17 @@ export class Player {
     this.#endConnection = end;
     expect(answer, noAnswer);
     socket.onopen = () => {
-      expect(ping, ask);
+      expectNext();
       planned = setTimeout(() => end("planned"), 1000 * lifetime * (0.9 + 0.1 * Math.random()));
       this.#socket = socket;
       this.#tell("open", null);
       this.#change();
     };
     socket.onmessage = ({data}) => {
-      expect(ping, ask);
       const frame = parsedFrame(data);
       if (frame === null) end("a malformed frame");
       else this.#take(frame);
+      if (socket.onmessage !== null) expectNext();
     };
     socket.onclose = ({code, reason}) => end([`closed with ${code}`, reason].filter(Boolean).join(", "));
     socket.onerror = ({message}) => end(message || "the connection failed");  // Node fires no close after it.

@@ -65,6 +65,9 @@ CLOSE_SECONDS = 1.0
 
 AFTER_WHICH_IT_IS_CLOSED = frozenset({"unauthorized", "unknown_connection"})
 
+GREETING_SECONDS = 60.0
+"""A connection that was not greeted is pinged so soon: the service closes one that should be live by then."""
+
 SEEN_MESSAGES = 100_000
 """How many messageIds are remembered, some 10 MB: a replay can begin long before the position."""
 
@@ -235,7 +238,7 @@ class Player:
         try:
             await self._until(session, lambda: session.ended is None and (self._is_greeted or self._is_full))
         except asyncio.CancelledError:
-            if starts:
+            if starts and session is self._session:
                 await self.close()
             raise
 
@@ -437,7 +440,7 @@ class Player:
         timing = self._timing
         end = time.monotonic() + timing.lifetime * random.uniform(0.9, 1)
         while (now := time.monotonic()) < end:
-            due = self._heard_at + timing.ping
+            due = self._heard_at + (timing.ping if self._is_greeted else min(timing.ping, GREETING_SECONDS))
             if now < due:
                 await asyncio.sleep(min(due, end) - now)
                 continue

@@ -529,3 +529,23 @@ test("connect() resolves when too many messages of a backlog are unread", async 
   await connecting;
   player.close();
 });
+
+test("a connection that isn't greeted is pinged after 60 seconds, and a greeted one isn't", async t => {
+  const before = Socket.made.length;
+  const player = new Player("ws://127.0.0.1:1/dev/");
+  player.connect().catch(() => {});
+  while (Socket.made.length === before) await turn();
+  t.mock.timers.enable({apis: ["setTimeout"]});
+  const socket = Socket.made.at(-1);
+  socket.onopen();
+
+  t.mock.timers.tick(60_000);
+  assert.deepEqual(socket.sent, [{action: "ping"}]);
+
+  socket.receives({type: "pong"}, connected);
+  t.mock.timers.tick(299_000);
+  assert.equal(socket.sent.length, 1);
+  t.mock.timers.tick(1_000);
+  assert.equal(socket.sent.length, 2);
+  player.close();
+});

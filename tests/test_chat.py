@@ -34,7 +34,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "clients.chat", *arguments],
             cwd=PROJECT,
-            env=bare_environment(home, TERM="dumb", PYTHONIOENCODING="utf-8", **variables),
+            env=bare_environment(home, **{"TERM": "dumb", "PYTHONIOENCODING": "utf-8", **variables}),
             stdin=its_side,
             stdout=its_side,
             stderr=its_side,
@@ -346,6 +346,31 @@ def test_what_cannot_be_sent_is_said(local: ChaliceLocal, tmp_path: Path) -> Non
     person.type(END_OF_INPUT)
     assert person.process.wait(PATIENCE_SECONDS) == 1
     person.shows("2 not sent, of 2 lines: 1, 2")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "C", "PYTHONIOENCODING": ""},
+        {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+    ids=lambda variables: " ".join(f"{name}={value}" for name, value in variables.items()),
+)
+def test_a_person_can_type_in_any_locale(
+    local: ChaliceLocal, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    name = "-".join(["typed", *variables.values()])
+    person = Terminal(tmp_path, name, "--url", local.url, **variables)
+    person.shows(f"connected as {name}")
+
+    person.type(f"@{name} 日本 é\r")
+    person.shows(f"stored for {name} after")
+
+    person.type(END_OF_INPUT)
+    assert person.process.wait(PATIENCE_SECONDS) == 0
+    assert "Traceback" not in person.shown
+    assert received(local.url, name, 1) == ["日本 é"]
 
 
 def test_a_person_may_be_there_before_the_service(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class Service:
     connections: list[ServerConnection] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     server: Server | None = None
+    greeting: Frame | None = field(default_factory=lambda: GREETING)
 
     @property
     def url(self) -> str:
@@ -83,7 +84,8 @@ class Service:
     async def serve(self, connection: ServerConnection) -> None:
         self.connections.append(connection)
         try:
-            await connection.send(json.dumps(GREETING))
+            if self.greeting is not None:
+                await connection.send(json.dumps(self.greeting))
             if self.first_words:
                 await connection.send(self.first_words.pop(0))
             async for text in connection:
@@ -571,6 +573,28 @@ def test_closing_ends_the_wait_for_the_next_attempt() -> None:
             await player.close()
             with pytest.raises(Offline):
                 await connecting
+
+    run(talk())
+
+
+@pytest.mark.parametrize(("is_greeted", "is_pinged"), [(False, True), (True, False)])
+def test_a_connection_that_is_not_greeted_is_pinged_sooner(
+    monkeypatch: pytest.MonkeyPatch, is_greeted: bool, is_pinged: bool
+) -> None:
+    monkeypatch.setattr("clients.player.GREETING_SECONDS", 0.2)
+
+    service = Service(greeting=GREETING if is_greeted else None)
+
+    async def talk() -> None:
+        async with playing(service):
+            player = Player(service.url)
+            connecting = asyncio.ensure_future(player.connect())
+            await until(lambda: len(service.connections) == 1)
+            await (until(lambda: len(service.frames) == 1) if is_pinged else asyncio.sleep(1))
+            assert service.frames == ([{"action": "ping"}] if is_pinged else [])
+            await player.close()
+            await asyncio.wait([connecting])
+            connecting.exception()
 
     run(talk())
 
