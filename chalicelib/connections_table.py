@@ -5,11 +5,10 @@
 `since:<connection id>`, when it was registered, and once it receives `live:<connection id>` and
 `stream:<connection id>`, the sequence number and the stream of the record after which it does. Sets and
 attributes take changes without being read first, so connects and disconnects commute.
-`rateDue` and `rateCountedAt` are what the player has used of the rate.
+`rate_counter` has its attributes of the same item.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import lru_cache
@@ -19,7 +18,8 @@ from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.ports import Connection, Endpoint, Player, StreamPosition, TooManyConnections, Unavailable
-from chalicelib.rate_limit import Allowance, OverRate, RateLimit
+from chalicelib.rate_counter import COUNT, IS_WITHIN_RATE, RateCounter
+from chalicelib.rate_limit import RateLimit
 from chalicelib.telemetry import timed
 
 CONNECTION_SECONDS = 3 * 60 * 60
@@ -28,13 +28,23 @@ CONNECTION_SECONDS = 3 * 60 * 60
 KEYS_PER_BATCH_GET = 100
 BATCH_GET_ATTEMPTS = 4
 CONNECTIONS_KEPT = 10_000
-PLAYERS_KEPT = 10_000
-COUNT_ATTEMPTS = 10
-"""A second is needed when somebody else has counted since; more when that goes on and on."""
-
 _LIVE = "live:"
 _SINCE = "since:"
 _STREAM = "stream:"
+
+IS_OWN = "contains(connections, :connection)"
+HAS_PLACE = (
+    "(attribute_not_exists(connections) OR size(connections) < :most OR contains(connections, :connection))"
+)
+HAS_MISSED_NOTHING = "attribute_not_exists(missedFrom)"
+
+COUNT_IF_OWN = f"{IS_OWN} AND {IS_WITHIN_RATE}"
+COUNT_IF_KNOWN = f"attribute_exists(id) AND {IS_WITHIN_RATE}"
+REGISTER = (
+    f"{COUNT}, connections :new SET apiId = :api, stage = :stage, #since = :since, expiresAt = :expires"
+)
+REGISTER_TO_REPLAY_IF = f"{HAS_PLACE} AND {IS_WITHIN_RATE}"
+REGISTER_IF = f"{REGISTER_TO_REPLAY_IF} AND {HAS_MISSED_NOTHING}"
 
 
 class _NotFound(Exception):
@@ -44,7 +54,7 @@ class _NotFound(Exception):
 class ConnectionsTable:
     """The connection store in DynamoDB. `player_seconds`: how long a player's item outlives its last connect.
 
-    `clock` is in microseconds since the epoch.
+    `clock` gives milliseconds since the epoch.
     """
 
     def __init__(
@@ -54,31 +64,39 @@ class ConnectionsTable:
         player_seconds: int,
         rate: RateLimit,
         connections_per_player: int,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._client = client
         self._table = table
         self._player_seconds = player_seconds
         self._rate = rate
         self._connections_per_player = connections_per_player
-        self._clock = clock
+        self._counter = RateCounter(client, table, rate, clock)
         self._find_cached = lru_cache(CONNECTIONS_KEPT)(self._read)
-        self._last_used: OrderedDict[str, Allowance | None] = OrderedDict()
 
     @timed("save_connection")
-    def register(self, connection: Connection) -> None:
+    def register(self, connection: Connection, replays: bool = False) -> None:
         """The player's item first: whoever is over a limit leaves nothing. Being refused counts too."""
-        most = self._connections_per_player
-        added, player = self._count(
+        registered, player = self._register(connection, replays)
+        if not registered and player.missed_from is not None and not replays:
+            registered, player = self._register(connection, replays=True)
+        if not registered:
+            self._count(player.id, player.id, 1, COUNT, COUNT_IF_KNOWN)
+            raise TooManyConnections(player)
+        with unavailable_on_failure():
+            self._client.put_item(TableName=self._table, Item=_connection_item(connection))
+
+    def _register(self, connection: Connection, replays: bool) -> tuple[bool, Player]:
+        return self._count(
             connection.player_id,
-            "ADD connections :set SET apiId = :api, stage = :stage, #since = :since, expiresAt = :expires,",
-            "(attribute_not_exists(connections) OR size(connections) < :most"
-            " OR contains(connections, :connection))",
-            lambda player: connection.id in player.connections or len(player.connections) < most,
+            connection.player_id,
+            1 + self._rate.cost_of_replay if replays else 1,
+            REGISTER,
+            REGISTER_TO_REPLAY_IF if replays else REGISTER_IF,
             {
-                ":set": {"SS": [connection.id]},
+                ":new": {"SS": [connection.id]},
                 ":connection": {"S": connection.id},
-                ":most": {"N": str(most)},
+                ":most": {"N": str(self._connections_per_player)},
                 ":api": {"S": connection.endpoint.api_id},
                 ":stage": {"S": connection.endpoint.stage},
                 ":since": {"N": str(connection.connected_at)},
@@ -86,11 +104,6 @@ class ConnectionsTable:
             },
             {"#since": _SINCE + connection.id},
         )
-        if not added:
-            self._count(connection.player_id, "SET", "attribute_exists(id)", lambda _: True, {})
-            raise TooManyConnections(player)
-        with unavailable_on_failure():
-            self._client.put_item(TableName=self._table, Item=_connection_item(connection))
 
     def find(self, connection_id: str) -> Connection | None:
         """A warm Lambda reads each connection once: a registered connection never changes."""
@@ -100,16 +113,19 @@ class ConnectionsTable:
             return None
 
     @timed("admit")
-    def admit(self, player_id: str, connection_id: str, once_a_second: bool = False) -> Player | None:
-        own, player = self._count(
-            player_id,
-            "SET",
-            "contains(connections, :connection)",
-            lambda player: connection_id in player.connections,
-            {":connection": {"S": connection_id}},
-            frames=self._rate.second if once_a_second else 1,
+    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> Player | None:
+        return self._count_own(player_id, connection_id, self._rate.cost_of_frame(size_bytes))
+
+    @timed("charge_replay")
+    def charge_replay(self, player_id: str, connection_id: str) -> None:
+        if self._rate.cost_of_replay > 0:
+            self._count_own(player_id, connection_id, self._rate.cost_of_replay)
+
+    def _count_own(self, player_id: str, connection_id: str, cost: int) -> Player | None:
+        is_own, player = self._count(
+            player_id, connection_id, cost, COUNT, COUNT_IF_OWN, {":connection": {"S": connection_id}}
         )
-        return player if own else None
+        return player if is_own else None
 
     @timed("make_live")
     def make_live(
@@ -211,62 +227,25 @@ class ConnectionsTable:
     def _count(
         self,
         player_id: str,
+        sender: str,
+        cost: int,
         update: str,
         condition: str,
-        holds: Callable[[Player], bool],
-        values: Item,
+        values: Item | None = None,
         names: dict[str, str] | None = None,
-        frames: int = 1,
     ) -> tuple[bool, Player]:
-        """Count one frame of the player, and update the player's item, in one call; raises OverRate.
-
-        Returns whether the condition was met, and the player after or instead of it. `holds` is the
-        condition once more: a failed call says what there is, but not which part of its condition failed.
-
-        Expressions have no maximum, so which of two updates it must be is guessed from what was used last
-        as far as this process knows; what the call itself finds decides.
-        """
-        arrived = now = self._clock()
-        used = self._last_used.get(player_id)
-        for _ in range(COUNT_ATTEMPTS):
-            counted, if_due, amounts = _counting(self._rate, used, arrived, now, frames)
-            try:
-                with unavailable_on_failure():
-                    answer = self._client.update_item(
-                        TableName=self._table,
-                        Key=_player_key(player_id),
-                        UpdateExpression=f"{update} {counted}",
-                        ConditionExpression=f"{condition} AND {if_due}",
-                        ExpressionAttributeValues={
-                            **values,
-                            **{name: {"N": str(amount)} for name, amount in amounts.items()},
-                        },
-                        ReturnValues="ALL_NEW",
-                        ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                        **({"ExpressionAttributeNames": names} if names else {}),
-                    )
-            except ClientError as failure:
-                item: Item = failure.response.get("Item", {})
-                player, used = _player(player_id, item), self._remember_used(player_id, item)
-                if not holds(player):
-                    return False, player
-                now = max(now, self._clock())
-                if used is not None:  # Whoever was faster was not before this, unless the clocks differ.
-                    arrived = max(arrived, min(now, used.counted_at))
-                if not self._rate.starts_anew(used, arrived):
-                    self._rate.take(used, now, frames)
-            else:
-                self._remember_used(player_id, answer["Attributes"])
-                return True, _player(player_id, answer["Attributes"])
-        raise OverRate(-(-self._rate.interval // 1000))  # So many at once are a flood.
-
-    def _remember_used(self, player_id: str, item: Item) -> Allowance | None:
-        used = _used(item)
-        self._last_used[player_id] = used
-        self._last_used.move_to_end(player_id)
-        if len(self._last_used) > PLAYERS_KEPT:
-            self._last_used.popitem(last=False)
-        return used
+        """As RateCounter.count, which raises OverRate; returns the player for the item."""
+        counted, item = self._counter.count(
+            player_id,
+            sender,
+            cost,
+            Key=_player_key(player_id),
+            UpdateExpression=update,
+            ConditionExpression=condition,
+            ExpressionAttributeNames=names or {},
+            ExpressionAttributeValues=values or {},
+        )
+        return counted, _player(player_id, item)
 
     def _update_own(
         self,
@@ -332,44 +311,6 @@ def _connection_item(connection: Connection) -> Item:
     if connection.expires_at is not None:
         item["tokenExpiresAt"] = {"N": str(connection.expires_at)}
     return item
-
-
-def _counting(
-    rate: RateLimit, used: Allowance | None, arrived: int, now: int, frames: int
-) -> tuple[str, str, dict[str, int]]:
-    """RateLimit.take as an update: what it sets, on which condition, and the amounts of both.
-
-    When the frame arrived decides which update it is, so that a second try is not overtaken like the first
-    one; whether it is too early is for now to say.
-    """
-    amounts = {":arrived": arrived, ":now": now}
-    if not rate.starts_anew(used, arrived):
-        return (
-            "rateDue = rateDue + :frames, rateCountedAt = :now",
-            "rateDue > :arrived AND rateDue <= :latest AND rateCountedAt <= :ahead",
-            amounts
-            | {
-                ":frames": frames * rate.interval,
-                ":latest": rate.latest(now, frames),
-                ":ahead": now + rate.tolerance,
-            },
-        )
-    condition = "attribute_not_exists(rateDue) OR rateDue <= :arrived"
-    if used is not None and used.due > arrived:  # Counted by a clock that ran ahead.
-        condition = "rateCountedAt > :ahead"
-        del amounts[":arrived"]
-        amounts[":ahead"] = arrived + rate.tolerance
-    return (
-        "rateDue = :due, rateCountedAt = :now",
-        f"({condition})",
-        amounts | {":due": arrived + frames * rate.interval},
-    )
-
-
-def _used(item: Item) -> Allowance | None:
-    if "rateDue" not in item:
-        return None
-    return Allowance(int(item["rateDue"]["N"]), int(item["rateCountedAt"]["N"]))
 
 
 def _player(player_id: str, item: Item) -> Player:

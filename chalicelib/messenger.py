@@ -32,7 +32,9 @@ from chalicelib.protocol import (
     SendMessage,
     ServiceFrame,
     Sync,
-    read_frame,
+    parse_frame,
+    parse_object,
+    read_ack_id,
 )
 from chalicelib.rate_limit import OverRate
 
@@ -41,6 +43,12 @@ LIVE_WITHIN_MS = 60_000
 
 HANDSHAKE_MS = 60_000
 """A connection that is not there so long after it was registered never will be: `$connect` takes less."""
+
+REFUSALS_UNTIL_CLOSED = 100
+"""A connection is closed after so many frames in a row that one process refused for the rate.
+
+Clients that wait as `retryAfterMs` says get one refusal, or a few.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,8 @@ class Messenger:
             self.note("refused", connection=connection_id, code=str(refused.status), reason=refused.detail)
             raise
         except OverRate as over:
-            self.note("refused", connection=connection_id, code="429", reason="over the player's rate")
+            if over.in_a_row == 1:
+                self.note("refused", connection=connection_id, code="429", reason="over the player's rate")
             raise Refused(429, f"try again in {over.retry_after_ms} ms") from None
         except Unavailable as unavailable:
             self.note("refused", connection=connection_id, code="429", reason=str(unavailable))
@@ -94,10 +103,10 @@ class Messenger:
         """
         try:
             try:
-                self.connections.register(connection)
+                self.connections.register(connection, after is not None)
             except TooManyConnections as full:
                 self._forget_gone(full.player)
-                self.connections.register(connection)
+                self.connections.register(connection, after is not None)
             self.messages.put(ReplayMarker(self.new_message_id(), connection.player_id, connection.id, after))
         except TooManyConnections:
             raise Refused(429, "too many connections of this player") from None
@@ -128,28 +137,47 @@ class Messenger:
 
     def receive(self, connection_id: str, endpoint: Endpoint, body: str) -> None:
         """Carry out one frame and answer it with one frame, whatever it holds."""
-        ack_id, frame = read_frame(body)
         reply: ServiceFrame | None
         try:
-            reply = self._carry_out(self._admit(connection_id, isinstance(frame, Sync)), frame)
+            connection = self._admit(connection_id, len(body.encode(errors="replace")))
+            reply = self._carry_out(connection, parse_frame(parse_object(body)))
         except FrameError as refused:
             self.note("refused", connection=connection_id, code=refused.code)
-            reply = Error.of(refused, ack_id)
+            reply = Error.of(refused, read_ack_id(body))
+        except OverRate as over:
+            self._refuse_for_rate(connection_id, endpoint, body, over)
+            return
         except Unavailable:
             self.note("refused", connection=connection_id, code="unavailable")
-            reply = Error.of(FrameError("unavailable", "not confirmed; send it again"), ack_id)
+            reply = Error.of(FrameError("unavailable", "not confirmed; send it again"), read_ack_id(body))
         if reply is not None:
             self._reply(connection_id, endpoint, reply)
         if isinstance(reply, Error) and reply.code in AFTER_WHICH_IT_IS_CLOSED:
             self.gateway.close(endpoint, connection_id)
 
+    def _refuse_for_rate(self, connection_id: str, endpoint: Endpoint, body: str, over: OverRate) -> None:
+        """Say when to go on. The first refusal of a row is logged, and the last one closes the connection."""
+        if over.in_a_row == 1:
+            self.note("refused", connection=connection_id, code="rate_limited")
+        error = FrameError("rate_limited", "over the player's rate", over.retry_after_ms)
+        self._post(connection_id, endpoint, Error.of(error, read_ack_id(body)))
+        if over.in_a_row % REFUSALS_UNTIL_CLOSED == 0:
+            with suppress(Unavailable):
+                self.connections.remove_by_id(connection_id)
+            self.gateway.close(endpoint, connection_id)
+            self.note("flooded", connection=connection_id)
+
     def _reply(self, connection_id: str, endpoint: Endpoint, reply: ServiceFrame) -> None:
+        delivery = self._post(connection_id, endpoint, reply)
+        if delivery is not Delivery.DELIVERED:
+            self.note("unanswered", connection=connection_id, because=delivery.value)
+
+    def _post(self, connection_id: str, endpoint: Endpoint, reply: ServiceFrame) -> Delivery:
         """Once more if it failed: the kept connection of a Lambda that slept may have been reset."""
         delivery = self.gateway.post(endpoint, connection_id, reply.to_json())
         if delivery is Delivery.FAILED:
             delivery = self.gateway.post(endpoint, connection_id, reply.to_json())
-        if delivery is not Delivery.DELIVERED:
-            self.note("unanswered", connection=connection_id, because=delivery.value)
+        return delivery
 
     def disconnect(self, connection_id: str) -> None:
         """Forget exactly this connection. A late or repeated call touches no other."""
@@ -161,10 +189,10 @@ class Messenger:
         if player_id is not None:
             self.note("disconnected", player=player_id, connection=connection_id)
 
-    def _admit(self, connection_id: str, once_a_second: bool) -> Connection:
+    def _admit(self, connection_id: str, size_bytes: int) -> Connection:
         """Whose frame this is, if it may be carried out. Every frame counts, whatever it holds.
 
-        `once_a_second`: a frame that costs a page of posts, while which others of the shard wait.
+        So it is counted before it is parsed. Raises FrameError, OverRate and Unavailable.
         """
         connection = self.connections.find(connection_id)
         if connection is None:
@@ -172,10 +200,7 @@ class Messenger:
         if self._has_expired(connection):
             self.connections.remove(connection.player_id, connection_id)
             raise FrameError("unauthorized", "the token has expired; connect again with a new one")
-        try:
-            player = self.connections.admit(connection.player_id, connection_id, once_a_second)
-        except OverRate as over:
-            raise FrameError("rate_limited", "too many frames", over.retry_after_ms) from None
+        player = self.connections.admit(connection.player_id, connection_id, size_bytes)
         age = self.clock() - connection.connected_at
         if player is None or (connection_id not in player.live and age >= LIVE_WITHIN_MS):
             raise FrameError("unknown_connection", "this connection is not known; connect again")
@@ -184,10 +209,8 @@ class Messenger:
     def _has_expired(self, connection: Connection) -> bool:
         return connection.expires_at is not None and self.clock() >= 1000 * connection.expires_at
 
-    def _carry_out(self, connection: Connection, frame: Action | FrameError) -> ServiceFrame | None:
+    def _carry_out(self, connection: Connection, frame: Action) -> ServiceFrame | None:
         """The reply; None where the stream will bring it."""
-        if isinstance(frame, FrameError):
-            raise frame
         if isinstance(frame, SendMessage):
             return self._send(connection, frame)
         if isinstance(frame, Sync):
@@ -199,6 +222,7 @@ class Messenger:
     def _sync(self, connection: Connection, frame: Sync) -> None:
         """Ask for what was missed, by a marker: so it comes in order with what is pushed."""
         player_id = connection.player_id
+        self.connections.charge_replay(player_id, connection.id)
         self.messages.put(
             ReplayMarker(
                 self.new_message_id(),

@@ -159,19 +159,20 @@ class Delivery(Enum):
 class ConnectionStore(Protocol):
     """Every method raises Unavailable; every one may be repeated without harm."""
 
-    def register(self, connection: Connection) -> None:
+    def register(self, connection: Connection, replays: bool = False) -> None:
         """Save it, and make it one of its player's connections. It receives nothing yet.
 
-        Counts against the player's rate. Raises OverRate and TooManyConnections, and has saved nothing.
+        Counts against the player's rate, and as much as a `sync` if it `replays` or the player has missed
+        something. Raises OverRate and TooManyConnections, and has saved nothing.
         """
 
     def find(self, connection_id: str) -> Connection | None: ...
 
-    def admit(self, player_id: str, connection_id: str, once_a_second: bool = False) -> Player | None:
-        """Count one frame; raises OverRate. None when the connection is not one of the player's.
+    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> Player | None:
+        """Count one frame; raises OverRate. None when the connection is not one of the player's."""
 
-        `once_a_second`: it counts for a whole second's frames.
-        """
+    def charge_replay(self, player_id: str, connection_id: str) -> None:
+        """Count a replay, beside the frame that asks for it; raises OverRate."""
 
     def make_live(
         self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None

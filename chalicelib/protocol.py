@@ -56,6 +56,8 @@ RETRYABLE: dict[ErrorCode, bool] = {
 }
 """Every error code that a client can get, and whether sending the same again can help."""
 
+UNKNOWN_KEYS_NAMED = 3
+
 AFTER_WHICH_IT_IS_CLOSED: frozenset[ErrorCode] = frozenset({"unauthorized", "unknown_connection"})
 """Codes after which a connection is good for nothing: it is closed, so that its client connects anew."""
 
@@ -248,17 +250,6 @@ class Error(ServiceFrame):
         )
 
 
-def read_frame(body: str) -> tuple[str | int | None, Action | FrameError]:
-    """A frame's `ackId`, if it can be read, and the frame, or why it is none."""
-    ack_id = None
-    try:
-        keys = parse_object(body)
-        ack_id = ack_id_of(keys)
-        return ack_id, parse_frame(keys)
-    except FrameError as refused:
-        return ack_id, refused
-
-
 def parse_object(body: str) -> dict[str, Any]:
     """One JSON object, or FrameError `invalid_json`: NaN, Infinity and duplicate keys are no JSON here."""
     try:
@@ -276,6 +267,9 @@ def parse_frame(frame: dict[str, Any]) -> Action:
     model = ACTIONS.get(action) if isinstance(action, str) else None
     if model is None:
         raise FrameError("unknown_action", f"action must be one of: {', '.join(ACTIONS)}")
+    known = {field.alias for field in model.model_fields.values()}
+    if unknown := [key for key in frame if key not in known]:
+        raise FrameError("invalid_frame", _name_unknown(unknown))
     try:
         return model.model_validate(frame)
     except ValidationError as invalid:
@@ -283,6 +277,18 @@ def parse_frame(frame: dict[str, Any]) -> Action:
 
 
 ACK_IDS: TypeAdapter[str | int] = TypeAdapter(AckId, config=ConfigDict(strict=True))
+
+
+def read_ack_id(body: str) -> str | int | None:
+    """Return the `ackId` of a frame that is refused, if it has a valid one.
+
+    Nothing else of the frame is checked, so this is much cheaper than to parse the frame.
+    """
+    try:
+        frame = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return ack_id_of(frame) if isinstance(frame, dict) else None
 
 
 def ack_id_of(frame: Mapping[str, Any]) -> str | int | None:
@@ -294,12 +300,18 @@ def ack_id_of(frame: Mapping[str, Any]) -> str | int | None:
 
 
 def describe(invalid: ValidationError) -> str:
-    """The first error, by key; unknown keys by name, so that a typing error is never silent."""
+    """The first error, by key."""
     error: ErrorDetails = invalid.errors(include_input=False, include_url=False)[0]
-    key = str(error["loc"][0])
-    if error["type"] == "extra_forbidden":
-        return f"{key[:64]}: unknown key"
-    return f"{key}: {error['msg']}"
+    return f"{error['loc'][0]}: {error['msg']}"
+
+
+def _name_unknown(keys: list[str]) -> str:
+    """Name the first of the unknown keys, so that a typing error is never silent."""
+    named = ", ".join(key[:64] for key in keys[:UNKNOWN_KEYS_NAMED])
+    if len(keys) == 1:
+        return f"{named}: unknown key"
+    more = len(keys) - UNKNOWN_KEYS_NAMED
+    return f"{named} and {more} more: unknown keys" if more > 0 else f"{named}: unknown keys"
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,70 +1,100 @@
-"""How many frames a player may send: GCRA, the "generic cell rate algorithm", as a pure function.
+"""How much a player can send: a pure rule about windows of time, and what a process knows of one.
 
-What is kept of a player is when the next frame would be due if frames came at exactly the rate, and
-when the last one was counted. A frame may come ahead of its due time by the burst; an idle player's due
-time lies in the past and means a whole burst.
+Windows are the same for all players. In each window a player can use `burst` units, over all connections and
+Lambdas. A frame costs one unit for each 4 KB that it begins. docs/design.md gives the reasons.
 """
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
-MICROSECONDS = 1_000_000
-CLOCKS_DIFFER = 10_000
-"""By so many microseconds at least Lambdas' clocks may differ."""
+BYTES_PER_UNIT = 4096
+
+WINDOW_PERCENT = 80
+"""How long a window is, of the time in which a sender at the rate uses up a burst. The rest is slack."""
 
 
 class OverRate(Exception):
-    """So many milliseconds from now the same frame would be taken."""
+    """The player has too little left in this window, which ends in `retry_after_ms` milliseconds.
 
-    def __init__(self, retry_after_ms: int) -> None:
-        super().__init__(retry_after_ms)
+    `in_a_row`: how often this process has refused the sender in this window, since it last admitted it.
+    """
+
+    def __init__(self, retry_after_ms: int, in_a_row: int) -> None:
+        super().__init__(retry_after_ms, in_a_row)
         self.retry_after_ms = retry_after_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a player has used. Both are in microseconds since the epoch, by whoever counted last."""
-
-    due: int
-    counted_at: int
+        self.in_a_row = in_a_row
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """`burst` frames at once, and `per_second` on average."""
+    """`burst` units in each window. A sender who keeps to `per_second` units is never refused."""
 
     per_second: int
     burst: int
 
     @property
-    def interval(self) -> int:
-        return MICROSECONDS // self.per_second
+    def window_ms(self) -> int:
+        return max(1, 1000 * self.burst * WINDOW_PERCENT // (100 * self.per_second))
+
+    def window_at(self, now_ms: int) -> int:
+        """Return when the window began, in milliseconds since the epoch."""
+        return now_ms - now_ms % self.window_ms
+
+    def cost_of_frame(self, size_bytes: int) -> int:
+        """Return the units for a frame: never more than a whole burst, so that every frame can pass."""
+        return min(max(1, -(-size_bytes // BYTES_PER_UNIT)), self.burst)
 
     @property
-    def tolerance(self) -> int:
-        """How far clocks may differ before it is noticed. At usual rates it makes room for no frame more."""
-        return max(self.interval // 2, CLOCKS_DIFFER)
+    def cost_of_replay(self) -> int:
+        """The units for a replay, beside the one for the frame or connect that asks for it.
 
-    @property
-    def second(self) -> int:
-        """How many frames something counts for that may be asked for once a second."""
-        return min(self.per_second, self.burst)
-
-    def latest(self, now: int, frames: int = 1) -> int:
-        """Frames that are due later than this have come too early."""
-        return now + (self.burst - frames) * self.interval + self.tolerance
-
-    def starts_anew(self, used: Allowance | None, now: int) -> bool:
-        """Whether nothing is left to count: the player was idle, or was counted by a clock that ran ahead.
-
-        How much time has passed since then cannot be known, and is not held against the player.
+        Together they are a second's rate.
         """
-        return used is None or used.due <= now or used.counted_at > now + self.tolerance
+        return min(self.per_second, self.burst) - 1
 
-    def take(self, used: Allowance | None, now: int, frames: int = 1) -> Allowance:
-        """Count one frame, or one that counts for several; raises OverRate and counts nothing."""
-        if used is None or self.starts_anew(used, now):
-            return Allowance(now + frames * self.interval, now)
-        latest = self.latest(now, frames)
-        if used.due > latest:
-            raise OverRate(-((latest - used.due) // 1000))
-        return Allowance(used.due + frames * self.interval, now)
+
+class CurrentWindow:
+    """What this process knows of the window that its clock is in. `clock` gives milliseconds since the epoch.
+
+    Within a window, what a player has used only grows. So once this process has seen too little left, it
+    refuses the player until the window ends, and doesn't have to ask the table.
+    """
+
+    def __init__(self, rate: RateLimit, clock: Callable[[], int]) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._start = 0
+        self._used: dict[str, int] = {}
+        self._refusals: Counter[str] = Counter()
+
+    def enter(self, player_id: str, sender: str, cost: int) -> int:
+        """Return the current window's start. Raises OverRate if the player is known to have too little left.
+
+        `sender` is what refusals in a row are counted by.
+        """
+        start = self._rate.window_at(self._clock())
+        if start != self._start:
+            self._start, self._used, self._refusals = start, {}, Counter()
+        self._check(start, self._used.get(player_id, 0), sender, cost)
+        return start
+
+    def counted(self, start: int, player_id: str, used: int, sender: str) -> None:
+        """Take in that the table has counted a cost, and what the player has used with it."""
+        self._see(start, player_id, used)
+        self._refusals.pop(sender, None)
+
+    def not_counted(self, start: int, player_id: str, used: int, sender: str, cost: int) -> None:
+        """Take in that the table has not counted a cost. Raises OverRate if the rate was the reason."""
+        self._see(start, player_id, used)
+        self._check(start, used, sender, cost)
+
+    def _see(self, start: int, player_id: str, used: int) -> None:
+        if start == self._start:
+            self._used[player_id] = max(used, self._used.get(player_id, 0))
+
+    def _check(self, start: int, used: int, sender: str, cost: int) -> None:
+        if used + cost > self._rate.burst:
+            self._refusals[sender] += 1
+            end = start + self._rate.window_ms
+            raise OverRate(max(1, end - self._clock()), self._refusals[sender])

@@ -16,10 +16,13 @@ from functools import partial
 import boto3
 
 from chalicelib import telemetry
+from chalicelib.connections_table import ConnectionsTable
 from chalicelib.posting import OPEN_SECONDS
 from chalicelib.push import Calls
+from chalicelib.rate_limit import RateLimit
+from chalicelib.settings import Settings
 from measure import cold, starting
-from measure.counted_aws import CountedAws, seconds_of
+from measure.counted_aws import HERE, CountedAws, seconds_of
 from measure.progress import Progress
 
 SENDS = 200
@@ -27,6 +30,8 @@ STORED = (1, 1_000, 100_000)
 COLD_RUNS = 8
 SHARES = (0.58, 0.29)
 """Of a CPU: what Lambda gives a function of 1,024 MB, and one of 512 MB."""
+DAY = 24 * 60 * 60
+DEFAULTS = Settings.from_environment({"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ def main() -> int:
     rows: list[Row] = []
     parts: list[Callable[[], Iterable[Row]]] = [
         partial(calls_of_a_message, aws),
+        partial(a_flood, aws),
         partial(a_batch_at_once, aws),
         cost_of_starting,
         a_cold_batch,
@@ -106,6 +112,24 @@ def calls_of_a_message(aws: CountedAws) -> Iterable[Row]:
     yield Row("reads of a batch of 100 messages to 100 online players", batch["BatchGetItem"], 1)
     yield Row("posts of it", batch["PostToConnection"], 100)
     yield Row("writes of it", writes, 0)
+
+
+def a_flood(aws: CountedAws) -> Iterable[Row]:
+    """1,000 pings of one player within one window of the default rate, to one Lambda and to ten."""
+    rate = RateLimit(DEFAULTS.messages_per_second, DEFAULTS.message_burst)
+    for lambdas, named, most in ((1, "one Lambda", rate.burst + 2), (10, "ten Lambdas", rate.burst + 10)):
+        player = f"flooder-{lambdas}"
+        aws.connect(player)
+        stores = [
+            ConnectionsTable(boto3.client("dynamodb"), "websockets", DAY, rate, 10, lambda: 0)
+            for _ in range(lambdas)
+        ]
+        messengers = [replace(aws.service.messenger, connections=store) for store in stores]
+        with aws.counting() as flood:
+            for number in range(1000):
+                messengers[number % lambdas].receive(f"c-{player}", HERE, '{"action": "ping"}')
+        writes = flood["UpdateItem"] + flood["DeleteItem"]
+        yield Row(f"writes of 1,000 pings in a window, to {named}", writes, most, _by(flood))
 
 
 def a_batch_at_once(aws: CountedAws) -> Iterable[Row]:

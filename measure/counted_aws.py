@@ -44,7 +44,7 @@ class CountedAws:
             events.register(f"provide-client-params.{counted}", lambda model, **_: calls.update([model.name]))
         # Before the clients are made, which keep the hooks that their session has at that moment.
         events.register("before-call.apigatewaymanagementapi", lambda **call: aws._post(**call))
-        aws = cls(wire(Settings.from_environment(environment | limits | settings)), calls)
+        aws: CountedAws = cls(wire(Settings.from_environment(environment | limits | settings)), calls)
         client = boto3.client("dynamodb")
         dynamodb.create_tables(client, {"WebsocketsTable": "websockets", "MessagesTable": "messages"})
         aws._stream_arn = dynamodb.stream_arn(client, "messages")

@@ -29,10 +29,13 @@ UNASKED = ("connected", "message")
 WHEN: dict[ErrorCode, str] = {
     "invalid_json": "the frame is not one JSON object; NaN, Infinity and duplicate keys are no JSON",
     "unknown_action": "`action` is missing or unknown; `detail` lists the known ones",
-    "invalid_frame": "a key is missing, wrong or unknown; `detail` names it",
+    "invalid_frame": "a key is missing, wrong or unknown; `detail` names it, and up to three unknown ones",
     "forbidden": "`playerId` is not this connection's player",
     "too_large": "the message and its envelope are over the limit; `detail` says which",
-    "rate_limited": "over the player's rate, whatever the frame holds; `retryAfterMs` says when to go on",
+    "rate_limited": (
+        "over the player's rate, whatever the frame holds; `retryAfterMs` says when to go on. "
+        "After 100 in a row the connection is closed"
+    ),
     "unauthorized": "the token has expired; the connection is then closed",
     "unknown_connection": "the service has no record of this connection; it is then closed",
     "unavailable": "the service could not confirm that it stored the message",

@@ -1,6 +1,7 @@
 """Stores and a gateway in memory that keep their ports' word, and can be told to fail."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -17,28 +18,32 @@ from chalicelib.ports import (
     TooManyConnections,
     Unavailable,
 )
-from chalicelib.rate_limit import Allowance, RateLimit
+from chalicelib.rate_limit import OverRate, RateLimit
 
 
 @dataclass
 class InMemoryConnections:
-    """`failing`: the methods that raise Unavailable. `clock` is in microseconds."""
+    """`failing`: the methods that raise Unavailable. `clock` is in milliseconds."""
 
     failing: set[str] = field(default_factory=set)
     registered: dict[str, Connection] = field(default_factory=dict)
     by_player: dict[str, Player] = field(default_factory=dict)
-    rate: RateLimit = field(default_factory=lambda: RateLimit(1000, 1000))
+    rate: RateLimit = field(default_factory=lambda: RateLimit(1000, 10_000))
     connections_per_player: int = 100
-    clock: Callable[[], int] = lambda: time.time_ns() // 1000
-    used: dict[str, Allowance] = field(default_factory=dict)
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    used: Counter[tuple[str, int]] = field(default_factory=Counter)
+    refusals: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def register(self, connection: Connection) -> None:
+    def register(self, connection: Connection, replays: bool = False) -> None:
         self._fail("register")
         player = self.player(connection.player_id)
         connections = player.connections | {connection.id}
-        self._count(player.id)
+        cost = 1 + self.rate.cost_of_replay if replays or player.missed_from is not None else 1
+        self._check(player.id, player.id, cost)
         if len(connections) > self.connections_per_player:
+            self._use(player.id, 1)
             raise TooManyConnections(player)
+        self._use(player.id, cost)
         self.registered[connection.id] = connection
         self.by_player[player.id] = replace(
             player,
@@ -51,13 +56,13 @@ class InMemoryConnections:
         self._fail("find")
         return self.registered.get(connection_id)
 
-    def admit(self, player_id: str, connection_id: str, once_a_second: bool = False) -> Player | None:
+    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> Player | None:
         self._fail("admit")
-        player = self.player(player_id)
-        if connection_id not in player.connections:
-            return None
-        self._count(player_id, self.rate.second if once_a_second else 1)
-        return player
+        return self._count_own(player_id, connection_id, self.rate.cost_of_frame(size_bytes))
+
+    def charge_replay(self, player_id: str, connection_id: str) -> None:
+        self._fail("charge_replay")
+        self._count_own(player_id, connection_id, self.rate.cost_of_replay)
 
     def make_live(
         self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
@@ -107,8 +112,25 @@ class InMemoryConnections:
     def player(self, player_id: str) -> Player:
         return self.by_player.get(player_id, Player(player_id))
 
-    def _count(self, player_id: str, frames: int = 1) -> None:
-        self.used[player_id] = self.rate.take(self.used.get(player_id), self.clock(), frames)
+    def _count_own(self, player_id: str, connection_id: str, cost: int) -> Player | None:
+        player = self.player(player_id)
+        if connection_id not in player.connections:
+            return None
+        self._check(player_id, connection_id, cost)
+        self._use(player_id, cost)
+        return player
+
+    def _check(self, player_id: str, sender: str, cost: int) -> None:
+        now = self.clock()
+        window = self.rate.window_at(now)
+        if self.used[player_id, window] + cost <= self.rate.burst:
+            self.refusals.pop((sender, window), None)
+            return
+        self.refusals[sender, window] += 1
+        raise OverRate(window + self.rate.window_ms - now, self.refusals[sender, window])
+
+    def _use(self, player_id: str, cost: int) -> None:
+        self.used[player_id, self.rate.window_at(self.clock())] += cost
 
     def _fail(self, method: str) -> None:
         if method in self.failing:

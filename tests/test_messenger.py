@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.access import Access
 from chalicelib.handshake import Refused
-from chalicelib.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, Messenger
+from chalicelib.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED, Messenger
 from chalicelib.ports import (
     Delivery,
     Endpoint,
@@ -38,7 +38,7 @@ class World:
         self.gateway = FakeGateway()
         self.notes = Notes()
         ids = count(1)
-        self.connections.clock = lambda: 1000 * self.now
+        self.connections.clock = lambda: self.now
         self.messenger = Messenger(
             access,
             self.connections,
@@ -529,9 +529,16 @@ def test_an_expired_token_sends_nothing(guarded: World) -> None:
 # Limits
 
 
+def limit(world: World, per_second: int, burst: int) -> None:
+    """Give players this rate from now on, with nothing used."""
+    world.connections.rate = RateLimit(per_second, burst)
+    world.connections.used.clear()
+
+
 def test_frames_over_the_players_rate_are_told_when_to_come_again(world: World) -> None:
     world.connect("1", "c")
-    world.connections.rate, world.connections.used = RateLimit(10, 2), {}
+    limit(world, 2, 2)
+    world.now = 1650
 
     replies = [
         world.send("c", action="sendmessage", message="hi", destinationPlayerId="2", ackId=n)
@@ -542,23 +549,77 @@ def test_frames_over_the_players_rate_are_told_when_to_come_again(world: World) 
     assert replies[2] == {
         "type": "error",
         "code": "rate_limited",
-        "detail": "too many frames",
+        "detail": "over the player's rate",
         "retryable": True,
-        "retryAfterMs": 50,
+        "retryAfterMs": 750,
         "ackId": 2,
     }
     assert len(world.messages.stored) == 3
-    world.now += 50
+    world.now += 750
     assert world.send("c", action="ping") == {"type": "pong"}
 
 
 @pytest.mark.parametrize("frame", ["no json", "{}", '{"action": "ping"}', '{"action": "sync"}'])
 def test_every_frame_counts_whatever_it_holds(world: World, frame: str) -> None:
     world.connect("1", "c")
-    world.connections.rate, world.connections.used = RateLimit(10, 1), {}
+    limit(world, 10, 1)
     world.messenger.receive("c", HERE, frame)
 
     assert world.send_text("c", frame)["code"] == "rate_limited"
+
+
+def test_a_frame_counts_by_its_bytes(world: World) -> None:
+    """A character that JSON escapes is six bytes on the way here, whatever it is when it is stored."""
+    world.connect("1", "c")
+    limit(world, 10, 10)
+
+    nine = world.send("c", **to_two("\u00e9" * 6000))
+    two_more = world.send("c", **to_two("x" * 5000))
+    one_more = world.send("c", **to_two("x"))
+
+    assert (nine["type"], two_more.get("code"), one_more["type"]) == ("ack", "rate_limited", "ack")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        json.dumps({"action": "ping"} | {f"key {number}": 1 for number in range(10_000)} | {"ackId": 7}),
+        '{"action": "ping", "action": "ping", "ackId": 7}',
+        '{"action": "nonsense", "ackId": 7}',
+    ],
+    ids=["unknown keys", "a key twice", "an unknown action"],
+)
+def test_a_frame_over_the_rate_is_read_for_its_ack_id_alone(
+    world: World, frame: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.connect("1", "c")
+    limit(world, 10, 1)
+    world.send("c", action="ping")
+    monkeypatch.delattr("chalicelib.messenger.parse_object")
+
+    reply = world.send_text("c", frame)
+
+    assert (reply["code"], reply["ackId"]) == ("rate_limited", 7)
+
+
+def test_a_sync_counts_for_a_second(world: World) -> None:
+    world.connect("1", "c")
+    limit(world, 5, 6)
+
+    world.messenger.receive("c", HERE, '{"action": "sync"}')
+    replies = [world.send("c", action="ping") for _ in range(2)]
+
+    assert [reply["type"] for reply in replies] == ["pong", "error"]
+
+
+def test_a_sync_over_the_rate_asks_for_nothing(world: World) -> None:
+    world.connect("1", "c")
+    limit(world, 5, 6)
+    for _ in range(2):
+        world.send("c", action="ping")
+
+    assert world.send("c", action="sync", ackId="s")["code"] == "rate_limited"
+    assert len(world.messages.stored) == 1
 
 
 def test_connects_count_against_the_players_rate(world: World) -> None:
@@ -568,6 +629,88 @@ def test_connects_count_against_the_players_rate(world: World) -> None:
 
     assert world.refusal({"playerId": "1"}) == 429
     world.connect("2", "c")
+
+
+def test_a_connect_that_replays_counts_as_a_sync(world: World) -> None:
+    world.connections.rate = RateLimit(5, 6)
+    world.connect("1", "a", after="0")
+
+    world.connect("1", "b")
+    assert world.refusal({"playerId": "1"}) == 429
+
+
+# Floods
+
+
+def flood(world: World, connection_id: str, frames: int) -> list[dict[str, Any]]:
+    """Send pings, though the player has nothing left, and return the replies."""
+    return [world.send(connection_id, action="ping", ackId=number) for number in range(frames)]
+
+
+@pytest.fixture
+def over(world: World) -> World:
+    """The player 1 has used everything in this window, and has two connections."""
+    world.connect("1", "c")
+    world.connect("1", "other")
+    limit(world, 2, 2)
+    flood(world, "c", 2)
+    world.notes.outcomes.clear()
+    return world
+
+
+def test_a_connection_that_goes_on_when_told_to_wait_is_removed_and_closed(over: World) -> None:
+    assert over.connections.registered.keys() == {"c", "other"}
+    replies = flood(over, "c", REFUSALS_UNTIL_CLOSED - 1)
+    assert over.gateway.closed == []
+
+    replies += flood(over, "c", 1)
+
+    assert {reply["code"] for reply in replies} == {"rate_limited"}
+    assert over.gateway.closed == ["c"]
+    assert over.connections.registered.keys() == {"other"}
+    assert over.connections.player("1").connections == {"other"}
+
+
+def test_a_flooder_is_closed_though_it_cannot_be_removed(over: World) -> None:
+    over.connections.failing = {"remove_by_id"}
+
+    flood(over, "c", REFUSALS_UNTIL_CLOSED)
+
+    assert over.gateway.closed == ["c"]
+
+
+def test_who_is_let_in_now_and_then_is_not_closed(over: World) -> None:
+    for _ in range(5):
+        flood(over, "c", REFUSALS_UNTIL_CLOSED - 3)
+        over.now += over.connections.rate.window_ms
+
+    assert over.gateway.closed == []
+    assert over.send("c", action="ping")["type"] == "pong"
+
+
+def test_a_flood_is_two_lines_of_log(over: World) -> None:
+    flood(over, "c", REFUSALS_UNTIL_CLOSED)
+
+    assert over.notes.outcomes == [
+        ("refused", {"connection": "c", "code": "rate_limited"}),
+        ("flooded", {"connection": "c"}),
+    ]
+
+
+def test_refusals_that_do_not_arrive_are_not_logged_one_by_one(over: World) -> None:
+    over.gateway.answers["c"] = [Delivery.GONE]
+
+    for _ in range(50):
+        over.messenger.receive("c", HERE, '{"action": "ping"}')
+
+    assert over.notes.names() == ["refused"]
+
+
+def test_a_flood_of_handshakes_is_one_line_of_log(over: World) -> None:
+    for _ in range(50):
+        assert over.refusal({"playerId": "1"}) == 429
+
+    assert over.notes.names() == ["refused"]
 
 
 def test_a_player_has_so_many_connections_at_most(world: World) -> None:

@@ -105,6 +105,46 @@ def test_a_key_that_cannot_be_taken_is_named(body: str, named: str) -> None:
     assert error.detail.startswith(named)
 
 
+@pytest.mark.parametrize(
+    ("unknown", "detail"),
+    [
+        ("a", "a: unknown key"),
+        ("ab", "a, b: unknown keys"),
+        ("abc", "a, b, c: unknown keys"),
+        ("abcde", "a, b, c and 2 more: unknown keys"),
+    ],
+)
+def test_up_to_three_unknown_keys_are_named(unknown: str, detail: str) -> None:
+    assert refusal(json.dumps({"action": "ping"} | dict.fromkeys(unknown))).detail == detail
+
+
+def test_a_key_with_a_typing_error_is_named_and_not_the_one_that_is_missing_for_it() -> None:
+    error = refusal('{"action": "sendmessage", "message": "hi", "destinationPlayerID": "2"}')
+
+    assert error.detail == "destinationPlayerID: unknown key"
+
+
+def test_many_unknown_keys_are_named_without_checking_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "describe", None)
+    keys = {f"key {number}": 1 for number in range(13_000)}
+
+    assert refusal(json.dumps({"action": "ping"} | keys)).detail == (
+        "key 0, key 1, key 2 and 12997 more: unknown keys"
+    )
+
+
+@pytest.mark.parametrize("ack_id", ["a", 7])
+def test_the_ack_id_of_a_frame_that_is_refused_is_read_whatever_else_it_holds(ack_id: str | int) -> None:
+    body = json.dumps({"action": "nonsense", "routeKey": [[{}]], "ackId": ack_id, "x": 1})
+
+    assert protocol.read_ack_id(body) == ack_id
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{", "[" * 100_000, "null", '{"ackId": 1.5}', '{"ackId": ""}'])
+def test_a_frame_without_a_readable_ack_id_has_none(body: str) -> None:
+    assert protocol.read_ack_id(body) is None
+
+
 def test_a_refusal_never_echoes_the_text_of_a_message() -> None:
     error = refusal(sendmessage(message="canary" + "\ud800"))
 

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ from chalicelib.ports import (
     TooManyConnections,
     Unavailable,
 )
+from chalicelib.rate_counter import OLD_WINDOWS
 from chalicelib.rate_limit import OverRate, RateLimit
 from chalicelib.sends_table import SendsTable
 from tests.clients import PATIENCE_SECONDS
@@ -54,20 +56,22 @@ def failing_tables() -> Tables:
 
 
 RATE = RateLimit(per_second=10, burst=5)
+WINDOW_MS = 400
 MOST = 3
+SIZE = 100
 
 
 @dataclass
 class Clock:
-    """Microseconds, as told."""
+    """Milliseconds, as told. At first a window of RATE begins."""
 
-    now: int = 1_000_000_000
+    now: int = 1_000_000
 
     def __call__(self) -> int:
         return self.now
 
     def advance(self, milliseconds: int) -> None:
-        self.now += 1000 * milliseconds
+        self.now += milliseconds
 
 
 def connections_table(tables: Tables, player_seconds: int = DAY, **options: Any) -> ConnectionsTable:
@@ -124,16 +128,16 @@ def test_a_connection_that_is_registered_after_it_was_not_found_is_found(store: 
 def test_only_a_players_own_connection_is_admitted_or_made_live(store: ConnectionStore) -> None:
     store.register(connection("c"))
 
-    assert store.admit("1", "c") == Player("1", HERE, frozenset({"c"}), since={"c": 1000})
-    assert store.admit("1", "other") is None
-    assert store.admit("2", "c") is None
+    assert store.admit("1", "c", SIZE) == Player("1", HERE, frozenset({"c"}), since={"c": 1000})
+    assert store.admit("1", "other", SIZE) is None
+    assert store.admit("2", "c", SIZE) is None
     assert store.make_live("1", "other", position(7)) is False
     assert store.make_live("1", "c", position(7)) is True
     assert player(store).live == {"c": position(7)}
 
 
 def test_asking_about_a_stranger_leaves_nothing_behind(store: ConnectionStore) -> None:
-    store.admit("stranger", "c")
+    store.admit("stranger", "c", SIZE)
     store.make_live("stranger", "c", position(7))
 
     assert player(store, "stranger") == Player("stranger")
@@ -148,7 +152,7 @@ def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) 
     store.remove("1", "a")
 
     assert player(store) == Player("1", HERE, frozenset({"b"}), {"b": position(7)}, since={"b": 1000})
-    assert store.admit("1", "a") is None
+    assert store.admit("1", "a", SIZE) is None
 
 
 def test_a_connection_can_be_removed_without_knowing_whose_it_is(store: ConnectionStore) -> None:
@@ -275,40 +279,71 @@ def test_the_embedded_dynamodb_counts_right_under_many_threads(tables: Tables) -
 # Limits
 
 
-def admitted(store: ConnectionStore, connection_id: str = "c") -> bool:
+def admitted(store: ConnectionStore, connection_id: str = "c", size_bytes: int = SIZE) -> bool:
     try:
-        assert store.admit("1", connection_id) is not None
+        assert store.admit("1", connection_id, size_bytes) is not None
     except OverRate:
         return False
     return True
 
 
-def test_a_burst_is_let_in_and_after_it_one_frame_an_interval(limited: ConnectionStore, clock: Clock) -> None:
+def test_a_burst_is_let_in_in_each_window(limited: ConnectionStore, clock: Clock) -> None:
     limited.register(connection("c"))
-    burst = [admitted(limited) for _ in range(6)]
-    clock.advance(100)
-    later = [admitted(limited) for _ in range(2)]
-    clock.advance(10_000)
-    rested = [admitted(limited) for _ in range(6)]
+    first = [admitted(limited) for _ in range(6)]
+    clock.advance(WINDOW_MS - 1)
+    last_moment = admitted(limited)
+    clock.advance(1)
+    second = [admitted(limited) for _ in range(6)]
 
-    assert burst == [True] * 4 + [False] * 2  # The connect counts as well.
-    assert later == [True, False]
-    assert rested == [True] * 5 + [False]
+    assert first == [True] * 4 + [False] * 2  # The connect counts as well.
+    assert last_moment is False
+    assert second == [True] * 5 + [False]
 
 
 def test_a_frame_is_let_in_exactly_when_it_was_said_that_it_would_be(
     limited: ConnectionStore, clock: Clock
 ) -> None:
     limited.register(connection("c"))
+    clock.advance(WINDOW_MS // 3)
     while admitted(limited):
         pass
     with pytest.raises(OverRate) as caught:
-        limited.admit("1", "c")
+        limited.admit("1", "c", SIZE)
     clock.advance(caught.value.retry_after_ms - 1)
     too_early = admitted(limited)
     clock.advance(1)
 
     assert (too_early, admitted(limited)) == (False, True)
+
+
+def test_a_long_frame_counts_by_its_size(limited: ConnectionStore, clock: Clock) -> None:
+    limited.register(connection("c"))
+    clock.advance(WINDOW_MS)
+
+    assert admitted(limited, size_bytes=3 * 4096)
+    assert not admitted(limited, size_bytes=2 * 4096 + 1)
+    assert admitted(limited, size_bytes=2 * 4096)
+
+
+def test_a_frame_that_would_cost_more_than_a_burst_is_let_in_alone(
+    limited: ConnectionStore, clock: Clock
+) -> None:
+    limited.register(connection("c"))
+
+    assert not admitted(limited, size_bytes=128 * 1024)
+    clock.advance(WINDOW_MS)
+    assert [admitted(limited, size_bytes=128 * 1024), admitted(limited)] == [True, False]
+
+
+def test_refusals_in_a_row_are_counted(limited: ConnectionStore, clock: Clock) -> None:
+    limited.register(connection("c"))
+    while admitted(limited):
+        pass
+
+    with pytest.raises(OverRate) as caught:
+        limited.admit("1", "c", SIZE)
+
+    assert caught.value.in_a_row == 2
 
 
 def test_the_rate_is_the_players_whatever_connection_the_frames_come_from(limited: ConnectionStore) -> None:
@@ -347,16 +382,8 @@ def test_connections_beyond_a_players_share_are_not_registered(limited: Connecti
     assert player(limited).connections == {"c0", "c2", "c"}
 
 
-def test_a_clock_that_is_found_to_be_behind_refuses_nobody(limited: ConnectionStore, clock: Clock) -> None:
-    limited.register(connection("c"))
-    while admitted(limited):
-        pass
-    clock.advance(-60_000)
-
-    assert [admitted(limited) for _ in range(6)] == [True] * 5 + [False]
-
-
 STEPS_MS = (0, 0, 1, 20, 99, 100, 101, 500, -30, -200, -5000)
+SIZES = (1, 1, 4097, 20_000)
 
 
 @pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.slow)])
@@ -364,17 +391,19 @@ def test_lambdas_that_know_nothing_of_each_other_count_as_one(examples: int) -> 
     """Whichever of them a frame comes to, it is let in or not as the pure rule says."""
 
     @settings(max_examples=examples)
-    @given(st.lists(st.tuples(st.sampled_from(STEPS_MS), st.integers(0, 2)), max_size=30))
-    def check(frames: list[tuple[int, int]]) -> None:
+    @given(
+        st.lists(st.tuples(st.sampled_from(STEPS_MS), st.integers(0, 2), st.sampled_from(SIZES)), max_size=30)
+    )
+    def check(frames: list[tuple[int, int, int]]) -> None:
         clock, tables = Clock(), make_tables()
         lambdas = [connections_table(tables, rate=RATE, clock=clock) for _ in range(3)]
         lambdas[0].register(connection("c"))
         model = InMemoryConnections(rate=RATE, clock=clock)
         model.register(connection("c"))
 
-        for step_ms, number in frames:
+        for step_ms, number, size_bytes in frames:
             clock.advance(step_ms)
-            assert admitted(lambdas[number]) == admitted(model)
+            assert admitted(lambdas[number], "c", size_bytes) == admitted(model, "c", size_bytes)
 
     check()
 
@@ -398,30 +427,122 @@ def test_a_frame_costs_one_update_alone_and_in_a_burst(tables: Tables) -> None:
     calls = count_calls(tables.client)
 
     for _ in range(5):
-        store.admit("1", "c")
+        store.admit("1", "c", SIZE)
+
     assert calls == ["UpdateItem"] * 5
-    assert not admitted(store)
-    assert calls == ["UpdateItem"] * 6
 
 
-def test_a_connect_over_the_rate_costs_one_call_and_one_too_many_costs_two(tables: Tables) -> None:
-    clock = Clock()
-    store = connections_table(tables, connections_per_player=1, rate=RATE, clock=clock)
+def test_frames_over_the_rate_cost_no_call_where_that_is_known(tables: Tables) -> None:
+    store = connections_table(tables, rate=RATE, clock=Clock())
     store.register(connection("c"))
     calls = count_calls(tables.client)
 
-    while True:
-        calls.clear()
-        try:
-            store.register(connection("d"))
-        except TooManyConnections:
-            assert calls == ["UpdateItem"] * 2
-        except OverRate:
-            break
+    let_in = [admitted(store) for _ in range(1000)]
 
-    assert calls == ["UpdateItem"] * 2
+    assert (sum(let_in), len(calls)) == (4, 4)
     with pytest.raises(OverRate):
-        store.admit("1", "c")
+        store.register(connection("d"))
+    assert len(calls) == 4
+
+
+def test_ten_lambdas_write_a_burst_and_a_call_each_in_a_window_however_many_frames_come(
+    tables: Tables,
+) -> None:
+    lambdas = [connections_table(tables, rate=RATE, clock=Clock()) for _ in range(10)]
+    lambdas[0].register(connection("c"))
+    calls = count_calls(tables.client)
+
+    let_in = [admitted(lambdas[number % 10]) for number in range(1000)]
+
+    assert sum(let_in) == RATE.burst - 1
+    assert len(calls) <= RATE.burst - 1 + 10
+
+
+def windows(tables: Tables) -> list[str]:
+    return sorted(name for name in scan(tables, tables.websockets)["player#1"] if name.startswith("used:"))
+
+
+def test_windows_that_are_over_are_removed_now_and_then(tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(tables, rate=RATE, clock=clock)
+    store.register(connection("c"))
+    calls = count_calls(tables.client)
+
+    for _ in range(100):
+        clock.advance(1000)
+        assert admitted(store)
+        assert len(windows(tables)) <= OLD_WINDOWS + 1
+
+    assert calls.count("UpdateItem") <= 100 + 100 // OLD_WINDOWS
+    assert f"used:{RATE.window_at(clock.now)}" in windows(tables)
+
+
+def test_a_window_that_a_clock_behind_is_still_in_is_not_removed(tables: Tables) -> None:
+    clock, behind = Clock(), Clock()
+    store = connections_table(tables, rate=RATE, clock=clock)
+    other = connections_table(tables, rate=RATE, clock=behind)
+    store.register(connection("c"))
+    for _ in range(OLD_WINDOWS + 2):
+        clock.advance(WINDOW_MS)
+        store.admit("1", "c", SIZE)
+        behind.now = clock.now - 1
+
+        let_in = [admitted(other) for _ in range(RATE.burst)]
+        assert sum(let_in) == RATE.burst - 1  # The Lambda that is ahead has used one in that window.
+
+
+def test_old_windows_that_cannot_be_removed_are_tried_again(failing_tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(failing_tables, rate=RATE, clock=clock)
+    store.register(connection("c"))
+    failed: list[bytes] = []
+
+    def fail(request: Any, **_: Any) -> None:
+        if b"REMOVE" in request.body:
+            failed.append(request.body)
+            raise EndpointConnectionError(endpoint_url="")
+
+    failing_tables.client.meta.events.register_first("before-send.dynamodb.UpdateItem", fail)
+
+    for _ in range(OLD_WINDOWS + 3):
+        clock.advance(WINDOW_MS)
+        assert admitted(store)
+
+    assert len(failed) == 3
+
+
+OF_AN_EARLIER_VERSION = {"rateDue": {"N": str(10**18)}, "rateCountedAt": {"N": str(10**18)}}
+
+
+def test_what_an_earlier_version_counted_is_left_alone_and_refuses_nobody(tables: Tables) -> None:
+    store = connections_table(tables, rate=RATE, clock=Clock())
+    store.register(connection("c"))
+    tables.client.update_item(
+        TableName=tables.websockets,
+        Key={"id": {"S": "player#1"}},
+        UpdateExpression="SET rateDue = :n, rateCountedAt = :n",
+        ExpressionAttributeValues={":n": OF_AN_EARLIER_VERSION["rateDue"]},
+    )
+
+    assert [admitted(store) for _ in range(5)] == [True] * 4 + [False]
+    assert scan(tables, tables.websockets)["player#1"].items() >= OF_AN_EARLIER_VERSION.items()
+
+
+def test_a_connect_too_many_costs_two_calls_and_over_the_rate_none(tables: Tables) -> None:
+    store = connections_table(tables, connections_per_player=1, rate=RATE, clock=Clock())
+    store.register(connection("c"))
+    calls = count_calls(tables.client)
+
+    for _ in range(RATE.burst - 1):
+        calls.clear()
+        with pytest.raises(TooManyConnections):
+            store.register(connection("d"))
+        assert calls == ["UpdateItem"] * 2
+
+    calls.clear()
+    with pytest.raises(OverRate):
+        store.register(connection("d"))
+    assert calls == []
 
 
 def test_being_refused_a_connection_counts_against_the_rate(limited: ConnectionStore) -> None:
@@ -436,25 +557,74 @@ def test_being_refused_a_connection_counts_against_the_rate(limited: ConnectionS
         limited.register(connection("d"))
 
 
-def test_what_may_be_asked_for_once_a_second_counts_for_a_second(
-    limited: ConnectionStore, clock: Clock
-) -> None:
-    limited.register(connection("c"))
-    clock.advance(1000)
+SLOW = RateLimit(per_second=3, burst=6)
 
-    assert limited.admit("1", "c", once_a_second=True) is not None
-    assert not admitted(limited)
-    clock.advance(400)
+
+@pytest.fixture(params=["dynamodb", "in memory"])
+def slow(request: pytest.FixtureRequest, clock: Clock) -> ConnectionStore:
+    """A store in which a second's rate is less than a burst."""
+    if request.param == "in memory":
+        return InMemoryConnections(rate=SLOW, clock=clock)
+    return connections_table(make_tables(), rate=SLOW, clock=clock)
+
+
+def test_a_replay_counts_for_a_second_with_the_frame_that_asks_for_it(
+    slow: ConnectionStore, clock: Clock
+) -> None:
+    slow.register(connection("c"))
+    clock.advance(SLOW.window_ms)
+
+    for _ in range(2):
+        slow.admit("1", "c", SIZE)
+        slow.charge_replay("1", "c")
+
+    assert not admitted(slow)
     with pytest.raises(OverRate):
-        limited.admit("1", "c", once_a_second=True)
-    clock.advance(100)
-    assert limited.admit("1", "c", once_a_second=True) is not None
+        slow.charge_replay("1", "c")
+
+
+def test_a_connect_that_replays_counts_for_a_second(slow: ConnectionStore) -> None:
+    slow.register(connection("c"), replays=True)
+
+    assert [admitted(slow) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_a_connect_of_a_player_who_has_missed_something_counts_for_a_second(slow: ConnectionStore) -> None:
+    slow.note_missed("1", "m1")
+    slow.register(connection("c"))
+
+    assert [admitted(slow) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_a_connect_that_replays_and_is_over_the_rate_saves_nothing(slow: ConnectionStore) -> None:
+    slow.register(connection("c"), replays=True)
+    slow.admit("1", "c", SIZE)
+
+    with pytest.raises(OverRate):
+        slow.register(connection("d"), replays=True)
+
+    assert slow.find("d") is None
+    assert player(slow).connections == {"c"}
+    slow.register(connection("d"))
+
+
+def test_a_connect_costs_one_update_and_one_more_if_the_player_has_missed_something(tables: Tables) -> None:
+    store = connections_table(tables)
+    calls = count_calls(tables.client)
+
+    store.register(connection("c"))
+    assert calls == ["UpdateItem", "PutItem"]
+
+    store.note_missed("1", "m1")
+    calls.clear()
+    store.register(connection("d"))
+    assert calls == ["UpdateItem", "UpdateItem", "PutItem"]
 
 
 def test_a_whole_burst_at_once_by_many_lambdas_is_let_in() -> None:
     tables = make_tables()
     rate = RateLimit(per_second=20, burst=60)
-    lambdas = [connections_table(tables, rate=rate) for _ in range(16)]
+    lambdas = [connections_table(tables, rate=rate, clock=Clock()) for _ in range(16)]
     lambdas[0].register(connection("c"))
 
     with ThreadPoolExecutor(16) as pool:
@@ -543,7 +713,7 @@ def test_every_failure_of_dynamodb_is_unavailable(failing_tables: Tables, failur
     for call in (
         lambda: store.register(connection("c")),
         lambda: store.find("c"),
-        lambda: store.admit("1", "c"),
+        lambda: store.admit("1", "c", SIZE),
         lambda: store.make_live("1", "c", position(7)),
         lambda: store.remove("1", "c"),
         lambda: store.remove_by_id("c"),

@@ -6,7 +6,7 @@ import {Sequence} from "/page/sequence.mjs";
 import {follow, service, tables, vanish} from "/page/service.mjs";
 
 const REFRESH_MS = 150;
-const PINGS = 200;
+const PINGS = 150;
 
 const about = await service();
 const sequence = new Sequence();

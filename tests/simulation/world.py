@@ -99,7 +99,7 @@ class World:
         self._repeats = self.random.choice((0.0, 0.1, 0.4))
         self._nanoseconds = 0
         self.connections = RememberingConnections()
-        self.connections.clock = lambda: round(self.schedule.now * 1_000_000)
+        self.connections.clock = self._milliseconds
         if self.random.random() < 0.3:
             self.connections.rate, self.connections.connections_per_player = RateLimit(2, 5), 3
         self.messages = StreamedMessages(self)
