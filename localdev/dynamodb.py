@@ -1,4 +1,4 @@
-"""The local DynamoDB: moto in this process, or whatever AWS_ENDPOINT_URL_DYNAMODB names; and its tables."""
+"""The local DynamoDB: the embedded one, or whatever AWS_ENDPOINT_URL_DYNAMODB names; and its tables."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -8,7 +8,8 @@ from typing import Any
 import boto3
 import yaml
 
-from localdev.embedded_dynamodb import REGION, EmbeddedDynamoDB
+from localdev.embedded_dynamodb import EmbeddedDynamoDB
+from localdev.engine import REGION
 
 TEMPLATE = Path(__file__).parent.parent / "cloudformation" / "tables.yaml"
 MADE_UP_CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
@@ -32,7 +33,6 @@ def embed(on_write: Callable[[], None]) -> EmbeddedDynamoDB:
             del os.environ[variable]
     os.environ.update(AWS_REGION=REGION, AWS_DEFAULT_REGION=REGION)
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
-    os.environ["AWS_ACCOUNT_ID_ENDPOINT_MODE"] = "disabled"  # moto knows no such endpoints.
     embedded = EmbeddedDynamoDB(on_write)
     boto3.setup_default_session(**MADE_UP_CREDENTIALS)
     embedded.attach(session())

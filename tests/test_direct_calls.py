@@ -14,7 +14,7 @@ from localdev import direct_management
 from localdev.dynamodb import stream_arn
 from localdev.limits import Limits
 from localdev.management import Answer, Request
-from tests.dynamodb_tables import ENGINE_URL, Tables, make_tables
+from tests.dynamodb_tables import IS_EMBEDDED, Tables, make_tables
 from tests.test_gateway import Api, an_api
 
 KEY = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m1"}}
@@ -110,7 +110,7 @@ def _without_order(value: Any, table: str) -> Any:
     return value
 
 
-@pytest.mark.skipif(ENGINE_URL is not None, reason="of the embedded DynamoDB")
+@pytest.mark.skipif(not IS_EMBEDDED, reason="of the embedded DynamoDB")
 def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
     directly, over_http = answers(make_tables()), answers(make_tables(directly=False))
 
@@ -123,7 +123,7 @@ def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
     ]
 
 
-@pytest.mark.skipif(ENGINE_URL is not None, reason="of the embedded DynamoDB")
+@pytest.mark.skipif(not IS_EMBEDDED, reason="of the embedded DynamoDB")
 def test_streams_answer_directly_what_they_answer_over_http() -> None:
     def records(tables: Tables) -> list[Any]:
         tables.client.put_item(TableName=tables.messages, Item=BINARY)
