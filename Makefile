@@ -22,7 +22,7 @@ JAVASCRIPT := build/javascript-$(NODE_20)-$(NODE_22)-$(WS)
 DYNOXIDE := 1.2.1
 DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
 
-.PHONY: run test test-slow test-javascript test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
+.PHONY: run test test-slow test-javascript test-moto test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
 	scale specification validate-specification asyncapi-parser dynamodb-engine setup clean
 
 setup: .venv/ready
@@ -80,10 +80,14 @@ rehearse: setup .venv-rehearsal/ready
 accept: setup
 	ACCEPT_URL='$(URL)' $(BIN)/pytest tests/test_acceptance.py
 
-# The stores and the whole path on a DynamoDB engine other than moto.
+# The stores and the calls of DynamoDB on two other engines than the embedded one: moto, and Dynoxide, where the whole path
+# and 20,000 random calls run, too.
+test-moto: setup
+	DYNAMODB_ENGINE=moto $(BIN)/pytest tests/test_stores.py tests/test_dynamodb_contract.py
+
 test-dynamodb: setup dynamodb-engine
-	$(BIN)/python -m tests.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide \
-		$(BIN)/pytest tests/test_stores.py tests/test_acceptance.py
+	$(BIN)/python -m tests.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide $(BIN)/pytest \
+		tests/test_stores.py tests/test_dynamodb_contract.py tests/test_dynamodb_fuzz.py tests/test_acceptance.py
 
 dynamodb-engine: $(DYNAMODB_ENGINE)/ready
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import yaml
+from botocore.exceptions import ClientError
 
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from localdev.engine import REGION
@@ -54,14 +55,22 @@ def create_tables(client: Any, names: Mapping[str, str]) -> set[str]:
     `names`: what each logical id of the template is called here.
     """
     resources = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))["Resources"]
-    pages = client.get_paginator("list_tables").paginate()
-    existing = {name for page in pages for name in page["TableNames"]}
     made = set()
     for logical_id, name in names.items():
-        if name not in existing:
+        if not _is_there(client, name):
             _create_table(client, name, resources[logical_id]["Properties"])
             made.add(logical_id)
     return made
+
+
+def _is_there(client: Any, name: str) -> bool:
+    try:
+        client.describe_table(TableName=name)
+    except ClientError as failure:
+        if failure.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise
+        return False
+    return True
 
 
 def _create_table(client: Any, name: str, properties: Mapping[str, Any]) -> None:
@@ -71,8 +80,9 @@ def _create_table(client: Any, name: str, properties: Mapping[str, Any]) -> None
             "StreamEnabled": True,
             **properties["StreamSpecification"],
         }
-    client.create_table(TableName=name, **request)
-    client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+    table = client.create_table(TableName=name, **request)["TableDescription"]
+    if table["TableStatus"] != "ACTIVE":
+        client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
     client.update_time_to_live(TableName=name, TimeToLiveSpecification=properties["TimeToLiveSpecification"])
 
 

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from localdev.engine.errors import ApiError
 from localdev.engine.items import Response
-from localdev.engine.service import OPERATIONS, DynamoDb
+from localdev.engine.service import OPERATIONS
 from localdev.engine.wire import Call
 
 METHODS = {re.sub("(?<!^)(?=[A-Z])", "_", name).lower(): name for name in OPERATIONS}
@@ -27,10 +27,6 @@ class Client:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-
-    @classmethod
-    def of(cls, engine: DynamoDb) -> "Client":
-        return cls(engine.call)
 
     def __getattr__(self, method: str) -> Callable[..., Response]:
         operation = METHODS.get(method)

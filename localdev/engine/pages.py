@@ -94,13 +94,14 @@ def _page(table: Table, request: Request, expressions: Expressions, items: Itera
     read = size = 0
     last: Item | None = None
     for item in items:
-        read += 1
         size += size_of_item(item)
+        if read == limit or size > MAX_PAGE_BYTES:
+            break
+        read, last = read + 1, item
         if condition is None or condition(item, expressions.given):
             found.append(item)
-        if read == limit or size >= MAX_PAGE_BYTES:
-            last = item
-            break
+    else:  # Nothing is left, but AWS says that only on the next page when the limit is just reached.
+        last = last if read == limit else None
     response: Response = {"Count": len(found), "ScannedCount": read}
     if request.get("Select") != "COUNT":
         response["Items"] = [expressions.projected(item) for item in found]
