@@ -191,16 +191,26 @@ def test_connections_are_managed_directly_as_over_http() -> None:
 
 
 def test_a_gateway_that_does_not_answer_is_given_up_as_over_http() -> None:
-    async def never(request: Request) -> Answer:
-        await asyncio.Event().wait()
-        raise AssertionError
+    session = boto3.Session("local", "local", region_name="us-east-1")
+    stuck = asyncio.new_event_loop()
+    direct_management.attach(session, "http://here", lambda request: Answer(200), stuck)
+    config = Config(read_timeout=0.05, retries={"total_max_attempts": 1})
+    client = session.client("apigatewaymanagementapi", endpoint_url="http://here", config=config)
 
-    async def post() -> None:
+    with pytest.raises(ReadTimeoutError):
+        client.post_to_connection(ConnectionId="c", Data=b"hi")
+    stuck.close()
+
+
+def test_a_failure_of_the_gateway_reaches_the_function_that_posts() -> None:
+    async def test() -> None:
         session = boto3.Session("local", "local", region_name="us-east-1")
-        direct_management.attach(session, "http://here", never, asyncio.get_running_loop())
-        config = Config(read_timeout=0.05, retries={"total_max_attempts": 1})
-        client = session.client("apigatewaymanagementapi", endpoint_url="http://here", config=config)
-        with pytest.raises(ReadTimeoutError):
+        direct_management.attach(session, "http://here", broken, asyncio.get_running_loop())
+        client = session.client("apigatewaymanagementapi", endpoint_url="http://here")
+        with pytest.raises(NotImplementedError):
             await asyncio.to_thread(client.post_to_connection, ConnectionId="c", Data=b"hi")
 
-    asyncio.run(post())
+    def broken(request: Request) -> Answer:
+        raise NotImplementedError
+
+    asyncio.run(test())
