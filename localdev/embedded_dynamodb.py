@@ -14,6 +14,7 @@ from botocore.model import OperationModel
 from localdev import threads
 from localdev.addresses import resolve
 from localdev.engine import ApiError, DynamoDb, wire
+from localdev.engine.snapshot import snapshot_of, tables_of
 from localdev.guard import Guard
 
 JSON = "application/x-amz-json-1.0"
@@ -24,13 +25,30 @@ class EmbeddedDynamoDB:
     """The engine behind a lock. `on_write` is called after each change that a stream shows."""
 
     def __init__(self, on_write: Callable[[], object]) -> None:
+        self._on_write = on_write
         self._engine = DynamoDb(on_change=on_write)
         self._one_at_a_time = threading.Lock()
+        self._is_frozen = False
 
     def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         """Return the response to a request, both as boto3 has them. Raise ApiError."""
         with self._one_at_a_time:
+            if self._is_frozen:
+                raise ApiError("InternalServerError", "the process is ending")
             return self._engine.call(operation, request)
+
+    def freeze(self, taken: Mapping[str, int]) -> bytes:
+        """Return all tables, as `snapshot_of` does. From then on every call fails, so that none is lost."""
+        with self._one_at_a_time:
+            self._is_frozen = True
+            return snapshot_of(self._engine.tables, taken)
+
+    def restore(self, snapshot: bytes) -> None:
+        """Have the tables of a snapshot. Raise an exception if it isn't one of this version."""
+        tables = tables_of(snapshot)
+        for table in tables.values():
+            table.on_change = self._on_write
+        self._engine.tables = tables
 
     def attach(self, session: boto3.Session) -> None:
         """Let every client that the session makes from now on have its DynamoDB here."""

@@ -40,7 +40,7 @@ def shard_iterator(table: Table, request: Request) -> Response:
     if kind == "TRIM_HORIZON":
         place = 0
     elif kind == "LATEST":
-        place = len(table.changes)
+        place = table.trimmed + len(table.changes)
     elif kind in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER") and "SequenceNumber" in request:
         place = int(request["SequenceNumber"]) - FIRST_SEQUENCE_NUMBER + (kind == "AFTER_SEQUENCE_NUMBER")
     else:
@@ -57,7 +57,9 @@ def stream_of(iterator: str) -> tuple[str, int]:
 
 
 def records(table: Table, place: int, limit: int) -> Response:
-    changes = table.changes[place : place + min(limit, MAX_RECORDS)]
+    place = max(place, table.trimmed)
+    start = place - table.trimmed
+    changes = table.changes[start : start + min(limit, MAX_RECORDS)]
     return {
         "Records": [_record(change) for change in changes],
         "NextShardIterator": f"{table.stream_arn}|{place + len(changes)}",

@@ -55,6 +55,8 @@ class Table:
     time_to_live: dict[str, Any] = field(default_factory=dict)
     partitions: dict[Any, Partition] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
+    trimmed: int = 0
+    """How many changes before these the stream has had."""
 
     @property
     def arn(self) -> str:
@@ -75,19 +77,23 @@ class Table:
     def replace(self, key: Key, old: Item | None, new: Item | None, at: float) -> None:
         """Put `new` in the place of `old`, which is there now. None is no item."""
         if new is not None:
-            partition = self.partitions.get(key[0])
-            if partition is None:
-                partition = self.partitions[key[0]] = Partition()
-            if old is None:
-                insort(partition.order, key[1])
-            partition.items[key[1]] = new
+            self.put(key, new)
         elif old is not None:
             self._delete(key)
         if self.has_stream and old != new:
             name = "INSERT" if old is None else "REMOVE" if new is None else "MODIFY"
-            number = FIRST_SEQUENCE_NUMBER + len(self.changes)
+            number = FIRST_SEQUENCE_NUMBER + self.trimmed + len(self.changes)
             self.changes.append(Change(number, at, name, self.keys_of(new or old or {}), new))
             self.on_change()
+
+    def put(self, key: Key, item: Item) -> None:
+        """Put the item without a change in the stream."""
+        partition = self.partitions.get(key[0])
+        if partition is None:
+            partition = self.partitions[key[0]] = Partition()
+        if key[1] not in partition.items:
+            insort(partition.order, key[1])
+        partition.items[key[1]] = item
 
     def _delete(self, key: Key) -> None:
         partition = self.partitions[key[0]]
