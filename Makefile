@@ -31,7 +31,7 @@ UV := 0.13.9
 DYNOXIDE := 1.2.1
 DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
 
-.PHONY: help run test test-slow test-javascript test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
+.PHONY: help run test test-slow test-javascript test-moto test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
 	scale specification validate-specification asyncapi-parser dynamodb-engine setup lock wheels clean
 
 ## help: list the targets
@@ -127,10 +127,14 @@ rehearse: setup .venv-rehearsal/ready
 accept: setup
 	ACCEPT_URL="$$URL" $(BIN)/pytest tests/test_acceptance.py
 
-## test-dynamodb: test the stores and the whole path on a DynamoDB engine other than moto
+## test-moto: test the stores and DynamoDB's calls on moto
+test-moto: setup
+	DYNAMODB_ENGINE=moto $(BIN)/pytest tests/test_stores.py tests/test_dynamodb_contract.py
+
+## test-dynamodb: the same, the whole path and 20,000 random calls on Dynoxide
 test-dynamodb: setup dynamodb-engine
-	$(BIN)/python -m tests.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide \
-		$(BIN)/pytest tests/test_stores.py tests/test_acceptance.py
+	$(BIN)/python -m tests.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide $(BIN)/pytest \
+		tests/test_stores.py tests/test_dynamodb_contract.py tests/test_dynamodb_fuzz.py tests/test_acceptance.py
 
 ## dynamodb-engine: fetch that engine
 dynamodb-engine: $(DYNAMODB_ENGINE)/ready

@@ -79,6 +79,14 @@ def _port(environ: Mapping[str, str], variable: str, default: int) -> int:
     return int(text)
 
 
+def keeps_tables(environ: Mapping[str, str]) -> bool:
+    """Return whether the embedded tables survive an edit. Raise CannotStart for anything but yes and no."""
+    text = environ.get("KEEP_TABLES") or "yes"
+    if text not in ("yes", "no"):
+        raise CannotStart(f"KEEP_TABLES must be yes or no, not {text!r}")
+    return text == "yes"
+
+
 def _bind_once(host: str, port: int) -> None:
     """Chalice binds its port in a thread, where a failure would leave a process that answers nothing."""
     if not host:

@@ -6,7 +6,7 @@ to oneself took half of the time that a message needs here.
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ from botocore.exceptions import ReadTimeoutError
 from localdev.management import Answer, Request
 
 DIRECT = ("PostToConnection", "DeleteConnection")
-Manage = Callable[[Request], Coroutine[Any, Any, Answer]]
+Manage = Callable[[Request], Answer]
 
 
 def attach(session: boto3.Session, endpoint: str, manage: Manage, loop: asyncio.AbstractEventLoop) -> None:
@@ -29,15 +29,23 @@ def attach(session: boto3.Session, endpoint: str, manage: Manage, loop: asyncio.
         if not params["url"].startswith(endpoint):
             return None
         request = Request(params["method"], urlsplit(params["url"]).path, True, params["body"] or b"")
-        asked = asyncio.run_coroutine_threadsafe(manage(request), loop)
+        answered: concurrent.futures.Future[Answer] = concurrent.futures.Future()
+        loop.call_soon_threadsafe(_settle, answered, manage, request)
         try:
-            return _parsed(params["url"], asked.result(context["client_config"].read_timeout))
+            return _parsed(params["url"], answered.result(context["client_config"].read_timeout))
         except concurrent.futures.TimeoutError:
-            asked.cancel()
             raise ReadTimeoutError(endpoint_url=params["url"]) from None
 
     for operation in DIRECT:
         session.events.register(f"before-call.apigatewaymanagementapi.{operation}", answer)
+
+
+def _settle(answered: "concurrent.futures.Future[Answer]", manage: Manage, request: Request) -> None:
+    """Answer on the event loop, in one turn of it. What `manage` raises is raised where it was called."""
+    try:
+        answered.set_result(manage(request))
+    except Exception as error:
+        answered.set_exception(error)
 
 
 def _parsed(url: str, answer: Answer) -> tuple[AWSResponse, dict[str, Any]]:

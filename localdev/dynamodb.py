@@ -1,4 +1,4 @@
-"""The local DynamoDB: moto in this process, or whatever AWS_ENDPOINT_URL_DYNAMODB names; and its tables."""
+"""The local DynamoDB: the embedded one, or whatever AWS_ENDPOINT_URL_DYNAMODB names; and its tables."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -7,8 +7,10 @@ from typing import Any
 
 import boto3
 import yaml
+from botocore.exceptions import ClientError
 
-from localdev.embedded_dynamodb import REGION, EmbeddedDynamoDB
+from localdev.embedded_dynamodb import EmbeddedDynamoDB
+from localdev.engine import REGION
 
 TEMPLATE = Path(__file__).parent.parent / "cloudformation" / "tables.yaml"
 MADE_UP_CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
@@ -32,7 +34,6 @@ def embed(on_write: Callable[[], None]) -> EmbeddedDynamoDB:
             del os.environ[variable]
     os.environ.update(AWS_REGION=REGION, AWS_DEFAULT_REGION=REGION)
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
-    os.environ["AWS_ACCOUNT_ID_ENDPOINT_MODE"] = "disabled"  # moto knows no such endpoints.
     embedded = EmbeddedDynamoDB(on_write)
     boto3.setup_default_session(**MADE_UP_CREDENTIALS)
     embedded.attach(session())
@@ -54,14 +55,22 @@ def create_tables(client: Any, names: Mapping[str, str]) -> set[str]:
     `names`: what each logical id of the template is called here.
     """
     resources = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))["Resources"]
-    pages = client.get_paginator("list_tables").paginate()
-    existing = {name for page in pages for name in page["TableNames"]}
     made = set()
     for logical_id, name in names.items():
-        if name not in existing:
+        if not _is_there(client, name):
             _create_table(client, name, resources[logical_id]["Properties"])
             made.add(logical_id)
     return made
+
+
+def _is_there(client: Any, name: str) -> bool:
+    try:
+        client.describe_table(TableName=name)
+    except ClientError as failure:
+        if failure.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise
+        return False
+    return True
 
 
 def _create_table(client: Any, name: str, properties: Mapping[str, Any]) -> None:
@@ -71,8 +80,9 @@ def _create_table(client: Any, name: str, properties: Mapping[str, Any]) -> None
             "StreamEnabled": True,
             **properties["StreamSpecification"],
         }
-    client.create_table(TableName=name, **request)
-    client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+    table = client.create_table(TableName=name, **request)["TableDescription"]
+    if table["TableStatus"] != "ACTIVE":
+        client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
     client.update_time_to_live(TableName=name, TimeToLiveSpecification=properties["TimeToLiveSpecification"])
 
 

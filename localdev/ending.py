@@ -12,6 +12,9 @@ from typing import NoReturn
 before_exit: list[Callable[[], None]] = []
 """Called before the process ends at once."""
 
+before_restart: list[Callable[[], None]] = []
+"""Called before the worker ends so that another one follows it."""
+
 _parent = os.getppid()
 _follows_an_edit = False
 
@@ -43,22 +46,24 @@ def exit_now() -> NoReturn:
     os._exit(1)
 
 
-def note_restart() -> None:
-    """Tell the worker that Chalice's reloader starts next that it follows an edit."""
+def prepare_restart() -> None:
+    """Leave the worker that Chalice's reloader starts next what it needs, and that it follows an edit."""
     with suppress(OSError):  # Without the note, a wrong setting ends that worker.
-        _note().touch(mode=0o600, exist_ok=False)
+        note_for_next_worker("restarts").touch(mode=0o600, exist_ok=False)
+    for work in before_restart:
+        work()
 
 
 def read_note() -> None:
     """Find out whether this worker follows an edit."""
     global _follows_an_edit
     try:
-        _note().unlink()
+        note_for_next_worker("restarts").unlink()
     except OSError:
         return
     _follows_an_edit = True
 
 
-def _note() -> Path:
-    """Named by the reloader, the one process that both workers know."""
-    return Path(tempfile.gettempdir()) / f"chalice-local-{_parent}-restarts"
+def note_for_next_worker(name: str) -> Path:
+    """Return a path outside the project, named by the reloader: the one process that both workers know."""
+    return Path(tempfile.gettempdir()) / f"chalice-local-{_parent}-{name}"

@@ -19,11 +19,12 @@ from typing import Any
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as Handshake
 from websockets.http11 import Response
+from websockets.protocol import State
 
 from localdev import management
 from localdev.addresses import in_url
@@ -288,7 +289,7 @@ class Gateway:
 
     # @connections
 
-    async def manage(self, request: management.Request) -> Answer:
+    def manage(self, request: management.Request) -> Answer:
         """Answer a request to `@connections`, however it came here."""
         if not request.signed:
             return Answer(403, {"message": "Missing Authentication Token"})
@@ -303,7 +304,7 @@ class Gateway:
         if connection is None:
             return Answer(410, error="GoneException")
         if request.method == "POST":
-            return await self._post(connection, request.body)
+            return self._post(connection, request.body)
         if request.method == "GET":
             return Answer(200, _description(connection))
         if request.method == "DELETE":
@@ -312,14 +313,14 @@ class Gateway:
             return Answer(204)
         return Answer(403, {"message": "Missing Authentication Token"})
 
-    async def _post(self, connection: OpenConnection, data: bytes) -> Answer:
+    def _post(self, connection: OpenConnection, data: bytes) -> Answer:
+        """Send without waiting: what the client does not read stays in a buffer, which has room for it."""
         waiting = connection.socket.transport.get_write_buffer_size()
         if waiting + len(data) > self._limits.client_buffer_bytes:
             return Answer(429, {"message": "Too many requests"}, "LimitExceededException")
-        try:
-            await connection.socket.send(data, text=True)
-        except ConnectionClosed:
+        if connection.socket.state is not State.OPEN:
             return Answer(410, error="GoneException")
+        broadcast((connection.socket,), data, text=True)
         connection.last_active_at = time.monotonic()
         return Answer(200)
 

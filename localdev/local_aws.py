@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import boto3
 from chalice import Chalice
@@ -16,7 +16,7 @@ from chalice.app import DynamoDBEventConfig
 
 from chalicelib.access import Access
 from chalicelib.settings import FURTHER_JWT_SETTINGS, KEYS
-from localdev import command_line, direct_management, dynamodb, threads
+from localdev import command_line, direct_management, dynamodb, kept_tables, threads
 from localdev.addresses import in_url, never_proxy, resolve, serve_ipv6
 from localdev.checks import DYNAMODB_PORT as DYNAMODB_PORT
 from localdev.checks import (
@@ -27,6 +27,7 @@ from localdev.checks import (
     check_ports,
     check_stage,
     in_one_line,
+    keeps_tables,
     use_dynamodb,
     why_not,
 )
@@ -68,6 +69,9 @@ class LocalAws:
     dynamodb: str
     poll_seconds: float
     written: threading.Event
+    mappings: list[StreamMapping] = field(default_factory=list)
+    are_kept: bool = False
+    """Whether the tables are those of before an edit, with what their streams had not given yet."""
 
     @classmethod
     def if_asked_for(cls) -> "LocalAws | None":
@@ -105,10 +109,11 @@ class LocalAws:
         if named:
             use_dynamodb(named)
             return cls(options, limits, ports, named, POLL_SECONDS, written)
-        embedded = dynamodb.embed(on_write=written.set)
+        embedded, mappings = dynamodb.embed(on_write=written.set), list[StreamMapping]()
+        are_kept = keeps_tables(os.environ) and kept_tables.keep(embedded, mappings)
         port = _bind("DYNAMODB_PORT", options.host, ports.dynamodb, lambda p: embedded.serve(options.host, p))
         url = f"http://{in_url(options.host)}:{port} (embedded, in memory)"
-        return cls(options, limits, ports, url, SAFETY_POLL_SECONDS, written)
+        return cls(options, limits, ports, url, SAFETY_POLL_SECONDS, written, mappings, are_kept)
 
     def serve(self, app: Chalice, access: Access) -> None:
         """Start everything, and return; a port that is taken ends the process with one line."""
@@ -120,7 +125,7 @@ class LocalAws:
             made = dynamodb.create_tables(boto3.client("dynamodb"), tables)
             for source in app.event_sources:
                 if isinstance(source, DynamoDBEventConfig):
-                    self._start_mapping(app, source, is_new="MessagesTable" in made)
+                    self._start_mapping(app, source, is_new=self.are_kept or "MessagesTable" in made)
         except FAILURES as failure:
             end(f"the tables {', '.join(tables.values())} cannot be used: {in_one_line(failure)}")
         gateway, loop, url = self._start_gateway(app, access)
@@ -151,13 +156,16 @@ class LocalAws:
         )
 
     def _start_mapping(self, app: Chalice, source: DynamoDBEventConfig, is_new: bool) -> None:
-        """Of a table that was there before, only what is new is given: AWS too would not begin again."""
+        """Of a table that was there before, only what is new is given: AWS too would not begin again.
+
+        The stream of a table that was kept over an edit has only what was not given yet.
+        """
         table = source.stream_arn.split(":table/")[1].split("/")[0]
         try:
             arn = dynamodb.stream_arn(boto3.client("dynamodb"), table)
         except KeyError:
             end(f"table {table} has no stream: delete it, and chalice local makes it with one")
-        StreamMapping(
+        mapping = StreamMapping(
             boto3.client("dynamodbstreams"),
             arn,
             source.name,
@@ -167,7 +175,9 @@ class LocalAws:
             source.starting_position if is_new else "LATEST",
             self.poll_seconds,
             self.written,
-        ).start()
+        )
+        mapping.start()
+        self.mappings.append(mapping)
 
     def _start_gateway(self, app: Chalice, access: Access) -> tuple[Gateway, asyncio.AbstractEventLoop, str]:
         stage, host = self.options.api_stage, self.options.host

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -74,7 +74,7 @@ class Management(asyncio.Protocol):
 
     def __init__(
         self,
-        answer: Callable[[Request], Awaitable[Answer]],
+        answer: Callable[[Request], Answer],
         guard: Guard,
         body_bytes: int,
         open_transports: set[asyncio.Transport],
@@ -124,8 +124,8 @@ class Management(asyncio.Protocol):
                 room = self._body_bytes + 1 - len(self._body)
                 self._body += event.data[:room]
             elif isinstance(event, h11.EndOfMessage):
-                self._responding = asyncio.ensure_future(self._respond())
-                self._responding.add_done_callback(self._responded)
+                if not self._respond():
+                    return
             elif isinstance(event, h11.ConnectionClosed):
                 if self._http.our_state is not h11.SEND_RESPONSE:
                     self._transport.close()
@@ -133,16 +133,22 @@ class Management(asyncio.Protocol):
             else:
                 return
 
-    async def _respond(self) -> None:
+    def _respond(self) -> bool:
+        """Answer the request. Return whether another one can follow on this connection."""
         assert self._head is not None
-        self._send(await self._answer_to(self._head))
+        try:
+            self._send(self._answer_to(self._head))
+        except Exception as error:  # The client must not wait for an answer that doesn't come.
+            show_failure(error, api="@connections")
+            self._transport.abort()
+            return False
         if self._http.our_state is h11.MUST_CLOSE:
             self._transport.close()
-        else:
-            self._http.start_next_cycle()
-            self._advance()
+            return False
+        self._http.start_next_cycle()
+        return True
 
-    async def _answer_to(self, head: h11.Request) -> Answer:
+    def _answer_to(self, head: h11.Request) -> Answer:
         headers = dict(head.headers)
         hosts, origins = (
             [value.decode("latin-1") for name, value in head.headers if name == wanted]
@@ -157,14 +163,7 @@ class Management(asyncio.Protocol):
             headers.get(b"authorization", b"").startswith(b"AWS4-HMAC-SHA256 "),
             bytes(self._body),
         )
-        return await self._answer(request)
-
-    def _responded(self, responding: asyncio.Task[None]) -> None:
-        """Show an exception and end the connection, so that its client doesn't wait."""
-        error = None if responding.cancelled() else responding.exception()
-        if error is not None:
-            show_failure(error, api="@connections")
-            self._transport.abort()
+        return self._answer(request)
 
     def _send(self, answer: Answer) -> None:
         to_head = self._head is not None and self._head.method == b"HEAD"

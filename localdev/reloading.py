@@ -14,7 +14,7 @@ from chalice.cli.factory import CLIFactory
 from chalice.cli.filewatch.stat import StatFileWatcher
 
 from localdev import command_line, threads
-from localdev.ending import before_exit, note_restart
+from localdev.ending import before_exit, prepare_restart
 from localdev.terminal import say
 
 SOURCES = (
@@ -44,7 +44,7 @@ def watch_only_sources(root: Path) -> None:
         if wrong is not None:
             say(f"chalice: {wrong}: edit it again")
             return
-        note_restart()
+        prepare_restart()
         restart()
 
     setattr(StatFileWatcher, "_single_pass_poll", restart_if_changed)  # noqa: B010  # mypy forbids it plainly.

@@ -33,6 +33,11 @@ class Shard:
     parent: str | None
     iterator: str | None
     last_sequence_number: str | None = None
+    """Of the records that have been read."""
+
+    taken_sequence_number: str | None = None
+    """Of the records that the function has taken."""
+
     pending: list[Record] = field(default_factory=list)
     """Read, and not yet taken by the function."""
 
@@ -76,6 +81,14 @@ class StreamMapping:
     def stop(self) -> None:
         self.stopped.set()
         self.written.set()
+
+    @property
+    def table(self) -> str:
+        return self.stream_arn.split("/")[1]
+
+    def last_taken(self) -> int:
+        """Return the sequence number after which the function has taken no record, or 0."""
+        return max((int(shard.taken_sequence_number or 0) for shard in self._shards.values()), default=0)
 
     def _poll(self) -> bool:
         """Give the function what every shard has: whether there was anything."""
@@ -126,6 +139,8 @@ class StreamMapping:
         if not shard.pending:
             return False
         self._give(self._lambda_records(shard.pending))
+        if not self.stopped.is_set():
+            shard.taken_sequence_number = shard.last_sequence_number
         shard.pending.clear()
         return True
 

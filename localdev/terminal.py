@@ -41,6 +41,8 @@ def _show_outcome(outcome: str, about: Mapping[str, object]) -> None:
 
 def _printable(text: str) -> str:
     """What a stranger sent must not be able to steer the terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Runs a command while a DynamoDB engine serves at DYNAMODB_ENGINE_URL; exits with the command's code.
+"""Runs a command while a DynamoDB engine serves at DYNAMODB_ENGINE; exits with the command's code.
 
 python -m tests.dynamodb_engine ENGINE COMMAND…      where ENGINE is the engine's program
 """
@@ -25,7 +25,7 @@ def main() -> int:
                 print("The DynamoDB engine did not start; see its message.", file=sys.stderr)
                 return 1
             time.sleep(0.05)
-        environment = os.environ | {"DYNAMODB_ENGINE_URL": f"http://127.0.0.1:{port}"}
+        environment = os.environ | {"DYNAMODB_ENGINE": f"http://127.0.0.1:{port}"}
         return subprocess.run(command, env=environment).returncode
     finally:
         server.kill()

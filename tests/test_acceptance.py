@@ -20,7 +20,7 @@ from clients.player import CLOSED, Frame, Player
 from tests.chalice_process import ChaliceLocal
 from tests.clients import PATIENCE_SECONDS
 from tests.clients import Player as Socket
-from tests.dynamodb_tables import ENGINE_URL
+from tests.dynamodb_tables import ENGINE
 from tests.recorder import MESSAGES, Recorder
 from tests.tokens import token
 
@@ -61,9 +61,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if URL is not None:
         yield URL
         return
-    started = ChaliceLocal.start(
-        tmp_path_factory.mktemp("acceptance"), AWS_ENDPOINT_URL_DYNAMODB=ENGINE_URL or ""
-    )
+    started = ChaliceLocal.start(tmp_path_factory.mktemp("acceptance"), AWS_ENDPOINT_URL_DYNAMODB=ENGINE)
     try:
         yield started.started().url
     finally:

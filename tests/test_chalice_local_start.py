@@ -19,6 +19,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import boto3
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
@@ -136,6 +137,7 @@ NOT_A_PORT = "must be a port number from 1 to 65535, or 0 for any free port, not
             "http://[::1",
             "AWS_ENDPOINT_URL_DYNAMODB must be a URL, such as http://127.0.0.1:8000, not 'http://[::1'",
         ),
+        ("KEEP_TABLES", "false", "KEEP_TABLES must be yes or no, not 'false'"),
         ("TELEMETRY_FILE", "/", "TELEMETRY_FILE cannot be written: Is a directory"),
     ],
 )
@@ -272,6 +274,67 @@ def test_an_edit_that_is_not_json_is_one_line_and_the_next_edit_is_followed(
     config.write_text(right, encoding="utf-8")
 
     talk(local.started(times=2).url)
+
+
+def edit(project: Path) -> None:
+    source = project / "chalicelib" / "ports.py"
+    source.write_text(f"{source.read_text(encoding='utf-8')}\n# An edit.\n", encoding="utf-8")
+
+
+def test_an_edit_keeps_the_tables_and_players_come_back_and_have_missed_nothing(
+    start: Start, project: Path
+) -> None:
+    local = start(project=project).started()
+
+    async def before() -> str:
+        one, two = await Player.connect(local.url, "1"), await Player.connect(local.url, "2")
+        await one.send_message("2", "received")
+        position = str((await two.message())["messageId"])
+        await two.socket.close()
+        await one.send_message("2", "missed by 2")
+        await one.send_message("3", "missed by 3")
+        return position
+
+    async def after(position: str) -> tuple[list[str], list[str]]:
+        two = Player(await connect(f"{local.url}?playerId=2&after={position}"))
+        three = Player(await connect(f"{local.url}?playerId=3"))
+        one = await Player.connect(local.url, "1")
+        await one.send_message("2", "new for 2")
+        await one.send_message("3", "new for 3")
+        return await until(two, "new for 2"), await until(three, "new for 3")
+
+    position = asyncio.run(before())
+    edit(project)
+    local.started(times=2)
+    of_two, of_three = asyncio.run(after(position))
+
+    assert [text for text in of_two if text != "received"] == ["missed by 2", "new for 2"]
+    assert of_three == ["missed by 3", "new for 3"]
+    assert "Traceback" not in local.lines
+
+
+async def until(player: Player, last: str) -> list[str]:
+    texts: list[str] = []
+    while texts[-1:] != [last]:
+        texts.append(str((await player.message())["message"]))
+    return texts
+
+
+def test_an_edit_empties_the_tables_when_they_are_not_to_be_kept(start: Start, project: Path) -> None:
+    local = start(project=project, KEEP_TABLES="no").started()
+
+    async def send(text: str) -> None:
+        await (await Player.connect(local.url, "1")).send_message("2", text)
+
+    async def read() -> list[str]:
+        return await until(Player(await connect(f"{local.url}?playerId=2&after=0")), "after")
+
+    asyncio.run(send("before"))
+    edit(project)
+    local.started(times=2)
+    asyncio.run(send("after"))
+
+    assert asyncio.run(read()) == ["after"]
 
 
 # Addresses

@@ -17,6 +17,7 @@ IN_THIS_ORDER = (
     "test",
     "test-slow",
     "validate-specification",
+    "test-moto",
     "test-dynamodb",
     "test-javascript",
     "rehearse",

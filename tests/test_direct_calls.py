@@ -14,7 +14,7 @@ from localdev import direct_management
 from localdev.dynamodb import stream_arn
 from localdev.limits import Limits
 from localdev.management import Answer, Request
-from tests.dynamodb_tables import ENGINE_URL, Tables, make_tables
+from tests.dynamodb_tables import IS_EMBEDDED, Tables, make_tables
 from tests.test_gateway import Api, an_api
 
 KEY = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m1"}}
@@ -110,7 +110,7 @@ def _without_order(value: Any, table: str) -> Any:
     return value
 
 
-@pytest.mark.skipif(ENGINE_URL is not None, reason="of the embedded DynamoDB")
+@pytest.mark.skipif(not IS_EMBEDDED, reason="of the embedded DynamoDB")
 def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
     directly, over_http = answers(make_tables()), answers(make_tables(directly=False))
 
@@ -123,7 +123,7 @@ def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
     ]
 
 
-@pytest.mark.skipif(ENGINE_URL is not None, reason="of the embedded DynamoDB")
+@pytest.mark.skipif(not IS_EMBEDDED, reason="of the embedded DynamoDB")
 def test_streams_answer_directly_what_they_answer_over_http() -> None:
     def records(tables: Tables) -> list[Any]:
         tables.client.put_item(TableName=tables.messages, Item=BINARY)
@@ -191,16 +191,26 @@ def test_connections_are_managed_directly_as_over_http() -> None:
 
 
 def test_a_gateway_that_does_not_answer_is_given_up_as_over_http() -> None:
-    async def never(request: Request) -> Answer:
-        await asyncio.Event().wait()
-        raise AssertionError
+    session = boto3.Session("local", "local", region_name="us-east-1")
+    stuck = asyncio.new_event_loop()
+    direct_management.attach(session, "http://here", lambda request: Answer(200), stuck)
+    config = Config(read_timeout=0.05, retries={"total_max_attempts": 1})
+    client = session.client("apigatewaymanagementapi", endpoint_url="http://here", config=config)
 
-    async def post() -> None:
+    with pytest.raises(ReadTimeoutError):
+        client.post_to_connection(ConnectionId="c", Data=b"hi")
+    stuck.close()
+
+
+def test_a_failure_of_the_gateway_reaches_the_function_that_posts() -> None:
+    async def test() -> None:
         session = boto3.Session("local", "local", region_name="us-east-1")
-        direct_management.attach(session, "http://here", never, asyncio.get_running_loop())
-        config = Config(read_timeout=0.05, retries={"total_max_attempts": 1})
-        client = session.client("apigatewaymanagementapi", endpoint_url="http://here", config=config)
-        with pytest.raises(ReadTimeoutError):
+        direct_management.attach(session, "http://here", broken, asyncio.get_running_loop())
+        client = session.client("apigatewaymanagementapi", endpoint_url="http://here")
+        with pytest.raises(NotImplementedError):
             await asyncio.to_thread(client.post_to_connection, ConnectionId="c", Data=b"hi")
 
-    asyncio.run(post())
+    def broken(request: Request) -> Answer:
+        raise NotImplementedError
+
+    asyncio.run(test())

@@ -61,7 +61,11 @@ def test_the_settings_of_the_local_aws_are_those_there_are() -> None:
     limits = {f"WEBSOCKET_{f.name.upper()}": str(int(getattr(Limits(), f.name))) for f in fields(Limits)}
     ports = {"WEBSOCKET_PORT": str(WEBSOCKET_PORT), "DYNAMODB_PORT": str(DYNAMODB_PORT)}
 
-    others = {"AWS_ENDPOINT_URL_DYNAMODB": "the embedded one", "TELEMETRY_FILE": "none"}
+    others = {
+        "AWS_ENDPOINT_URL_DYNAMODB": "the embedded one",
+        "KEEP_TABLES": "yes",
+        "TELEMETRY_FILE": "none",
+    }
     assert documented == limits | ports | others
 
 

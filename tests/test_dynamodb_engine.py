@@ -12,7 +12,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[-1])), http.server.BaseHTTPReq
 """
 ASK_AND_EXIT_WITH_7 = """\
 import os, sys, urllib.error, urllib.request
-url = os.environ["DYNAMODB_ENGINE_URL"]
+url = os.environ["DYNAMODB_ENGINE"]
 try:
     urllib.request.urlopen(url)
 except urllib.error.HTTPError as answer:

@@ -572,7 +572,7 @@ class BrokenGateway(Gateway):
     async def _tell_failure(self, connection: OpenConnection, message: str) -> None:
         raise NotImplementedError
 
-    async def manage(self, request: Request) -> Answer:
+    def manage(self, request: Request) -> Answer:
         raise NotImplementedError
 
 

@@ -273,12 +273,9 @@ def test_no_other_site_may_read_it(local: ChaliceLocal, path: str, headers: dict
 ODD_ITEMS: dict[str, dict[str, Any]] = {
     "binary": {"odd": {"B": "AAE="}},
     "binary-set": {"odd": {"BS": ["AAE=", "/w=="]}},
-    "empty-set": {"odd": {"BS": []}},
-    "huge": {"odd": {"N": "9" * 39}},
+    "huge": {"odd": {"N": "9" * 38}},
     "tiny": {"odd": {"N": "1E-130"}},
-    "not-numbers": {"odd": {"NS": ["x"]}},
     "nested": {"odd": {"L": [{"B": "AAE="}, {"M": {"set": {"BS": ["AAE="]}}}, {"NULL": True}]}},
-    "no-boolean": {"odd": {"BOOL": "true"}},
     "keys-alone": {},
     "00000000-0000-4000-8000-000000000000": {"message": {"S": "hi"}, "expiresAt": {"B": "AAE="}},
     "01a20b18-76be-73f4-9340-000000000001": {"message": {"B": "AAE="}, "expiresAt": {"N": "9" * 12}},
@@ -307,7 +304,7 @@ def test_odd_items_are_shown_and_hold_up_no_message(local: ChaliceLocal) -> None
     assert set(ODD_ITEMS) <= set(rows)
     assert rows["binary"] == "base64:AAE="
     assert rows["binary-set"] == ["base64:/w==", "base64:AAE="]
-    assert rows["huge"] == "9" * 39
+    assert rows["huge"] == "9" * 38
     assert rows["nested"] == ["base64:AAE=", {"set": ["base64:AAE="]}, None]
 
 

@@ -15,6 +15,7 @@ from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from measure.local import free_port
 from tests.chalice_process import ChaliceLocal
 from tests.clients import PATIENCE_SECONDS, Player
+from tests.project_copy import copy_project
 
 DOWN = (ConnectionClosed, InvalidHandshake, OSError, EOFError, asyncio.TimeoutError)
 
@@ -181,3 +182,35 @@ def test_a_process_that_is_killed_and_started_again_loses_and_doubles_nothing(tm
 
     assert reader.texts == texts
     assert reader.connects > 1
+
+
+def test_edits_that_restart_the_process_lose_and_double_nothing(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    local = ChaliceLocal.start(tmp_path, project=copy_project(project)).started()
+    source = project / "chalicelib" / "ports.py"
+    texts = [f"m{number}" for number in range(200)]
+
+    async def edit_twice(reader: Reader) -> None:
+        for number in (1, 2):
+            while len(reader.texts) < 40 * number:
+                await asyncio.sleep(0.01)
+            source.write_text(f"{source.read_text(encoding='utf-8')}\n# An edit.\n", encoding="utf-8")
+            await asyncio.to_thread(local.started, times=number + 1)
+
+    async def talk() -> Reader:
+        reader = Reader(local.url, "reader")
+        await asyncio.gather(
+            edit_twice(reader),
+            send_all(local.url, "writer", "reader", texts),
+            asyncio.wait_for(reader.read(len(texts)), 120),
+        )
+        return reader
+
+    try:
+        reader = asyncio.run(talk())
+    finally:
+        local.kill()
+
+    assert reader.texts == texts
+    assert "Traceback" not in local.lines

@@ -18,7 +18,7 @@ from localdev.dynamodb import stream_arn
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from localdev.stream_mapping import StreamMapping
 from tests.clients import PATIENCE_SECONDS
-from tests.dynamodb_tables import ENGINE_URL, Tables, make_tables
+from tests.dynamodb_tables import IS_EMBEDDED, Tables, make_tables
 
 Batch = list[str]
 
@@ -168,10 +168,9 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "binary": {"B": "AAE="},
     "empty-binary": {"B": ""},
     "binary-set": {"BS": ["AAE=", "/w=="]},
-    "empty-binary-set": {"BS": []},
     "number": {"N": "1"},
     "huge-number": {"N": "9" * 38},
-    "tiny-number": {"N": "1E-130"},
+    "tiny-number": {"N": f"0.{1:0130}"},
     "number-set": {"NS": ["1", "2.5"]},
     "text": {"S": ""},
     "text-set": {"SS": ["a", "b"]},
@@ -183,10 +182,10 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("directly", [True, False])
-@pytest.mark.skipif(ENGINE_URL is not None, reason="of the embedded DynamoDB")
+@pytest.mark.skipif(not IS_EMBEDDED, reason="of the embedded DynamoDB")
 def test_attributes_of_every_type_reach_the_function_as_json(function: Function, directly: bool) -> None:
     tables = make_tables(directly)
-    port = EmbeddedDynamoDB(on_write=lambda: None).serve("127.0.0.1", 0)
+    port = tables.embedded.serve("127.0.0.1", 0)
     arn = stream_arn(tables.client, tables.messages)
     streams = tables.session.client("dynamodbstreams")
     mapping = StreamMapping(streams, arn, "push", function, poll_seconds=0.01)
@@ -221,13 +220,13 @@ def over_http(port: int, operation: str, request: dict[str, Any]) -> tuple[int, 
 
 
 @pytest.mark.parametrize("binary", [{"B": "A"}, {"B": "!!"}, {"BS": ["AAE=", "A"]}, {"L": [{"B": "A"}]}])
-def test_binary_that_is_not_base64_is_refused(tables: Tables, binary: dict[str, Any]) -> None:
+def test_binary_that_is_not_base64_is_refused(binary: dict[str, Any]) -> None:
     port = EmbeddedDynamoDB(on_write=lambda: None).serve("127.0.0.1", 0)
     keys = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m1"}}
 
-    status, content = over_http(port, "PutItem", {"TableName": tables.messages, "Item": keys | {"x": binary}})
+    status, content = over_http(port, "PutItem", {"TableName": "messages", "Item": keys | {"x": binary}})
 
-    assert (status, json.loads(content)["__type"]) == (400, "SerializationException")
+    assert (status, json.loads(content)["__type"].rpartition("#")[2]) == (400, "SerializationException")
 
 
 def wait_for_keys(function: Function, keys: list[str]) -> None:

@@ -1,0 +1,155 @@
+"""Tables: their items in order, and the changes that their streams show."""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from localdev.engine.errors import Invalid, NotFound
+from localdev.engine.values import Item, checked_item, sort_key
+
+REGION = "us-east-1"
+ACCOUNT = "123456789012"
+FIRST_SEQUENCE_NUMBER = 10**20
+MAX_HASH_KEY_BYTES = 2048
+MAX_SORT_KEY_BYTES = 1024
+
+Key = tuple[Any, Any]
+"""What the hash key and the sort key are sorted by; without a sort key the second is an empty text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A write as a stream shows it. `at` is in seconds since the epoch. `new` is None for a deletion."""
+
+    sequence_number: int
+    at: float
+    name: str
+    keys: Item
+    new: Item | None
+
+
+@dataclass(slots=True)
+class Partition:
+    """The items of one hash key by sort key, and the sort keys in order."""
+
+    items: dict[Any, Item] = field(default_factory=dict)
+    order: list[Any] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Table:
+    """`definition` is what CreateTable was given. `kinds` are those of the key's attributes by name."""
+
+    name: str
+    definition: dict[str, Any]
+    hash_name: str
+    sort_name: str | None
+    kinds: dict[str, str]
+    has_stream: bool
+    created_at: float
+    on_change: Callable[[], object] = lambda: None
+    """Called after each change that the stream shows."""
+
+    time_to_live: dict[str, Any] = field(default_factory=dict)
+    partitions: dict[Any, Partition] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    trimmed: int = 0
+    """How many changes before these the stream has had."""
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{self.name}"
+
+    @property
+    def stream_label(self) -> str:
+        return utc(self.created_at).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+
+    @property
+    def stream_arn(self) -> str:
+        return f"{self.arn}/stream/{self.stream_label}"
+
+    def get(self, key: Key) -> Item | None:
+        partition = self.partitions.get(key[0])
+        return None if partition is None else partition.items.get(key[1])
+
+    def replace(self, key: Key, old: Item | None, new: Item | None, at: float) -> None:
+        """Put `new` in the place of `old`, which is there now. None is no item."""
+        if new is not None:
+            self.put(key, new)
+        elif old is not None:
+            self._delete(key)
+        if self.has_stream and old != new:
+            name = "INSERT" if old is None else "REMOVE" if new is None else "MODIFY"
+            number = FIRST_SEQUENCE_NUMBER + self.trimmed + len(self.changes)
+            self.changes.append(Change(number, at, name, self.keys_of(new or old or {}), new))
+            self.on_change()
+
+    def put(self, key: Key, item: Item) -> None:
+        """Put the item without a change in the stream."""
+        partition = self.partitions.get(key[0])
+        if partition is None:
+            partition = self.partitions[key[0]] = Partition()
+        if key[1] not in partition.items:
+            insort(partition.order, key[1])
+        partition.items[key[1]] = item
+
+    def _delete(self, key: Key) -> None:
+        partition = self.partitions[key[0]]
+        del partition.items[key[1]]
+        del partition.order[bisect_left(partition.order, key[1])]
+        if not partition.items:
+            del self.partitions[key[0]]
+
+    def keys_of(self, item: Item) -> Item:
+        """Return the attributes of the item's key."""
+        return {name: item[name] for name in self.kinds}
+
+    def key_of(self, item: Item) -> Key:
+        """Return the key of an item that has been checked."""
+        return sort_key(item[self.hash_name]), "" if self.sort_name is None else sort_key(
+            item[self.sort_name]
+        )
+
+    def checked_key(self, attributes: Mapping[str, Any]) -> Item:
+        """Return the key that a request names. Raise Invalid when it isn't one of this table."""
+        key = checked_item(attributes)
+        if key.keys() != self.kinds.keys():
+            raise Invalid("The provided key element does not match the schema")
+        return self.with_checked_key(key)
+
+    def with_checked_key(self, item: Item) -> Item:
+        """Return the item. Raise Invalid when its key isn't one of this table."""
+        for name, kind in self.kinds.items():
+            content = item.get(name, {}).get(kind)
+            if content is None:
+                raise Invalid(f"The key {name} is missing, or is not of the type {kind} of the schema")
+            length = len(content.encode() if kind == "S" else content)
+            limit = MAX_HASH_KEY_BYTES if name == self.hash_name else MAX_SORT_KEY_BYTES
+            if not 0 < length <= limit:
+                raise Invalid(f"The key {name} must be of 1 to {limit} bytes")
+        return item
+
+
+class Tables(dict[str, Table]):
+    """All tables by name."""
+
+    def find(self, name_or_arn: str) -> Table:
+        """Return a table. Raise NotFound."""
+        table = self.get(name_or_arn.rpartition("/")[2])
+        if table is None:
+            raise NotFound
+        return table
+
+    def with_stream(self, arn: str) -> Table:
+        """Return the table whose stream has the ARN. Raise NotFound."""
+        for table in self.values():
+            if table.has_stream and table.stream_arn == arn:
+                return table
+        raise NotFound(f"Requested resource not found: Stream: {arn} not found")
+
+
+def utc(seconds: float) -> datetime:
+    """Return the moment that is so many seconds after the epoch."""
+    return datetime.fromtimestamp(seconds, timezone.utc)
