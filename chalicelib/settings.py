@@ -81,8 +81,8 @@ class Settings:
             max_message_bytes=_whole(
                 environ, "MAX_MESSAGE_BYTES", LARGEST_FRAME_BYTES, "bytes", 1024, LARGEST_FRAME_BYTES
             ),
-            messages_per_second=_whole(environ, "MESSAGES_PER_SECOND", 20, "frames", 1, 1000),
-            message_burst=_whole(environ, "MESSAGE_BURST", 60, "frames", 1, 10_000),
+            messages_per_second=_whole(environ, "MESSAGES_PER_SECOND", 20, "units", 1, 1000),
+            message_burst=_whole(environ, "MESSAGE_BURST", 60, "units", 1, 10_000),
             connections_per_player=_whole(environ, "CONNECTIONS_PER_PLAYER", 10, "connections", 1, 100),
             is_open=is_open,
             tokens=tokens,

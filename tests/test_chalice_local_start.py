@@ -124,7 +124,7 @@ NOT_A_PORT = "must be a port number from 1 to 65535, or 0 for any free port, not
         (
             "MESSAGE_BURST",
             "many",
-            "MESSAGE_BURST must be a whole number of frames from 1 to 10000",
+            "MESSAGE_BURST must be a whole number of units from 1 to 10000",
         ),
         ("JWT_SECRET", "s" * 32, "AUTH_MODE=open contradicts JWT_SECRET: remove one"),
         (
