@@ -198,4 +198,4 @@ def test_a_setting_that_makes_no_sense_ends_loading_with_its_name_on_lambda_too(
 
     assert ran.returncode == 1
     assert ran.stdout == ""
-    assert "SettingsError: MESSAGE_BURST must be a whole number of frames from 1 to 10000" in ran.stderr
+    assert "SettingsError: MESSAGE_BURST must be a whole number of units from 1 to 10000" in ran.stderr

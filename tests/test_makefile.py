@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is n
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The Makefile, set up, with programs that record how they are called."""
-    for file in (PROJECT / "Makefile", *PROJECT.glob("requirements*.txt")):
+    for file in (PROJECT / "Makefile", *PROJECT.glob("requirements*")):
         shutil.copy(file, tmp_path)
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
