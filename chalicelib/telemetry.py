@@ -115,7 +115,8 @@ def tell(watcher: Callable[[str, Mapping[str, Any]], None], outcome: str, about:
 def _log(line: Mapping[str, object]) -> None:
     """Write the line. A log handler that raises must not fail the function either."""
     try:
-        lines.info(json.dumps(line))
+        if lines.isEnabledFor(logging.INFO):
+            lines.info(json.dumps(line))
     except Exception:
         _report(lines)
 

@@ -1,43 +1,46 @@
 """The app's own calls to `@connections`, answered by the gateway in the same process without HTTP between.
 
-Whoever else calls goes by HTTP. Both ways end in the same place, so the limits are the same; HTTP
-to oneself took half of the time that a message needs here.
+Whoever else calls goes by HTTP. Both ways end in the same place, so the limits are the same.
 """
 
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import boto3
-from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ReadTimeoutError
 
+from localdev import shortcut
 from localdev.management import Answer, Request
 
-DIRECT = ("PostToConnection", "DeleteConnection")
+METHODS = {"PostToConnection": "POST", "DeleteConnection": "DELETE"}
 Manage = Callable[[Request], Answer]
 
 
 def attach(session: boto3.Session, endpoint: str, manage: Manage, loop: asyncio.AbstractEventLoop) -> None:
     """Every client that the session makes from now on posts directly, if it posts to this endpoint."""
+    stage = urlsplit(endpoint).path
 
-    def answer(
-        params: Mapping[str, Any], context: Mapping[str, Any], **_: Any
-    ) -> tuple[AWSResponse, dict[str, Any]] | None:
-        if not params["url"].startswith(endpoint):
+    def answer_for(client: Any, operation: str) -> shortcut.Answer | None:
+        if operation not in METHODS or client.meta.endpoint_url != endpoint:
             return None
-        request = Request(params["method"], urlsplit(params["url"]).path, True, params["body"] or b"")
+        return partial(answer, METHODS[operation], client.meta.config.read_timeout)
+
+    def answer(method: str, seconds: float, parameters: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        path = f"{stage}/@connections/{quote(parameters['ConnectionId'], safe='')}"
+        data = parameters.get("Data", b"")
+        request = Request(method, path, True, data.encode() if isinstance(data, str) else bytes(data))
         answered: concurrent.futures.Future[Answer] = concurrent.futures.Future()
         loop.call_soon_threadsafe(_settle, answered, manage, request)
         try:
-            return _parsed(params["url"], answered.result(context["client_config"].read_timeout))
+            return _parsed(answered.result(seconds))
         except concurrent.futures.TimeoutError:
-            raise ReadTimeoutError(endpoint_url=params["url"]) from None
+            raise ReadTimeoutError(endpoint_url=endpoint) from None
 
-    for operation in DIRECT:
-        session.events.register(f"before-call.apigatewaymanagementapi.{operation}", answer)
+    shortcut.attach(session, "apigatewaymanagementapi", answer_for)
 
 
 def _settle(answered: "concurrent.futures.Future[Answer]", manage: Manage, request: Request) -> None:
@@ -48,10 +51,9 @@ def _settle(answered: "concurrent.futures.Future[Answer]", manage: Manage, reque
         answered.set_exception(error)
 
 
-def _parsed(url: str, answer: Answer) -> tuple[AWSResponse, dict[str, Any]]:
-    """As boto3 reads it off the wire."""
-    parsed: dict[str, Any] = {"ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": {}}}
-    if answer.status >= 300:
-        message = str((answer.body or {}).get("message", ""))
-        parsed["Error"] = {"Code": answer.error or str(answer.status), "Message": message}
-    return AWSResponse(url, answer.status, {}, None), parsed
+def _parsed(answer: Answer) -> tuple[int, dict[str, Any]]:
+    """Return the status, and the response as boto3 reads it off the wire."""
+    if answer.status < 300:
+        return answer.status, {}
+    message = str((answer.body or {}).get("message", ""))
+    return answer.status, {"Error": {"Code": answer.error or str(answer.status), "Message": message}}

@@ -4,14 +4,14 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.model import OperationModel
 
-from localdev import threads
+from localdev import shortcut, threads
 from localdev.addresses import resolve
 from localdev.engine import ApiError, DynamoDb, wire
 from localdev.engine.snapshot import snapshot_of, tables_of
@@ -56,9 +56,11 @@ class EmbeddedDynamoDB:
             session.events.register(f"before-send.{service}", self._answer)
 
     def attach_directly(self, session: boto3.Session) -> None:
-        """Let its calls skip HTTP, signing and parsing, too. boto3 has checked and serialized them."""
+        """Let its calls be answered even sooner, before they are made into HTTP."""
         for service in SERVICES:
-            session.events.register(f"before-call.{service}", self._answer_directly)
+            shortcut.attach(
+                session, service, lambda client, operation: partial(self._answer_directly, operation)
+            )
 
     def _answer(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
         target = request.headers["X-Amz-Target"]
@@ -67,16 +69,11 @@ class EmbeddedDynamoDB:
         )
         return AWSResponse(request.url, status, {"Content-Type": JSON}, _Raw(content))
 
-    def _answer_directly(
-        self, model: OperationModel, params: Mapping[str, Any], **_: Any
-    ) -> tuple[AWSResponse, dict[str, Any]]:
+    def _answer_directly(self, operation: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         try:
-            status, parsed = 200, self.call(model.name, wire.request_of(params["body"]))
+            return 200, self.call(operation, request)
         except ApiError as error:
-            status = 400
-            parsed = {"Error": {"Code": error.code, "Message": error.message}, **error.more}
-        metadata = {"HTTPStatusCode": status, "HTTPHeaders": {}, "RetryAttempts": 0}
-        return AWSResponse(params["url"], status, {}, None), {**parsed, "ResponseMetadata": metadata}
+            return 400, {"Error": {"Code": error.code, "Message": error.message}, **error.more}
 
     def serve(self, host: str, port: int) -> int:
         """Let curl and the AWS CLI look in, over HTTP; returns the port. Raises OSError."""

@@ -60,6 +60,7 @@ def show_outcomes(telemetry_file: str | None) -> None:
     """
     watchers[:] = [_show_outcome]
     lines.handlers[:] = [_handler(telemetry_file) if telemetry_file else logging.NullHandler()]
+    lines.disabled = not telemetry_file
     logging.getLogger("botocore").setLevel(logging.WARNING)  # Chalice shows what others log as information.
 
 

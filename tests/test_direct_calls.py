@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ClientError, ParamValidationError, ReadTimeoutError
 
 from localdev import direct_management
 from localdev.dynamodb import stream_arn
@@ -121,6 +121,15 @@ def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
         "ResourceNotFoundException",
         "ValidationException",
     ]
+
+
+@pytest.mark.parametrize("item", [{"id": {"S": 1}}, {"id": "k"}, "k"])
+def test_boto3_checks_the_parameters_of_every_call(item: Any) -> None:
+    tables = make_tables()
+    tables.client.put_item(TableName=tables.websockets, Item={"id": {"S": "k"}})
+
+    with pytest.raises(ParamValidationError):
+        tables.client.put_item(TableName=tables.websockets, Item=item)
 
 
 @pytest.mark.skipif(not IS_EMBEDDED, reason="of the embedded DynamoDB")
