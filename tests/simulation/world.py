@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from chalicelib.access import Access
+from chalicelib.delivery import Posts
 from chalicelib.handshake import Refused
 from chalicelib.message_id import MessageIds
 from chalicelib.messenger import Messenger
@@ -22,12 +23,14 @@ from chalicelib.ports import (
     Delivery,
     Endpoint,
     Entry,
+    ReplayMarker,
     StreamPosition,
     TooManyConnections,
     Unavailable,
 )
 from chalicelib.push import Calls, Push
 from chalicelib.rate_limit import OverRate, RateLimit
+from chalicelib.replay import Replays
 from chalicelib.settings import LARGEST_FRAME_BYTES
 from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
 from tests.simulation.schedule import Crash, Schedule
@@ -93,6 +96,7 @@ class World:
         self.faulted: Counter[str] = Counter()
         self.sockets: dict[str, Socket] = {}
         self.shards = [Shard() for _ in range(SHARDS)]
+        self._deleted_shards: list[Shard] = []
         self.dropped_for_nothing: list[str] = []
         self.out_of_order: list[str] = []
         self._slow_puts = self.random.choice((0.0, 0.4))
@@ -120,19 +124,18 @@ class World:
             self._note,
             LARGEST_FRAME_BYTES,
         )
+        monotonic = lambda: self.schedule.now  # noqa: E731
+        posts = Posts(gateway, connections, monotonic, self.schedule.pause, self.random.random, self._note)
+        page_size = self.random.choice((1, 2, 5))
         self.push = Push(
             connections,
-            messages,
-            gateway,
-            new_message_id,
+            posts,
+            Replays(connections, messages, posts, new_message_id, self._milliseconds, self._note, page_size),
             self._in_any_order,
             self._in_any_order,
             self._milliseconds,
-            lambda: self.schedule.now,
-            self.schedule.pause,
-            self.random.random,
+            monotonic,
             self._note,
-            page_size=self.random.choice((1, 2, 5)),
         )
 
     # What clients do
@@ -225,13 +228,25 @@ class World:
     def shard_of(self, player_id: str) -> Shard:
         return self.shards[sum(player_id.encode()) % SHARDS]
 
+    def is_about_to_work_for(self, socket: Socket) -> bool:
+        """Whether the shard is at work, or a batch with one of the connection's markers comes again."""
+        shard = self.shard_of(socket.player_id)
+        return any(each.busy for each in (shard, *self._deleted_shards)) or any(
+            isinstance(entry, ReplayMarker) and entry.connection_id == socket.id
+            for entry in shard.records[shard.position :]
+        )
+
     def recreate_messages_table(self) -> None:
         """An operator deletes the Messages table and creates it again, and the mapping of the new stream.
 
         The old table's messages are lost. So are its markers: connections that wait for one never go live.
         """
         self.faulted["table: recreated"] += 1
+        for socket in self.sockets.values():
+            if self.is_about_to_work_for(socket):
+                socket.greeted = False  # It might never go live; pings tell it so, within a minute.
         self.messages.recreate()
+        self._deleted_shards = self.shards
         self.shards = [Shard() for _ in range(SHARDS)]
 
     # AWS
