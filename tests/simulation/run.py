@@ -113,8 +113,8 @@ def _recreate_messages_table(world: World, devices: list[Device]) -> None:
     for device in devices:
         for sent in device.sent:
             sent.table_was_deleted = True
-        if device.socket is not None and not device.greeted:
-            device.leave(cut=True)  # Its greeting may have been in the old stream: nothing else brings it.
+        if device.socket is not None and device.socket.id in world.cut_short:
+            device.leave(cut=True)  # Its marker might be in the old stream: nothing else makes it live.
 
 
 def _act(device: Device, devices: list[Device], habits: Habits, random: Random) -> None:

@@ -96,7 +96,7 @@ class World:
         self.faulted: Counter[str] = Counter()
         self.sockets: dict[str, Socket] = {}
         self.shards = [Shard() for _ in range(SHARDS)]
-        self._deleted_shards: list[Shard] = []
+        self.cut_short: set[str] = set()
         self.dropped_for_nothing: list[str] = []
         self.out_of_order: list[str] = []
         self._slow_puts = self.random.choice((0.0, 0.4))
@@ -229,11 +229,17 @@ class World:
         return self.shards[sum(player_id.encode()) % SHARDS]
 
     def is_about_to_work_for(self, socket: Socket) -> bool:
-        """Whether the shard is at work, or a batch with one of the connection's markers comes again."""
+        """Whether the shard is at work, or a batch with one of the connection's markers comes again.
+
+        A connection whose marker was in a deleted table might be greeted and never go live. Its pings tell it
+        so, after a minute.
+        """
         shard = self.shard_of(socket.player_id)
-        return any(each.busy for each in (shard, *self._deleted_shards)) or any(
-            isinstance(entry, ReplayMarker) and entry.connection_id == socket.id
-            for entry in shard.records[shard.position :]
+        markers = (each for each in shard.records[shard.position :] if isinstance(each, ReplayMarker))
+        return (
+            shard.busy
+            or socket.id in self.cut_short
+            or any(marker.connection_id == socket.id for marker in markers)
         )
 
     def recreate_messages_table(self) -> None:
@@ -242,11 +248,12 @@ class World:
         The old table's messages are lost. So are its markers: connections that wait for one never go live.
         """
         self.faulted["table: recreated"] += 1
-        for socket in self.sockets.values():
-            if self.is_about_to_work_for(socket):
-                socket.greeted = False  # It might never go live; pings tell it so, within a minute.
+        self.cut_short = {
+            socket.id
+            for socket in self.sockets.values()
+            if socket.id not in self.connections.player(socket.player_id).live
+        }
         self.messages.recreate()
-        self._deleted_shards = self.shards
         self.shards = [Shard() for _ in range(SHARDS)]
 
     # AWS
