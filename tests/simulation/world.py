@@ -72,6 +72,7 @@ class Socket:
     refused: bool = False
     greeted: bool = False
     connected_at: float = 0
+    replayed_at: float = 0
     arriving: deque[dict[str, Any]] = field(default_factory=deque)
     had: set[str] = field(default_factory=set)
     newest_position: StreamPosition = UNKNOWN_POSITION
@@ -108,7 +109,7 @@ class World:
             self.connections.rate, self.connections.connections_per_player = RateLimit(2, 5), 3
         self.messages = StreamedMessages(self)
         self.sends = InMemorySends()
-        new_message_id = MessageIds(self._time_ns)
+        self.new_message_id = new_message_id = MessageIds(self._time_ns)
         connections: Any = Aws(self, self.connections, reads=("find", "players"))
         messages: Any = Aws(self, self.messages, reads=("page",))
         sends: Any = Aws(self, self.sends, reads=())
@@ -431,7 +432,9 @@ class Posting:
             self._check_order(socket, frame)
         if frame.get("event") == "connected":
             socket.greeted = True
-        age = self._world.schedule.now - socket.connected_at
+        if "replayed" in frame:
+            socket.replayed_at = self._world.schedule.now
+        age = self._world.schedule.now - max(socket.connected_at, socket.replayed_at)
         if frame.get("code") == "unknown_connection" and age < 30 and not self._world.faulted:
             self._world.dropped_for_nothing.append(socket.id)
 

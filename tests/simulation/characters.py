@@ -1,0 +1,85 @@
+"""Players who are a burden to the others: one with a long backlog, one who floods itself, one who aborts."""
+
+from dataclasses import dataclass, field
+from random import Random
+
+from chalicelib.ports import Message
+from tests.simulation.devices import Device, Sent
+from tests.simulation.world import Socket, World
+
+BACKLOG = 40
+ABORTS_AT_ONCE = 5
+ACTS = 0.15
+
+
+@dataclass(slots=True)
+class Characters:
+    """In one schedule of five there is one of them; the draws of the others stay what they are."""
+
+    world: World
+    random: Random
+    hoarder: Device | None = None
+    flooder: Device | None = None
+    aborts: bool = False
+    _aborted: list[Socket] = field(default_factory=list)
+
+    @classmethod
+    def draw(cls, world: World, seed: int) -> "Characters":
+        random = Random(seed ^ 0xC4A2)
+        characters = cls(world, random)
+        kind = random.choice(("hoarder", "flooder", "aborts", *[None] * 12))
+        if kind == "hoarder":
+            characters.hoarder = _hoarder(world)
+        elif kind == "flooder":
+            characters.flooder = Device("flooder", "p-flooder", True, world)
+        characters.aborts = kind == "aborts"
+        return characters
+
+    @property
+    def devices(self) -> list[Device]:
+        return [device for device in (self.hoarder, self.flooder) if device is not None]
+
+    def act(self) -> None:
+        if self.random.random() > ACTS:
+            return
+        if self.aborts:
+            self._abort()
+        if self.hoarder is not None:
+            self._ping(self.hoarder)
+        if self.flooder is not None:
+            self._flood(self.flooder)
+
+    def _abort(self) -> None:
+        """Players of the same shards connect and are gone before the handshake has ended."""
+        for number in range(self.random.randint(1, ABORTS_AT_ONCE)):
+            socket = self.world.connect(f"p-abort-{number}", self.random.choice((None, "0")))
+            self.world.cut_off(socket)
+
+    def _ping(self, device: Device) -> None:
+        while device.read():
+            pass
+        if device.socket is None:
+            device.connect()
+        elif device.connected and device.asked is None:
+            device.ping()
+
+    def _flood(self, device: Device) -> None:
+        while device.read():
+            pass
+        if device.socket is None:
+            device.connect()
+        elif device.connected and device.asked is None:
+            device.say(device.player_id, once=True)
+        elif device.connected and device.greeted and self.random.random() < 0.3:
+            device.leave(cut=self.random.random() < 0.5)
+
+
+def _hoarder(world: World) -> Device:
+    """Somebody has been away for long, and then stays connected and asks whether it still is."""
+    device = Device("hoarder", "p-hoarder", True, world)
+    for number in range(BACKLOG):
+        text = f"backlog#{number}"
+        message = Message(world.new_message_id(), device.player_id, "p-backlog", text, 0)
+        world.messages.put(message)
+        device.sent.append(Sent(text, "backlog", device.player_id, number, once=True, acked=True))
+    return device
