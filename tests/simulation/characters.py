@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 from chalicelib.ports import Message
+from chalicelib.replay import OVERLAP_MS
 from tests.simulation.devices import Device, Sent
 from tests.simulation.world import Socket, World
 
 BACKLOG = 40
+LATEST_PUT_SECONDS = 5.0
 ABORTS_AT_ONCE = 5
 ACTS = 0.15
 
@@ -29,7 +31,7 @@ class Characters:
         characters = cls(world, random)
         kind = random.choice(("hoarder", "flooder", "aborts", *[None] * 12))
         if kind == "hoarder":
-            characters.hoarder = _hoarder(world)
+            characters.hoarder = _hoarder(world, random)
         elif kind == "flooder":
             characters.flooder = Device("flooder", "p-flooder", True, world)
         characters.aborts = kind == "aborts"
@@ -74,12 +76,34 @@ class Characters:
             device.leave(cut=self.random.random() < 0.5)
 
 
-def _hoarder(world: World) -> Device:
+def _hoarder(world: World, random: Random) -> Device:
     """Somebody has been away for long, and then stays connected and asks whether it still is."""
     device = Device("hoarder", "p-hoarder", True, world)
     for number in range(BACKLOG):
-        text = f"backlog#{number}"
-        message = Message(world.new_message_id(), device.player_id, "p-backlog", text, 0)
-        world.messages.put(message)
-        device.sent.append(Sent(text, "backlog", device.player_id, number, once=True, acked=True))
+        if number % 4:
+            _store(world, device, _message(world, device, "backlog", number))
+        else:
+            _store_late(world, device, f"late-{number}", random.random() ** 3 * LATEST_PUT_SECONDS)
     return device
+
+
+def _store_late(world: World, device: Device, by: str, seconds: float) -> None:
+    """Store a message some time after its id was made, and its sender's next one right after it."""
+    late, made_at = _message(world, device, by, 0), world.schedule.now
+
+    def store() -> None:
+        if world.schedule.now - made_at < OVERLAP_MS / 1000:
+            _store(world, device, late)
+            _store(world, device, _message(world, device, by, 1))
+
+    world.schedule.later(seconds, store)
+
+
+def _message(world: World, device: Device, by: str, number: int) -> Message:
+    return Message(world.new_message_id(), device.player_id, by, f"{by}#{number}", 0)
+
+
+def _store(world: World, device: Device, message: Message) -> None:
+    world.messages.put(message)
+    by, _, number = message.text.rpartition("#")
+    device.sent.append(Sent(message.text, by, device.player_id, int(number), once=True, acked=True))
