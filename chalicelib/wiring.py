@@ -98,8 +98,9 @@ def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:
 
     def side_by_side(calls: Calls) -> None:
         several = list(calls)
-        if len(several) == 1:
-            several[0]()
+        if len(several) <= 1:
+            for call in several:
+                call()
             return
         running = [pool.submit(aside(call)) for call in several[1:]]
         begun = [_run(aside(several[0]))]

@@ -19,6 +19,10 @@ def test_calls_run_at_the_same_time() -> None:
     side_by_side_in_threads("test")([meet] * POSTS_AT_ONCE)
 
 
+def test_no_calls_are_none_to_wait_for() -> None:
+    side_by_side_in_threads("test")([])
+
+
 def test_nobody_waits_for_the_calls_of_others() -> None:
     """All threads are taken by calls that don't end."""
     side_by_side, end = side_by_side_in_threads("test"), threading.Event()
