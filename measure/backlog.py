@@ -5,7 +5,6 @@ connection, although it pings all the time.
 """
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -72,13 +71,12 @@ async def _receive(url: str, count: int, events: Counter[str]) -> list[str]:
 
     received: list[str] = []
     player = Player(url, "hoarder", after="0", timing=Timing(answer=600), observe=observe)
-    connecting = asyncio.ensure_future(player.connect())
     pinging = asyncio.ensure_future(_ping(player, events))
+    await player.connect()
     async for message in player:
         received.append(message["message"])
         if len(received) == count:
             break
-    await connecting
     pinging.cancel()
     await player.close()
     return received
@@ -88,7 +86,7 @@ async def _ping(player: Player, events: Counter[str]) -> None:
     while True:
         await asyncio.sleep(PING_SECONDS)
         answer = await player.ask({"action": "ping"})
-        events[json.dumps(answer.get("code") or answer["type"])] += 1
+        events[answer.get("code") or answer["type"]] += 1
 
 
 if __name__ == "__main__":

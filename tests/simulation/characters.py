@@ -9,7 +9,7 @@ from tests.simulation.devices import Device, Sent
 from tests.simulation.world import Socket, World
 
 BACKLOG = 40
-LATEST_PUT_SECONDS = 5.0
+HOARDERS_STEPS = 400
 ABORTS_AT_ONCE = 5
 ACTS = 0.15
 
@@ -23,19 +23,26 @@ class Characters:
     hoarder: Device | None = None
     flooder: Device | None = None
     aborts: bool = False
+    late: list[Message] = field(default_factory=list)
+    began: float = 0
     _aborted: list[Socket] = field(default_factory=list)
 
     @classmethod
     def draw(cls, world: World, seed: int) -> "Characters":
         random = Random(seed ^ 0xC4A2)
-        characters = cls(world, random)
+        characters = cls(world, random, began=world.schedule.now)
         kind = random.choice(("hoarder", "flooder", "aborts", *[None] * 12))
         if kind == "hoarder":
-            characters.hoarder = _hoarder(world, random)
+            characters.hoarder = _hoarder(world, characters.late)
         elif kind == "flooder":
             characters.flooder = Device("flooder", "p-flooder", True, world)
         characters.aborts = kind == "aborts"
         return characters
+
+    @property
+    def steps(self) -> int:
+        """How many more steps the schedule needs, for a long replay to go on."""
+        return HOARDERS_STEPS if self.hoarder is not None else 0
 
     @property
     def devices(self) -> list[Device]:
@@ -48,6 +55,7 @@ class Characters:
             self._abort()
         if self.hoarder is not None:
             self._ping(self.hoarder)
+            self._store_a_late_one(self.hoarder)
         if self.flooder is not None:
             self._flood(self.flooder)
 
@@ -65,6 +73,14 @@ class Characters:
         elif device.connected and device.asked is None:
             device.ping()
 
+    def _store_a_late_one(self, device: Device) -> None:
+        """Store a message some time after its id was made, and its sender's next one right after it."""
+        is_in_time = self.world.schedule.now - self.began < OVERLAP_MS / 1000
+        if self.late and is_in_time and device.connected and self.random.random() < 0.5:
+            late = self.late.pop(self.random.randrange(len(self.late)))
+            _store(self.world, device, late)
+            _store(self.world, device, _message(self.world, device, late.src_player_id, 1))
+
     def _flood(self, device: Device) -> None:
         while device.read():
             pass
@@ -76,27 +92,18 @@ class Characters:
             device.leave(cut=self.random.random() < 0.5)
 
 
-def _hoarder(world: World, random: Random) -> Device:
-    """Somebody has been away for long, and then stays connected and asks whether it still is."""
+def _hoarder(world: World, late: list[Message]) -> Device:
+    """Somebody has been away for long, and then stays connected and asks whether it still is.
+
+    Some of the messages are on their way to the table: they go to `late`.
+    """
     device = Device("hoarder", "p-hoarder", True, world)
     for number in range(BACKLOG):
         if number % 4:
             _store(world, device, _message(world, device, "backlog", number))
         else:
-            _store_late(world, device, f"late-{number}", random.random() ** 3 * LATEST_PUT_SECONDS)
+            late.append(_message(world, device, f"late-{number}", 0))
     return device
-
-
-def _store_late(world: World, device: Device, by: str, seconds: float) -> None:
-    """Store a message some time after its id was made, and its sender's next one right after it."""
-    late, made_at = _message(world, device, by, 0), world.schedule.now
-
-    def store() -> None:
-        if world.schedule.now - made_at < OVERLAP_MS / 1000:
-            _store(world, device, late)
-            _store(world, device, _message(world, device, by, 1))
-
-    world.schedule.later(seconds, store)
 
 
 def _message(world: World, device: Device, by: str, number: int) -> Message:

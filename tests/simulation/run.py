@@ -61,7 +61,7 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     characters = Characters.draw(world, seed)
     recreates_table = Random(~seed).random() < 0.1
     wrongs: list[str] = []
-    for step in range(steps):
+    for step in range(steps + characters.steps):
         if recreates_table and step == steps // 2:
             _recreate_messages_table(world, devices + characters.devices)
         _something_happens(world, devices, habits, random)
