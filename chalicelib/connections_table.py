@@ -3,9 +3,9 @@
 `connection#<id>` holds whose a connection is and what its client said about itself; it never changes.
 `player#<id>` holds a player's registered connections in a string set, and attributes for each of them:
 `since:<connection id>`, when it was registered, and once it receives `live:<connection id>` and
-`stream:<connection id>`, the sequence number and the stream of the record after which it does. Sets and
-attributes take changes without being read first, so connects and disconnects commute.
-`rate_counter` has its attributes of the same item.
+`stream:<connection id>`, the sequence number and the stream of the record after which it does.
+`walk:<connection id>` says how far a long replay has come. Sets and attributes take changes without being
+read first, so connects and disconnects commute. `rate_counter` has its attributes of the same item.
 """
 
 import time
@@ -17,7 +17,15 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
-from chalicelib.ports import Connection, Endpoint, Player, StreamPosition, TooManyConnections, Unavailable
+from chalicelib.ports import (
+    Connection,
+    Endpoint,
+    Player,
+    StreamPosition,
+    TooManyConnections,
+    Unavailable,
+    Walk,
+)
 from chalicelib.rate_counter import COUNT, IS_WITHIN_RATE, RateCounter
 from chalicelib.rate_limit import RateLimit
 from chalicelib.telemetry import timed
@@ -31,6 +39,7 @@ CONNECTIONS_KEPT = 10_000
 _LIVE = "live:"
 _SINCE = "since:"
 _STREAM = "stream:"
+_WALK = "walk:"
 
 IS_OWN = "contains(connections, :connection)"
 HAS_PLACE = (
@@ -133,19 +142,33 @@ class ConnectionsTable:
     ) -> bool:
         update = "SET #live = :number, #stream = :stream, expiresAt = :expires"
         values: Item = {":number": {"S": str(start.sequence_number)}, ":stream": {"S": start.stream}}
-        names = {"#live": _LIVE + connection_id, "#stream": _STREAM + connection_id}
+        names = {
+            "#live": _LIVE + connection_id,
+            "#stream": _STREAM + connection_id,
+            "#walk": _WALK + connection_id,
+        }
         if caught_up is not None:
             cleared = self._update_own(
                 player_id,
                 connection_id,
-                f"{update} REMOVE missedFrom",
+                f"{update} REMOVE #walk, missedFrom",
                 {**values, ":missed": {"S": caught_up}},
                 names,
                 " AND missedFrom = :missed",
             )
             if cleared is not None:
                 return True
-        return self._update_own(player_id, connection_id, update, values, names) is not None
+        return self._update_own(player_id, connection_id, f"{update} REMOVE #walk", values, names) is not None
+
+    def walk(self, player_id: str, connection_id: str, walk: Walk) -> None:
+        positions = {"to": {"S": walk.to}, "turn": {"S": walk.turn}, "until": {"S": walk.until}}
+        self._update_own(
+            player_id,
+            connection_id,
+            "SET #walk = :walk, expiresAt = :expires",
+            {":walk": {"M": positions}},
+            {"#walk": _WALK + connection_id},
+        )
 
     def note_missed(self, player_id: str, message_id: str) -> None:
         with unavailable_on_failure():
@@ -175,11 +198,12 @@ class ConnectionsTable:
             self._client.update_item(
                 TableName=self._table,
                 Key=_player_key(player_id),
-                UpdateExpression="DELETE connections :connection REMOVE #live, #stream, #since",
+                UpdateExpression="DELETE connections :connection REMOVE #live, #stream, #since, #walk",
                 ExpressionAttributeNames={
                     "#live": _LIVE + connection_id,
                     "#stream": _STREAM + connection_id,
                     "#since": _SINCE + connection_id,
+                    "#walk": _WALK + connection_id,
                 },
                 ExpressionAttributeValues={":connection": {"SS": [connection_id]}},
             )
@@ -325,6 +349,11 @@ def _player(player_id: str, item: Item) -> Player:
             name.removeprefix(_SINCE): int(value["N"])
             for name, value in item.items()
             if name.startswith(_SINCE)
+        },
+        {
+            name.removeprefix(_WALK): Walk(**{key: position["S"] for key, position in value["M"].items()})
+            for name, value in item.items()
+            if name.startswith(_WALK)
         },
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from chalicelib.dynamodb import Item, in_seconds, unavailable_on_failure
+from chalicelib.message_id import position_at
 from chalicelib.ports import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
 from chalicelib.protocol import ACK_IDS, MESSAGE_ID, PLAYER_ID, POSITION
 from chalicelib.telemetry import note, timed
@@ -22,6 +23,11 @@ from chalicelib.telemetry import note, timed
 MARKER = "marker#"
 """Before the id of a marker in its sort key. It sorts behind every message id."""
 
+NEXT = "!"
+"""Added to a message id, it sorts behind that id and before every other."""
+
+EXPIRY_SLACK_SECONDS = 60
+"""How much later than its retention after its id was made a message might expire: its put took that long."""
 
 WHOLE_NUMBER = "[0-9]{1,14}"
 """A count, or milliseconds since the epoch: fewer than a message id has room for."""
@@ -59,33 +65,34 @@ class MessagesTable:
         return None if there is None or "withdrawn" in there else next(_readable([there]), None)
 
     @timed("page")
-    def page(self, player_id: str, since: str, after: str, limit: int) -> Page:
-        """DynamoDB deletes expired items late, so their expiry is compared here."""
-        query: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": "destinationPlayerId = :player"
-            " AND messageId BETWEEN :since AND :markers",
-            "FilterExpression": "attribute_exists(#message) AND expiresAt > :now",
-            "ExpressionAttributeNames": {"#message": "message"},
-            "ExpressionAttributeValues": {
-                ":player": {"S": player_id},
-                ":since": {"S": since},
-                ":markers": {"S": MARKER},
-                ":now": {"N": str(int(time.time()))},
-            },
-            "ConsistentRead": True,
-            "Limit": limit,
-        }
-        messages: list[Message] = []
-        while True:
-            with unavailable_on_failure():
-                answer = self._client.query(**query)
-            messages += _readable(answer["Items"])
-            if "LastEvaluatedKey" not in answer:
-                return Page(tuple(messages), more=False)
-            if sum(message.id > after for message in messages) >= limit:
-                return Page(tuple(messages), more=True)
-            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+    def page(self, player_id: str, after: str, until: str | None, limit: int) -> Page:
+        """One query, however many of the items that it reads are not messages.
+
+        DynamoDB deletes expired items up to two days late. So the query begins where the retention does, and
+        the filter compares each item's expiry.
+        """
+        now = time.time()
+        oldest = position_at(round(1000 * (now - self._retention_seconds - EXPIRY_SLACK_SECONDS)))
+        first, last = max(after + NEXT, oldest), until or MARKER
+        if first > last:
+            return Page((), more=False, end=last)
+        with unavailable_on_failure():
+            answer = self._client.query(
+                TableName=self._table,
+                KeyConditionExpression="destinationPlayerId = :player AND messageId BETWEEN :first AND :last",
+                FilterExpression="attribute_exists(#message) AND expiresAt > :now",
+                ExpressionAttributeNames={"#message": "message"},
+                ExpressionAttributeValues={
+                    ":player": {"S": player_id},
+                    ":first": {"S": first},
+                    ":last": {"S": last},
+                    ":now": {"N": str(int(now))},
+                },
+                ConsistentRead=True,
+                Limit=limit,
+            )
+        end = answer.get("LastEvaluatedKey", {}).get("messageId", {}).get("S")
+        return Page(tuple(_readable(answer["Items"])), end is not None, end or last)
 
     def _put_if_free(self, item: Item) -> Item | None:
         """Put it, or return what is in its place."""
@@ -149,6 +156,10 @@ def _item(entry: Entry) -> Item:
             item[name] = {"S": position}
     if entry.asked_at is not None:
         item["askedAt"] = {"N": str(entry.asked_at)}
+    if entry.walked:
+        item["walked"] = {"BOOL": True}
+    if entry.tries:
+        item["tries"] = {"N": str(entry.tries)}
     if entry.ack_id is not None:  # As JSON, which tells a number from a string, and has no largest number.
         item["ackId"] = {"S": ACK_IDS.dump_json(entry.ack_id).decode()}
     return item
@@ -175,9 +186,9 @@ def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
     """Every value is checked: what gets through here must not fail later and block the stream."""
     if "replayTo" not in item:
         return _message(item, position)
-    sync = item["sync"]["BOOL"]
-    if not isinstance(sync, bool):
-        raise TypeError("sync")
+    sync, walked = item["sync"]["BOOL"], item.get("walked", {"BOOL": False})["BOOL"]
+    if not isinstance(sync, bool) or not isinstance(walked, bool):
+        raise TypeError("sync or walked")
     return ReplayMarker(
         _matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(MARKER)),
         _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
@@ -188,6 +199,8 @@ def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
         sync,
         _whole(item["askedAt"]["N"]) if "askedAt" in item else None,
         ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
+        walked,
+        _whole(item["tries"]["N"]) if "tries" in item else 0,
         position,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from chalicelib.access import Access
 from chalicelib.handshake import Multi, Refused, parse_handshake
+from chalicelib.message_id import made_at
 from chalicelib.ports import (
     Connection,
     ConnectionStore,
@@ -39,7 +40,10 @@ from chalicelib.protocol import (
 from chalicelib.rate_limit import OverRate
 
 LIVE_WITHIN_MS = 60_000
-"""A connection that is not live so long after it was made never will be: its client has to connect anew."""
+"""A connection that isn't live, and was sent no page of its replay for so long, never will be live.
+
+Its client has to connect again.
+"""
 
 HANDSHAKE_MS = 60_000
 """A connection that is not there so long after it was registered never will be: `$connect` takes less."""
@@ -201,10 +205,15 @@ class Messenger:
             self.connections.remove(connection.player_id, connection_id)
             raise FrameError("unauthorized", "the token has expired; connect again with a new one")
         player = self.connections.admit(connection.player_id, connection_id, size_bytes)
-        age = self.clock() - connection.connected_at
-        if player is None or (connection_id not in player.live and age >= LIVE_WITHIN_MS):
+        if player is None or self._is_stuck(connection, player):
             raise FrameError("unknown_connection", "this connection is not known; connect again")
         return connection
+
+    def _is_stuck(self, connection: Connection, player: Player) -> bool:
+        """Return whether it isn't live, and its replay has made no progress for LIVE_WITHIN_MS."""
+        walk = player.walks.get(connection.id)
+        progress = connection.connected_at if walk is None else made_at(walk.turn)
+        return connection.id not in player.live and self.clock() - progress >= LIVE_WITHIN_MS
 
     def _has_expired(self, connection: Connection) -> bool:
         return connection.expires_at is not None and self.clock() >= 1000 * connection.expires_at

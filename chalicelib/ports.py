@@ -76,11 +76,25 @@ UNKNOWN_POSITION = StreamPosition("", 0)
 
 
 @dataclass(frozen=True, slots=True)
+class Walk:
+    """How far the replay to a connection has come that isn't live yet. All three are message ids.
+
+    The connection was sent every message up to `to` that the stream has brought by now. The replay continues
+    at the marker `turn`, and then sends the messages up to `until`.
+    """
+
+    to: str
+    turn: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True)
 class Player:
     """A player's connections: all that are registered, and those of them that receive.
 
     `live` has the position in the stream after which each of them receives, `since` when each was registered,
     in milliseconds since the epoch. `missed_from` is the first message that reached none of them, if any.
+    `walks` has the replays that take more than one page.
     """
 
     id: str
@@ -89,6 +103,7 @@ class Player:
     live: Mapping[str, StreamPosition] = field(default_factory=dict)
     missed_from: str | None = None
     since: Mapping[str, int] = field(default_factory=dict)
+    walks: Mapping[str, Walk] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,8 @@ class ReplayMarker:
     full page there is a next marker, with `after` the last message replayed, `began` where the first of
     these markers began, `replayed` how many there were, and `asked_at` when the page before was asked for,
     in milliseconds since the epoch. `sync`: one page, for a live connection, which gave this `ack_id`.
+    `walked`: the player's walk says where this replay continues, which version 1.0.0 doesn't know.
+    `tries`: how many posts in a row have failed.
     """
 
     id: str
@@ -122,6 +139,8 @@ class ReplayMarker:
     sync: bool = False
     asked_at: int | None = None
     ack_id: str | int | None = None
+    walked: bool = False
+    tries: int = 0
     stream_position: StreamPosition = field(default=UNKNOWN_POSITION, compare=False)
 
 
@@ -130,10 +149,14 @@ Entry = Message | ReplayMarker
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of a player's messages in the order of their ids; `more`: whether there may be further ones."""
+    """Some of a player's messages in the order of their ids.
+
+    `more`: whether there might be further ones, after `end`.
+    """
 
     messages: tuple[Message, ...]
     more: bool
+    end: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +206,9 @@ class ConnectionStore(Protocol):
         if it is still the same.
         """
 
+    def walk(self, player_id: str, connection_id: str, walk: Walk) -> None:
+        """Save how far the replay has come, if the connection is still one of the player's."""
+
     def note_missed(self, player_id: str, message_id: str) -> None:
         """Remember the first message that reached none of the player's connections."""
 
@@ -211,10 +237,10 @@ class MessageStore(Protocol):
     def withdraw(self, send: Send) -> Message | None:
         """See to it that a message that is not stored by now never is; the message if it is stored."""
 
-    def page(self, player_id: str, since: str, after: str, limit: int) -> Page:
-        """The player's messages that have not expired, from `since` on.
+    def page(self, player_id: str, after: str, until: str | None, limit: int) -> Page:
+        """Return at most `limit` of the player's messages after `after`, up to and with `until`.
 
-        At least `limit` of them are after `after`, or there are no more.
+        Expired ones are left out. A page can have fewer messages, or none, though there are more.
         """
 
 

@@ -14,7 +14,7 @@ from chalicelib.telemetry import count, timed
 from chalicelib.tls import share_context
 
 POSTS_AT_ONCE = 100
-"""One for each record of a batch, so that any number of recipients that hang delay nobody by more than one.
+"""One for each record of a batch, so that each of its players has a thread.
 
 Each has a connection of its own in the client's pool; threads are made when they are needed.
 """

@@ -3,12 +3,13 @@
 import random
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 
 from chalicelib.access import Access
 from chalicelib.connections_table import ConnectionsTable
+from chalicelib.delivery import Posts
 from chalicelib.dynamodb import make_client
 from chalicelib.message_id import MessageIds
 from chalicelib.messages_table import MessagesTable
@@ -17,6 +18,7 @@ from chalicelib.ports import Tokens
 from chalicelib.posting import POSTS_AT_ONCE, ManagementApi
 from chalicelib.push import Calls, Push
 from chalicelib.rate_limit import RateLimit
+from chalicelib.replay import Replays
 from chalicelib.sends_table import SendsTable
 from chalicelib.settings import Settings
 from chalicelib.telemetry import aside, log_lines, note
@@ -46,6 +48,7 @@ def wire(settings: Settings) -> Service:
     gateway = ManagementApi()
     gateway.load()
     new_message_id = MessageIds()
+    posts = Posts(gateway, connections, _seconds_without_handshakes, time.sleep, random.random, note)
     access = access_of(settings)
     note("started", auth=access.in_words())
     return Service(
@@ -62,15 +65,12 @@ def wire(settings: Settings) -> Service:
         ),
         Push(
             connections,
-            messages,
-            gateway,
-            new_message_id,
+            posts,
+            Replays(connections, messages, posts, new_message_id, _milliseconds, note),
             side_by_side_in_threads("players"),
             side_by_side_in_threads("connections"),
             _milliseconds,
             _seconds_without_handshakes,
-            time.sleep,
-            random.random,
             note,
         ),
     )
@@ -91,20 +91,38 @@ def access_of(settings: Settings) -> Access:
 
 
 def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:
-    """Runs calls side by side; what the first of them raised is raised when all have ended."""
+    """Run calls concurrently; when all have ended, raise what the first of them raised.
+
+    The caller's thread runs the calls that no thread of the pool has begun, one after the other: nobody
+    waits for somebody else's calls.
+    """
     pool = ThreadPoolExecutor(POSTS_AT_ONCE, thread_name_prefix=name)
 
     def side_by_side(calls: Calls) -> None:
         several = list(calls)
-        if len(several) == 1:
-            several[0]()
+        if len(several) <= 1:
+            for call in several:
+                call()
             return
-        running = [pool.submit(aside(call)) for call in several]
-        wait(running)
-        for done in running:
+        running = [pool.submit(aside(call)) for call in several[1:]]
+        begun = [_run(aside(several[0]))]
+        for call, future in zip(several[1:], running, strict=True):
+            begun.append(_run(aside(call)) if future.cancel() else future)
+        wait(begun)
+        for done in begun:
             done.result()
 
     return side_by_side
+
+
+def _run(call: Callable[[], None]) -> "Future[None]":
+    done: Future[None] = Future()
+    try:
+        call()
+        done.set_result(None)
+    except Exception as error:
+        done.set_exception(error)
+    return done
 
 
 def _milliseconds() -> int:

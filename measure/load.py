@@ -59,7 +59,8 @@ def run(
         def player(name: str) -> Player:
             return Player(prefix + name, partial(client, where, prefix + name), observed)
 
-        facts = asyncio.run(SCENARIOS[scenario][0](Stage(player, observed, progress, kib), load))
+        stage = Stage(player, observed, progress, kib, where, prefix + "attacker")
+        facts = asyncio.run(SCENARIOS[scenario][0](stage, load))
         progress.end()
         histograms = steps.histograms(observed, lines)
     return result(scenario, load, observed, histograms, facts, label)

@@ -38,8 +38,12 @@ class Local:
 
 
 @contextmanager
-def running(command: tuple[str, ...] = ()) -> Iterator[Local]:
-    """Serve until the block ends. `command`: what to run it under, such as a profiler. Raises NotStarted."""
+def running(command: tuple[str, ...] = (), dynamodb_port: int = 0) -> Iterator[Local]:
+    """Serve until the block ends. Raises NotStarted.
+
+    `command`: what to run it under, such as a profiler. `dynamodb_port`: where the tables are served, 0 for
+    nowhere.
+    """
     with tempfile.TemporaryDirectory() as directory:
         telemetry, output = Path(directory) / "telemetry.jsonl", Path(directory) / "output"
         chalice = str(Path(sys.executable).parent / "chalice")
@@ -50,7 +54,7 @@ def running(command: tuple[str, ...] = ()) -> Iterator[Local]:
                 env={
                     **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
                     "WEBSOCKET_PORT": "0",
-                    "DYNAMODB_PORT": "0",
+                    "DYNAMODB_PORT": str(dynamodb_port),
                     "TELEMETRY_FILE": str(telemetry),
                     "PYTHONUNBUFFERED": "1",
                 },

@@ -5,8 +5,10 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from measure import attacks
 from measure.observations import Observations, Send
 from measure.player import NotConnected, Player
 from measure.progress import Progress
@@ -33,12 +35,17 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`player` makes a player of that name; `server_kib` what memory the service takes, if that is known."""
+    """`player` makes a player of that name; `server_kib` what memory the service takes, if that is known.
+
+    `url` is where an attacker connects, by the name `attacker`.
+    """
 
     player: Callable[[str], Player]
     observed: Observations
     progress: Progress
     server_kib: Callable[[], int | None]
+    url: str = ""
+    attacker: str = ""
 
 
 Facts = dict[str, float]
@@ -129,6 +136,12 @@ async def soak(stage: Stage, load: Load) -> Facts:
     return facts
 
 
+async def pairs_under(attack: attacks.Attack, stage: Stage, load: Load) -> Facts:
+    """Pairs as above, whose messages are in the same shard as an attacker's; only the pairs are measured."""
+    async with attacks.under(attack, stage.url, stage.attacker):
+        return await pairs(stage, load)
+
+
 SCENARIOS: dict[str, tuple[Scenario, Load]] = {
     "pairs": (pairs, Load(50, 100, 20, 5)),
     "fan-in": (fan_in, Load(50, 100, 20, 5)),
@@ -136,6 +149,11 @@ SCENARIOS: dict[str, tuple[Scenario, Load]] = {
     "storm": (storm, Load(500, None, 0, 0)),
     "idle": (idle, Load(1000, 100, 0, 2)),
     "soak": (soak, Load(20, 20, 600, 5)),
+    "undisturbed": (pairs, Load(5, 20, 20, 5)),
+    "self-flood": (partial(pairs_under, attacks.flood_itself), Load(5, 20, 20, 20)),
+    "aborted-handshakes": (partial(pairs_under, attacks.abort_handshakes), Load(5, 20, 20, 5)),
+    "never-reads": (partial(pairs_under, attacks.never_read), Load(5, 20, 20, 35)),
+    "long-backlog": (partial(pairs_under, attacks.long_backlog), Load(5, 20, 20, 40)),
 }
 """Each with what it does unless told otherwise."""
 

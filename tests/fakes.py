@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from chalicelib.ports import (
     Connection,
@@ -17,8 +18,11 @@ from chalicelib.ports import (
     StreamPosition,
     TooManyConnections,
     Unavailable,
+    Walk,
 )
 from chalicelib.rate_limit import OverRate, RateLimit
+
+V = TypeVar("V")
 
 
 @dataclass
@@ -73,8 +77,15 @@ class InMemoryConnections:
             return False
         missed = None if player.missed_from == caught_up else player.missed_from
         live = {**player.live, connection_id: start}
-        self.by_player[player_id] = replace(player, live=live, missed_from=missed)
+        walks = _without(player.walks, connection_id)
+        self.by_player[player_id] = replace(player, live=live, missed_from=missed, walks=walks)
         return True
+
+    def walk(self, player_id: str, connection_id: str, walk: Walk) -> None:
+        self._fail("walk")
+        player = self.player(player_id)
+        if connection_id in player.connections:
+            self.by_player[player_id] = replace(player, walks={**player.walks, connection_id: walk})
 
     def note_missed(self, player_id: str, message_id: str) -> None:
         self._fail("note_missed")
@@ -90,10 +101,12 @@ class InMemoryConnections:
     def remove(self, player_id: str, connection_id: str) -> None:
         self._fail("remove")
         player = self.player(player_id)
-        live = {other: start for other, start in player.live.items() if other != connection_id}
-        since = {other: at for other, at in player.since.items() if other != connection_id}
         self.by_player[player_id] = replace(
-            player, connections=player.connections - {connection_id}, live=live, since=since
+            player,
+            connections=player.connections - {connection_id},
+            live=_without(player.live, connection_id),
+            since=_without(player.since, connection_id),
+            walks=_without(player.walks, connection_id),
         )
         self.registered.pop(connection_id, None)
 
@@ -165,7 +178,7 @@ class InMemoryMessages:
         self.withdrawn.add(send)
         return None
 
-    def page(self, player_id: str, since: str, after: str, limit: int) -> Page:
+    def page(self, player_id: str, after: str, until: str | None, limit: int) -> Page:
         self._fail("page")
         theirs = sorted(
             (
@@ -173,14 +186,13 @@ class InMemoryMessages:
                 for entry in self.stored
                 if isinstance(entry, Message)
                 and entry.destination_player_id == player_id
-                and entry.id >= since
+                and after < entry.id <= (until or "~")
             ),
             key=lambda message: message.id,
         )
-        later = [message for message in theirs if message.id > after]
-        if len(later) <= limit:
-            return Page(tuple(theirs), more=False)
-        return Page(tuple(m for m in theirs if m.id <= later[limit - 1].id), more=True)
+        if len(theirs) <= limit:
+            return Page(tuple(theirs), more=False, end=until or "~")
+        return Page(tuple(theirs[:limit]), more=True, end=theirs[limit - 1].id)
 
     def _fail(self, method: str) -> None:
         if method in self.failing:
@@ -249,6 +261,10 @@ class Notes:
 
     def names(self) -> list[str]:
         return [outcome for outcome, _ in self.outcomes]
+
+
+def _without(of_connections: Mapping[str, V], connection_id: str) -> dict[str, V]:
+    return {other: value for other, value in of_connections.items() if other != connection_id}
 
 
 def one_after_the_other(calls: Iterable[Callable[[], None]]) -> None:

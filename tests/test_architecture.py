@@ -8,6 +8,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 USE_CASES = (
     "access",
+    "delivery",
     "handshake",
     "message_id",
     "messenger",
@@ -15,6 +16,7 @@ USE_CASES = (
     "protocol",
     "push",
     "rate_limit",
+    "replay",
 )
 STANDARD_LIBRARY_OF_USE_CASES = {
     "collections",

@@ -40,8 +40,7 @@ class World(test_messenger.World):
         self.messenger = replace(
             self.messenger, max_message_bytes=MAX_MESSAGE_BYTES, new_message_id=MessageIds()
         )
-        self.pushing = test_push.World()
-        self.pushing.push = replace(self.pushing.push, connections=self.connections, gateway=self.gateway)
+        self.pushing = test_push.World(self.connections, self.gateway)
         self.unreadable = Notes()
         self.connect_with_token("b", "2")
         self.connections.make_live("2", "b", position(0))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chalicelib.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS
 from chalicelib.protocol import ACTIONS, RETRYABLE, VERSION, parse_frame, parse_object
-from chalicelib.push import OVERLAP_MS
+from chalicelib.replay import OVERLAP_MS
 from chalicelib.settings import LARGEST_FRAME_BYTES, SECRET_BYTES, Settings
 from chalicelib.telemetry import COUNTED_AS, UNITS, UNITS_OF_A_BATCH
 from localdev.limits import Limits

@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib.access import Access
 from chalicelib.handshake import Refused
+from chalicelib.message_id import position_at
 from chalicelib.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED, Messenger
 from chalicelib.ports import (
     Delivery,
@@ -18,6 +19,7 @@ from chalicelib.ports import (
     ReplayMarker,
     TokenRefused,
     Unavailable,
+    Walk,
 )
 from chalicelib.rate_limit import RateLimit
 from chalicelib.settings import LARGEST_FRAME_BYTES
@@ -392,6 +394,19 @@ def test_a_connection_that_should_be_live_by_now_and_is_not_has_to_connect_anew(
     world.now += 1
     assert world.send("c", action="ping")["code"] == "unknown_connection"
     assert world.gateway.closed == ["c"]
+
+
+def test_a_connection_is_not_given_up_while_its_replay_makes_progress(world: World) -> None:
+    world.connect("1", "c")
+    world.now += 2 * LIVE_WITHIN_MS
+    turn = position_at(world.now)
+    world.connections.walk("1", "c", Walk(turn, turn, turn))
+
+    world.now += LIVE_WITHIN_MS - 1
+    assert world.send("c", action="ping")["type"] == "pong"
+
+    world.now += 1
+    assert world.send("c", action="ping")["code"] == "unknown_connection"
 
 
 def test_a_live_connection_may_be_as_old_as_it_likes(world: World) -> None:

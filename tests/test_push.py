@@ -1,11 +1,13 @@
 """What happens when messages come down the stream."""
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from chalicelib.delivery import PAUSES, RESERVE_SECONDS, Posts
 from chalicelib.message_id import MessageIds
 from chalicelib.ports import (
     POST_SECONDS,
@@ -17,7 +19,9 @@ from chalicelib.ports import (
     ReplayMarker,
     Unavailable,
 )
-from chalicelib.push import OVERLAP_MS, PAUSES, REPLAY_PAGE, RESERVE_SECONDS, Push
+from chalicelib.push import Push
+from chalicelib.rate_limit import RateLimit
+from chalicelib.replay import OVERLAP_MS, PAGE_BYTES, PAGE_MESSAGES, PAGE_SECONDS, TRIES, Replays
 from tests.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, Notes, one_after_the_other
 from tests.stream_records import STREAM, position
 
@@ -33,24 +37,28 @@ def at(second: float) -> str:
 class World:
     """`now` goes on while somebody sleeps; `time_left` is what the invocation has."""
 
-    def __init__(self) -> None:
-        self.connections = InMemoryConnections()
+    def __init__(
+        self, connections: InMemoryConnections | None = None, gateway: FakeGateway | None = None
+    ) -> None:
+        self.connections = connections or InMemoryConnections()
         self.messages = InMemoryMessages()
-        self.gateway = FakeGateway()
+        self.gateway = gateway or FakeGateway()
         self.notes = Notes()
         self.now = 0.0
         self.time_left = 30.0
+        self.read = 0
+        seconds = itertools.count(1_000_000)
+        clock = lambda: 2_000_000 + round(self.now * 1000)  # noqa: E731
+        monotonic = lambda: self.now  # noqa: E731
+        posts = Posts(self.gateway, self.connections, monotonic, self.sleep, lambda: 1.0, self.notes)
         self.push = Push(
             self.connections,
-            self.messages,
-            self.gateway,
-            lambda: at(1_000_000),
+            posts,
+            Replays(self.connections, self.messages, posts, lambda: at(next(seconds)), clock, self.notes),
             one_after_the_other,
             one_after_the_other,
-            lambda: 2_000_000 + round(self.now * 1000),
-            lambda: self.now,
-            self.sleep,
-            lambda: 1.0,
+            clock,
+            monotonic,
             self.notes,
         )
 
@@ -80,6 +88,20 @@ class World:
 
     def put_markers(self) -> list[ReplayMarker]:
         return [entry for entry in self.messages.stored if isinstance(entry, ReplayMarker)]
+
+    def batch_of_next_marker(self) -> bool:
+        """Give push the next marker that it has put, as the stream does; False when there is none."""
+        markers = self.put_markers()
+        if self.read == len(markers):
+            return False
+        self.read += 1
+        self.batch(replace(markers[self.read - 1], stream_position=position(1000 + self.read)))
+        return True
+
+    def work(self) -> None:
+        """Until there are no more markers."""
+        while self.batch_of_next_marker():
+            pass
 
 
 def message(name: str, number: int = 1, to: str = "2", second: float = 1000, stream: str = STREAM) -> Message:
@@ -337,53 +359,170 @@ def test_a_replay_that_begins_after_what_was_missed_leaves_that_for_another_conn
 def test_a_long_backlog_is_replayed_in_pages_with_a_marker_after_each(world: World) -> None:
     world.register("2", "c")
     world.register("3", "d")
-    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 2)))
+    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(PAGE_MESSAGES + 2)))
 
     world.batch(marker("c", 5, after="0"), marker("d", 6, to="3"))
     (next_marker,) = world.put_markers()
-    assert world.received("c") == [f"m{n}" for n in range(REPLAY_PAGE)]
+    assert world.received("c") == [f"m{n}" for n in range(PAGE_MESSAGES)]
     assert (world.received("d"), world.connections.player("2").live) == (["connected"], {})
 
     world.batch(replace(next_marker, stream_position=position(7)))
-    assert world.received("c")[REPLAY_PAGE:] == ["m49", "m50", "m51", "connected"]
-    assert world.frames("c")[-1]["replayed"] == REPLAY_PAGE + 3
+    assert world.received("c")[PAGE_MESSAGES:] == ["m50", "m51", "connected"]
+    assert world.frames("c")[-1]["replayed"] == PAGE_MESSAGES + 2
     replayed = [about["replayed"] for outcome, about in world.notes.outcomes if outcome == "replayed"]
-    assert (replayed, world.notes.names()[-2:]) == ([REPLAY_PAGE, 3], ["replayed", "live"])
+    assert (replayed, world.notes.names()[-2:]) == ([PAGE_MESSAGES, 2], ["live", "replayed"])
 
 
-def test_every_page_begins_a_little_before_its_cursor(world: World) -> None:
+def walk_of(world: World, count: int = PAGE_MESSAGES + 2) -> list[Message]:
+    """The first page of so many messages, one each millisecond, has been sent to connection c."""
     world.register("2", "c")
-    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 1)))
+    stored = [message(f"m{n}", second=1990 + n / 1000) for n in range(count)]
+    world.store(*stored)
     world.batch(marker("c", 5, after="0"))
-    (next_marker,) = world.put_markers()
-    assert next_marker.after is not None
-    late = message("late", second=1000 + 100 * (REPLAY_PAGE - 1) - OVERLAP + 1)
+    return stored
+
+
+def test_a_message_stored_behind_the_replay_is_sent_when_the_stream_brings_it(world: World) -> None:
+    walk_of(world)
+    late = message("late", 6, second=1990.0005)
     world.store(late)
 
-    world.batch(replace(next_marker, stream_position=position(7)))
+    world.batch(late)
+    world.work()
 
-    assert world.received("c")[REPLAY_PAGE:] == [
-        "late",
-        f"m{REPLAY_PAGE - 1}",
-        f"m{REPLAY_PAGE}",
-        "connected",
-    ]
+    assert world.received("c")[PAGE_MESSAGES:] == ["late", "m50", "m51", "connected"]
+    assert world.frames("c")[PAGE_MESSAGES]["replayed"] is True
 
 
-def test_a_page_repeats_nothing_that_cannot_have_changed_since_the_page_before(world: World) -> None:
+def test_a_message_stored_ahead_of_the_replay_is_left_to_it(world: World) -> None:
+    walk_of(world)
+    ahead = message("ahead", 6, second=1995)
+    world.store(ahead)
+
+    world.batch(ahead)
+    world.work()
+
+    assert world.received("c")[PAGE_MESSAGES:] == ["m50", "m51", "ahead", "connected"]
+
+
+def test_a_late_message_that_cannot_be_posted_ends_the_connection(world: World) -> None:
+    walk_of(world)
+    world.gateway.answers["c"] = [Delivery.FAILED]
+
+    world.batch(message("late", 6, second=1990.0005))
+
+    assert world.gateway.closed == ["c"]
+    assert world.connections.player("2").walks == {}
+
+
+def test_a_message_stored_before_the_next_marker_with_an_id_made_after_it_is_replayed(world: World) -> None:
+    walk_of(world)
+    overtaken = message("overtaken", 6, second=1_000_001)
+    world.store(overtaken)
+
+    world.batch(overtaken)
+    world.work()
+
+    assert world.received("c")[-2:] == ["overtaken", "connected"]
+
+
+def test_a_page_leaves_out_messages_that_the_stream_brings_after_its_marker(world: World) -> None:
+    """One stored between the marker and such a message might be late, and has to come before it."""
+    walk_of(world)
+    world.store(message("after the marker", 1002, second=1_000_001))
+
+    world.work()
+
+    assert world.received("c")[-2:] == ["m51", "connected"]
+
+
+def test_a_marker_of_version_1_0_0_looks_for_late_messages_itself(world: World) -> None:
     world.register("2", "c")
-    world.store(*(message(f"m{n}", second=1000 + n / 1000) for n in range(3 * REPLAY_PAGE)))
+    world.store(message("long ago", second=1979), message("late", second=1981), message("next", second=1990))
+
+    world.batch(replace(marker("c"), began="0", after=at(1988), asked_at=1995_000))
+
+    assert world.received("c") == ["late", "next", "connected"]
+
+
+def test_a_marker_is_ignored_that_a_repeated_batch_has_replaced(world: World) -> None:
+    walk_of(world)
     world.batch(marker("c", 5, after="0"))
+    (first,) = world.put_markers()
+    world.work()
 
-    for number in (6, 7):
-        world.batch(replace(world.put_markers()[-1], stream_position=position(number)))
+    world.batch(replace(first, stream_position=position(7)))
 
-    assert world.received("c") == [
-        *(f"m{n}" for n in range(REPLAY_PAGE)),
-        *(f"m{n}" for n in range(REPLAY_PAGE - 1, 2 * REPLAY_PAGE)),
-        *(f"m{n}" for n in range(2 * REPLAY_PAGE - 1, 3 * REPLAY_PAGE)),
-        "connected",
-    ]
+    assert world.received("c").count("connected") == 1
+    assert len(world.received("c")) == PAGE_MESSAGES + 3
+
+
+def test_a_replay_repeats_nothing(world: World) -> None:
+    walk_of(world, 3 * PAGE_MESSAGES)
+
+    world.work()
+
+    assert world.received("c") == [*(f"m{n}" for n in range(3 * PAGE_MESSAGES)), "connected"]
+
+
+def test_the_overlap_before_the_cursor_is_replayed_in_pages_too(world: World) -> None:
+    world.register("2", "c")
+    seventeen_a_second = [message(f"m{n}", second=1985 + n / 17) for n in range(17 * OVERLAP)]
+    world.store(*seventeen_a_second)
+
+    world.batch(marker("c", after=seventeen_a_second[-1].id))
+
+    assert len(world.received("c")) == PAGE_MESSAGES
+    world.work()
+    assert world.received("c") == [*(m.text for m in seventeen_a_second), "connected"]
+
+
+def test_a_page_ends_after_256_kb(world: World) -> None:
+    world.register("2", "c")
+    large = [message("x" * 100_000, second=1000 + n) for n in range(7)]
+    world.store(*large)
+
+    world.batch(marker("c", after="0"))
+
+    assert len(world.received("c")) == PAGE_BYTES // 100_000
+    world.work()
+    assert world.received("c") == [*(m.text for m in large), "connected"]
+
+
+def test_a_page_has_one_message_however_large(world: World) -> None:
+    world.register("2", "c")
+    world.store(message("x" * (PAGE_BYTES + 1)), message("y", second=1001))
+
+    world.batch(marker("c", after="0"))
+    world.work()
+
+    assert [len(text) for text in world.received("c")] == [PAGE_BYTES + 1, 1, len("connected")]
+
+
+@pytest.mark.parametrize(("waited", "allowed"), [(0.0, PAGE_SECONDS[0]), (0.3, 0.3), (60.0, PAGE_SECONDS[1])])
+def test_a_page_lasts_as_long_as_its_marker_has_waited(world: World, waited: float, allowed: float) -> None:
+    world.register("2", "c")
+    world.store(*(message(f"m{n}", second=1000 + n) for n in range(PAGE_MESSAGES)))
+    world.gateway.on_post = lambda: world.sleep(0.1)
+
+    world.batch(replace(marker("c", after="0"), id=at(2000 - waited)))
+
+    assert allowed < world.now < allowed + 0.11
+    world.work()
+    assert world.received("c") == [*(f"m{n}" for n in range(PAGE_MESSAGES)), "connected"]
+
+
+def test_a_page_that_the_invocation_has_no_time_for_comes_later(world: World) -> None:
+    world.register("2", "c")
+    world.store(message("m1"))
+    world.time_left = RESERVE_SECONDS - 0.1
+    world.batch(marker("c", after="0"))
+    assert world.received("c") == []
+
+    world.time_left = 30
+    world.work()
+
+    assert world.received("c") == ["m1", "connected"]
 
 
 def test_a_player_has_one_page_a_batch_and_the_rest_has_its_turn_later(world: World) -> None:
@@ -409,6 +548,7 @@ def test_a_replay_that_breaks_off_has_come_nearer_to_its_end(world: World) -> No
     world.register("2", "slow")
     world.gateway.answers["slow"] = [Delivery.DELIVERED, Delivery.DELIVERED, Delivery.FAILED]
     world.batch(marker("slow"))
+    world.work()
     world.register("2", "again")
 
     world.batch(marker("again", 6, after="0"), marker("again", 7))
@@ -419,33 +559,19 @@ def test_a_replay_that_breaks_off_has_come_nearer_to_its_end(world: World) -> No
 
 
 def test_what_a_full_page_brought_is_missed_no_longer(world: World) -> None:
-    missed = [message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 2)]
+    missed = [message(f"m{n}", second=1000 + 100 * n) for n in range(PAGE_MESSAGES + 2)]
     world.store(*missed)
     world.batch(missed[0])
     world.register("2", "c")
 
     world.batch(marker("c"))
 
-    assert world.connections.player("2").missed_from == missed[REPLAY_PAGE].id
-
-
-def test_more_messages_than_a_page_within_the_overlap_do_not_stop_a_replay(world: World) -> None:
-    world.register("2", "c")
-    many = 3 * REPLAY_PAGE
-    world.store(*(message(f"m{n}", second=1000 + n / 1000) for n in range(many)))
-    world.batch(marker("c", 5, after="0"))
-
-    for number, done in enumerate(range(10), start=6):
-        if len(world.put_markers()) > done:
-            world.batch(replace(world.put_markers()[-1], stream_position=position(number)))
-
-    assert world.received("c")[-1] == "connected"
-    assert set(world.received("c")) == {f"m{n}" for n in range(many)} | {"connected"}
+    assert world.connections.player("2").missed_from == missed[PAGE_MESSAGES - 1].id
 
 
 def test_messages_that_come_while_a_connection_is_replayed_to_reach_it(world: World) -> None:
     world.register("2", "c")
-    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 1)))
+    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(PAGE_MESSAGES + 1)))
     world.batch(marker("c", 5, after="0"))
     meanwhile = message("meanwhile", 6, second=50_000)
     world.store(meanwhile)
@@ -470,14 +596,27 @@ def test_a_page_that_cannot_be_read_or_continued_ends_the_connection(world: Worl
 # sync
 
 
+def test_a_sync_replays_the_overlap_in_pages_and_answers_once(world: World) -> None:
+    world.live("2", "c")
+    stored = [message(f"m{n}", second=1000 + n / 10) for n in range(2 * PAGE_MESSAGES + 10)]
+    world.store(*stored)
+
+    world.batch(marker("c", after=stored[-1].id, sync=True, ack_id=7))
+    world.work()
+
+    assert world.received("c") == [*(m.text for m in stored), "synced"]
+    synced = world.frames("c")[-1]
+    assert (synced["replayed"], synced["more"], synced["ackId"]) == (len(stored), False, 7)
+
+
 def test_a_sync_replays_one_page_and_says_whether_there_is_more(world: World) -> None:
     world.live("2", "c")
-    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 1)))
+    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(PAGE_MESSAGES + 1)))
 
     world.batch(marker("c", after="0", sync=True))
 
     synced = world.frames("c")[-1]
-    assert (synced["event"], synced["replayed"], synced["more"]) == ("synced", REPLAY_PAGE, True)
+    assert (synced["event"], synced["replayed"], synced["more"]) == ("synced", PAGE_MESSAGES, True)
     assert synced["messageId"] == world.frames("c")[-2]["messageId"]
     assert world.put_markers() == []
 
@@ -590,44 +729,120 @@ def test_a_connection_that_cannot_be_forgotten_is_closed_and_the_batch_comes_aga
     assert world.gateway.closed == ["c"]
 
 
-def test_a_new_connection_is_greeted_as_soon_as_it_is_there(world: World) -> None:
+def test_a_new_connection_that_is_not_there_yet_is_greeted_at_a_later_marker(world: World) -> None:
+    world.live("3", "other")
     world.register("2", "c")
     world.gateway.answers["c"] = [Delivery.GONE, Delivery.GONE, Delivery.DELIVERED]
 
-    world.batch(marker("c", 1), message("m2", 2))
+    missed = message("m2", 2)
+    world.store(missed)
 
-    assert world.received("c") == ["connected", "m2"]
+    world.batch(marker("c", 1), missed, message("m3", 3, to="3"))
+
+    assert (world.received("c"), world.received("other"), world.now) == ([], ["m3"], 0)
+    world.work()
+    assert world.received("c") == ["m2", "connected"]
+    assert world.now == 0
 
 
 def test_a_new_connection_that_has_left_again_is_not_waited_for(world: World) -> None:
     world.register("2", "c")
     world.gateway.answers["c"] = [Delivery.GONE]
-    world.gateway.on_post = lambda: world.connections.remove("2", "c")
-
     world.batch(marker("c", 1, after="0"))
 
-    assert world.now == 0
+    world.connections.remove("2", "c")
+    world.work()
+
+    assert len(world.put_markers()) == 1
 
 
-def test_a_new_connection_that_never_comes_is_removed_within_two_seconds(world: World) -> None:
+def test_a_new_connection_that_never_comes_is_removed_after_a_few_tries(world: World) -> None:
     world.register("2", "c")
     world.gateway.answers["c"] = [Delivery.GONE]
 
     world.batch(marker("c", 1), message("m2", 2))
+    world.work()
 
     assert world.connections.player("2").connections == set()
-    assert world.now < 2
+    assert (len(world.put_markers()), world.now) == (TRIES - 1, 0)
 
 
-def test_a_client_that_came_and_went_many_times_holds_nobody_up_many_times(world: World) -> None:
+def test_a_post_of_a_replay_that_fails_is_retried_at_a_later_marker(world: World) -> None:
+    world.register("2", "c")
+    world.store(message("m1"), message("m2", second=1001))
+    world.gateway.answers["c"] = [Delivery.DELIVERED, Delivery.FAILED, Delivery.FAILED, Delivery.DELIVERED]
+
+    world.batch(marker("c", after="0"))
+    world.work()
+
+    assert world.received("c") == ["m1", "m2", "connected"]
+    assert world.now == 0
+
+
+def test_a_client_that_never_reads_is_given_up_after_a_few_tries(world: World) -> None:
+    world.register("2", "c")
+    world.store(message("m1"), message("m2", second=1001))
+    world.gateway.answers["c"] = [Delivery.DELIVERED, Delivery.FAILED]
+
+    world.batch(marker("c", after="0"))
+    world.work()
+
+    assert world.gateway.closed == ["c"]
+    assert (len(world.put_markers()), world.now) == (TRIES - 1, 0)
+
+
+def test_a_post_of_a_replay_that_times_out_is_not_retried(world: World) -> None:
+    world.register("2", "c")
+    world.store(message("m1"))
+    world.gateway.answers["c"] = [Delivery.FAILED]
+    world.gateway.on_post = lambda: world.sleep(POST_SECONDS)
+
+    world.batch(marker("c", after="0"))
+
+    assert (world.gateway.closed, world.now) == (["c"], POST_SECONDS)
+
+
+def test_a_connection_that_fails_costs_its_player_as_much_of_the_rate_as_a_sync(world: World) -> None:
+    world.connections.rate = RateLimit(10, 1000)
+    world.live("2", "c")
+    world.gateway.answers["c"] = [Delivery.REFUSED]
+    world.batch(message("m1"))
+    before = world.connections.used.total()
+
+    world.live("2", "d")
+    world.gateway.answers["d"] = [Delivery.FAILED]
+    world.batch(message("m2"))
+
+    after = world.connections.used.total()
+    assert after - before >= world.connections.rate.cost_of_replay
+
+
+def test_the_connections_of_one_player_that_time_out_delay_others_by_less_than_2_seconds(
+    world: World,
+) -> None:
+    """Even when they are posted to one after the other, because other players take all threads."""
+    hanging = [f"c{n}" for n in range(10)]
+    world.live("2", *hanging)
+    for connection_id in hanging:
+        world.gateway.answers[connection_id] = [Delivery.FAILED]
+    world.gateway.on_post = world.gateway.on_close = lambda: world.sleep(POST_SECONDS)
+
+    world.batch(message("m1"))
+
+    assert world.connections.player("2").connections == set()
+    assert world.now <= 2 * POST_SECONDS
+
+
+def test_a_client_that_came_and_went_many_times_holds_nobody_up(world: World) -> None:
     for number in range(20):
         world.register("2", f"c{number}")
         world.gateway.answers[f"c{number}"] = [Delivery.GONE]
 
     world.batch(*(marker(f"c{number}", number + 1, after="0") for number in range(20)))
+    world.work()
 
     assert world.connections.player("2").connections == set()
-    assert world.now < 2
+    assert world.now == 0
 
 
 def test_a_connection_that_cannot_be_made_live_is_closed_so_that_its_client_connects_anew(
@@ -638,7 +853,7 @@ def test_a_connection_that_cannot_be_made_live_is_closed_so_that_its_client_conn
 
     world.batch(marker("c", 1), message("m2", 2))
 
-    assert world.received("c") == []
+    assert world.received("c") == ["connected"]
     assert world.gateway.closed == ["c"]
     assert world.connections.player("2").connections == set()
 
@@ -675,7 +890,7 @@ def test_a_batch_that_comes_again_does_not_send_a_connection_what_was_before_its
     world.batch(*batch)
     world.batch(batch[0])
 
-    assert world.received("new") == ["connected", "m3", "connected", "m3"]
+    assert world.received("new") == ["connected", "m3", "m3"]
     assert world.received("old") == ["m1", "m3", "m1", "m3", "m1"]
     assert world.connections.player("2").missed_from is None
 
@@ -691,15 +906,25 @@ def test_what_was_replayed_is_not_missed_when_its_record_comes_again(world: Worl
     assert world.connections.player("2").missed_from is None
 
 
-def test_a_greeting_that_a_crash_left_out_is_made_up_for_though_more_has_come_meanwhile(world: World) -> None:
-    world.live("2", "c")
-    world.connections.make_live("2", "c", position(5))
-    world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(REPLAY_PAGE + 1)))
+def test_a_connection_that_a_crash_has_left_greeted_and_not_live_goes_live_with_the_repeated_batch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.register("2", "c")
+    make_live, crashes = world.connections.make_live, iter([True])
 
-    world.batch(marker("c", 5, after="0"))
+    def crash_first(*args: Any) -> bool:
+        if next(crashes, False):
+            raise KeyboardInterrupt
+        return make_live(*args)
 
-    assert world.received("c")[-1] == "connected"
-    assert world.put_markers() == []
+    monkeypatch.setattr(world.connections, "make_live", crash_first)
+    batch: list[Entry] = [marker("c", 5), message("m6", 6)]
+    with pytest.raises(KeyboardInterrupt):
+        world.batch(*batch)
+
+    world.batch(*batch)
+
+    assert world.received("c") == ["connected", "connected", "m6"]
 
 
 def test_a_marker_of_before_a_connection_went_live_does_not_replay_to_it_again(world: World) -> None:

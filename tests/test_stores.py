@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from chalicelib.connections_table import ConnectionsTable
 from chalicelib.dynamodb import CONFIG
-from chalicelib.messages_table import MessagesTable, UnreadableRecord, entry_of, written_at
+from chalicelib.message_id import MessageIds
+from chalicelib.messages_table import (
+    EXPIRY_SLACK_SECONDS,
+    MessagesTable,
+    UnreadableRecord,
+    entry_of,
+    written_at,
+)
 from chalicelib.ports import (
     Connection,
     ConnectionStore,
@@ -29,6 +36,7 @@ from chalicelib.ports import (
     SendStore,
     TooManyConnections,
     Unavailable,
+    Walk,
 )
 from chalicelib.rate_counter import OLD_WINDOWS
 from chalicelib.rate_limit import OverRate, RateLimit
@@ -40,7 +48,7 @@ from tests.stream_records import STREAM, inserted, position
 
 HERE = Endpoint("api", "dev")
 DAY = 24 * 60 * 60
-M1 = "01a20b18-76be-73f4-9340-55bd1f3d9f6e"
+M1 = MessageIds()()
 CANARY = {"S": "canary"}
 
 
@@ -641,6 +649,23 @@ def test_what_was_missed_begins_later_only_if_it_is_still_what_was_noted(store: 
     assert player(store).missed_from == "m3"
 
 
+def test_how_far_a_replay_has_come_is_kept_until_the_connection_is_live_or_removed(
+    store: ConnectionStore,
+) -> None:
+    walk = Walk("m1", "m2", "m3")
+    for name in ("c", "d"):
+        store.register(connection(name))
+        store.walk("1", name, Walk("m0", "m1", "m1"))
+        store.walk("1", name, walk)
+    assert player(store).walks == {"c": walk, "d": walk}
+
+    store.make_live("1", "c", position(7), caught_up="m1")
+    store.remove("1", "d")
+    store.walk("1", "d", walk)
+
+    assert player(store).walks == {}
+
+
 def test_a_token_that_ends_ends_with_the_connection_that_was_saved(store: ConnectionStore) -> None:
     store.register(replace(connection("c"), expires_at=1_790_000_000))
 
@@ -720,10 +745,11 @@ def test_every_failure_of_dynamodb_is_unavailable(failing_tables: Tables, failur
         lambda: store.players(["1"]),
         lambda: store.note_missed("1", "m"),
         lambda: store.advance_missed("1", "m", "n"),
+        lambda: store.walk("1", "c", Walk("m", "n", "n")),
         lambda: messages.put(ReplayMarker("m", "1", "c")),
         lambda: messages.put_unless_withdrawn(message("m")),
         lambda: messages.withdraw(Send("1", "m")),
-        lambda: messages.page("1", "0", "0", 1),
+        lambda: messages.page("1", "0", None, 1),
         lambda: sends.claim("1", "u", Send("1", "m")),
         lambda: sends.replace("1", "u", Send("1", "m"), Send("1", "n")),
     ):
@@ -761,6 +787,7 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
         ReplayMarker(M1, "2", "c"),
         ReplayMarker(M1, "2", "c", after="0", sync=True),
         ReplayMarker(M1, "2", "c", after=M1, began="0", replayed=50, asked_at=1000),
+        ReplayMarker(M1, "2", "c", after=M1, began="0", replayed=50, asked_at=1000, walked=True, tries=3),
         ReplayMarker(M1, "2", "c", sync=True, ack_id="7"),
         ReplayMarker(M1, "2", "c", sync=True, ack_id=7),
         ReplayMarker(M1, "2", "c", sync=True, ack_id=-(10**100)),
@@ -778,13 +805,20 @@ def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | 
     assert brought.stream_position == position(12)
 
 
-def test_a_marker_of_before_has_no_ack_id_and_is_read(tables: Tables) -> None:
+def test_a_marker_of_version_1_0_0_is_read(tables: Tables) -> None:
     marker = ReplayMarker(M1, "2", "c", sync=True)
     MessagesTable(tables.client, tables.messages, DAY).put(marker)
 
     (item,) = scan(tables, tables.messages).values()
 
-    assert "ackId" not in item
+    assert set(item) == {
+        "destinationPlayerId",
+        "messageId",
+        "replayTo",
+        "replayed",
+        "sync",
+        "expiresAt",
+    }
     assert entry_of(inserted(item)) == marker
 
 
@@ -800,8 +834,8 @@ def message_store(request: pytest.FixtureRequest) -> MessageStore:
 
 
 def mid(number: int) -> str:
-    """Return a message id; ids sort by their numbers."""
-    return f"01a20b18-76be-73f4-9340-{number:012}"
+    """Return an id of a message of now; ids sort by their numbers."""
+    return f"{M1[:-12]}{number:012}"
 
 
 def message(message_id: str, to: str = "1", text: str = "hi") -> Message:
@@ -812,25 +846,69 @@ def ids(page: Page) -> tuple[list[str], bool]:
     return [message.id for message in page.messages], page.more
 
 
+def walk(store: MessageStore, limit: int) -> list[list[str]]:
+    """The ids of player 1's messages, page after page."""
+    pages, after, more = [], "0", True
+    while more:
+        page = store.page("1", after, None, limit)
+        pages.append([message.id for message in page.messages])
+        after, more = page.end, page.more
+    return pages
+
+
 def test_a_page_has_a_players_messages_in_order_and_nothing_else(message_store: MessageStore) -> None:
     for entry in (message(mid(3)), message(mid(1)), message(mid(2), to="3"), ReplayMarker(mid(4), "1", "c")):
         message_store.put(entry)
 
-    assert ids(message_store.page("1", "0", "0", 10)) == ([mid(1), mid(3)], False)
+    assert ids(message_store.page("1", "0", None, 10)) == ([mid(1), mid(3)], False)
 
 
-def test_a_page_begins_with_since_and_has_as_many_as_were_asked_for_after_after(
-    message_store: MessageStore,
-) -> None:
+def test_a_page_begins_after_a_message_ends_with_another_and_has_a_limit(message_store: MessageStore) -> None:
     for number in range(1, 10):
         message_store.put(message(mid(number)))
 
-    page = message_store.page("1", mid(2), mid(5), 2)
+    page = message_store.page("1", mid(2), None, 2)
 
-    assert page.messages[0] == message(mid(2))
-    assert [m.id for m in page.messages if m.id > mid(5)][:2] == [mid(6), mid(7)]
-    assert page.more is True
-    assert ids(message_store.page("1", mid(8), mid(8), 2)) == ([mid(8), mid(9)], False)
+    assert page.messages == (message(mid(3)), message(mid(4)))
+    assert (page.more, page.end) == (True, mid(4))
+    assert ids(message_store.page("1", mid(2), mid(5), 10)) == ([mid(3), mid(4), mid(5)], False)
+    assert ids(message_store.page("1", mid(5), mid(5), 10)) == ([], False)
+    assert ids(message_store.page("1", mid(7), None, 3)) == ([mid(8), mid(9)], False)
+
+
+def test_page_after_page_brings_everything_once(message_store: MessageStore) -> None:
+    for number in range(1, 10):
+        message_store.put(message(mid(number)))
+
+    pages = walk(message_store, 4)
+
+    assert [each for page in pages for each in page] == [mid(number) for number in range(1, 10)]
+    assert max(map(len, pages)) == 4
+
+
+def test_a_page_costs_one_query_however_many_items_are_no_messages(tables: Tables) -> None:
+    store = MessagesTable(tables.client, tables.messages, DAY)
+    for number in range(1, 120):
+        store.withdraw(Send("1", mid(number)))
+    store.put(message(mid(120)))
+    calls = count_calls(tables.client)
+
+    pages = walk(store, 50)
+
+    assert pages == [[], [], [mid(120)]]
+    assert calls == ["Query"] * len(pages)
+
+
+def test_a_page_does_not_read_what_has_expired_and_is_still_there(tables: Tables) -> None:
+    """DynamoDB deletes expired items up to two days late."""
+    old = MessageIds(lambda: time.time_ns() - 10**9 * (DAY + EXPIRY_SLACK_SECONDS + 1))
+    expired = MessagesTable(tables.client, tables.messages, retention_seconds=-1)
+    for _ in range(120):
+        expired.put(message(old()))
+    store = MessagesTable(tables.client, tables.messages, DAY)
+    store.put(message(mid(1)))
+
+    assert walk(store, 50) == [[mid(1)]]
 
 
 def test_markers_cost_a_page_nothing_however_many_there_were(tables: Tables) -> None:
@@ -840,7 +918,7 @@ def test_markers_cost_a_page_nothing_however_many_there_were(tables: Tables) -> 
     store.put(message(M1))
     calls = count_calls(tables.client)
 
-    assert ids(store.page("1", "0", "0", 50)) == ([M1], False)
+    assert ids(store.page("1", "0", None, 50)) == ([M1], False)
     assert calls == ["Query"]
 
 
@@ -848,7 +926,7 @@ def test_a_message_is_stored_once_however_often_it_is_put(message_store: Message
     assert message_store.put_unless_withdrawn(message(mid(1))) is True
     assert message_store.put_unless_withdrawn(message(mid(1))) is True
 
-    assert ids(message_store.page("1", "0", "0", 10)) == ([mid(1)], False)
+    assert ids(message_store.page("1", "0", None, 10)) == ([mid(1)], False)
 
 
 def test_a_message_that_is_stored_cannot_be_withdrawn(message_store: MessageStore) -> None:
@@ -863,7 +941,7 @@ def test_a_message_that_was_withdrawn_is_never_stored(message_store: MessageStor
     assert message_store.withdraw(Send("1", mid(1))) is None
 
     assert message_store.put_unless_withdrawn(message(mid(1))) is False
-    assert ids(message_store.page("1", "0", "0", 10)) == ([], False)
+    assert ids(message_store.page("1", "0", None, 10)) == ([], False)
 
 
 def test_a_withdrawn_message_is_nothing_to_push(tables: Tables) -> None:
@@ -878,7 +956,7 @@ def test_what_has_expired_is_not_replayed_though_dynamodb_still_has_it(tables: T
     store = MessagesTable(tables.client, tables.messages, DAY)
     store.put(message(mid(2)))
 
-    assert ids(store.page("1", "0", "0", 10)) == ([mid(2)], False)
+    assert ids(store.page("1", "0", None, 10)) == ([mid(2)], False)
 
 
 def test_a_page_leaves_out_items_that_are_not_messages(tables: Tables) -> None:
@@ -897,7 +975,7 @@ def test_a_page_leaves_out_items_that_are_not_messages(tables: Tables) -> None:
     extra = {**whole, "messageId": {"S": mid(9)}, "extra": {"BS": [b"\x00"]}}
     tables.client.put_item(TableName=tables.messages, Item=extra)
 
-    assert ids(store.page("1", "0", "0", 10)) == ([mid(1), mid(9)], False)
+    assert ids(store.page("1", "0", None, 10)) == ([mid(1), mid(9)], False)
 
 
 def test_withdrawing_from_a_place_that_an_odd_item_takes_finds_no_message(tables: Tables) -> None:
@@ -913,7 +991,7 @@ def test_a_page_is_read_consistently(tables: Tables) -> None:
         "provide-client-params.dynamodb.Query", lambda params, **_: requests.append(params)
     )
 
-    MessagesTable(tables.client, tables.messages, DAY).page("1", "0", "0", 10)
+    MessagesTable(tables.client, tables.messages, DAY).page("1", "0", None, 10)
 
     assert requests[0]["ConsistentRead"] is True
 

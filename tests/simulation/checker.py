@@ -55,7 +55,7 @@ def unreachable(world: World) -> Iterable[str]:
     """
     yield from world.dropped_for_nothing
     for socket in world.sockets.values():
-        if socket.open and socket.greeted and not world.shard_of(socket.player_id).busy:
+        if socket.open and socket.greeted and not world.is_about_to_work_for(socket):
             player = world.connections.player(socket.player_id)
             if socket.id not in player.live and socket.id in player.connections:
                 yield socket.id

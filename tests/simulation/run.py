@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
+from tests.simulation.characters import Characters
 from tests.simulation.checker import judge, unreachable
 from tests.simulation.devices import Device
 from tests.simulation.world import Faults, World
@@ -57,16 +58,19 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     random = Random(seed ^ 0x5EED)
     world = World(seed, Faults(random.choice((0, 1, 3, 10, 30))) if faults is None else faults)
     devices, habits = _devices(world, random), Habits.draw(random)
+    characters = Characters.draw(world, seed)
     recreates_table = Random(~seed).random() < 0.1
     wrongs: list[str] = []
-    for step in range(steps):
+    for step in range(steps + characters.steps):
         if recreates_table and step == steps // 2:
-            _recreate_messages_table(world, devices)
+            _recreate_messages_table(world, devices + characters.devices)
         _something_happens(world, devices, habits, random)
+        characters.act()
         wrongs += [f"unreachable: {socket}" for socket in unreachable(world)]
         if wrongs or world.out_of_order:
             break
     world.faults = Faults()
+    devices += characters.devices
     if not wrongs and not all_hear_from_all(world, devices):
         wrongs.append(f"unreachable: no rest, {[d.name for d in devices if not d.at_rest]}")
     verdict = judge(world, devices)
@@ -113,8 +117,8 @@ def _recreate_messages_table(world: World, devices: list[Device]) -> None:
     for device in devices:
         for sent in device.sent:
             sent.table_was_deleted = True
-        if device.socket is not None and not device.greeted:
-            device.leave(cut=True)  # Its greeting may have been in the old stream: nothing else brings it.
+        if device.socket is not None and device.socket.id in world.cut_short:
+            device.leave(cut=True)  # Its marker might be in the old stream: nothing else makes it live.
 
 
 def _act(device: Device, devices: list[Device], habits: Habits, random: Random) -> None:

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from chalicelib.access import Access
+from chalicelib.delivery import Posts
 from chalicelib.handshake import Refused
 from chalicelib.message_id import MessageIds
 from chalicelib.messenger import Messenger
@@ -22,12 +23,14 @@ from chalicelib.ports import (
     Delivery,
     Endpoint,
     Entry,
+    ReplayMarker,
     StreamPosition,
     TooManyConnections,
     Unavailable,
 )
 from chalicelib.push import Calls, Push
 from chalicelib.rate_limit import OverRate, RateLimit
+from chalicelib.replay import Replays
 from chalicelib.settings import LARGEST_FRAME_BYTES
 from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
 from tests.simulation.schedule import Crash, Schedule
@@ -69,6 +72,7 @@ class Socket:
     refused: bool = False
     greeted: bool = False
     connected_at: float = 0
+    replayed_at: float = 0
     arriving: deque[dict[str, Any]] = field(default_factory=deque)
     had: set[str] = field(default_factory=set)
     newest_position: StreamPosition = UNKNOWN_POSITION
@@ -93,6 +97,7 @@ class World:
         self.faulted: Counter[str] = Counter()
         self.sockets: dict[str, Socket] = {}
         self.shards = [Shard() for _ in range(SHARDS)]
+        self.cut_short: set[str] = set()
         self.dropped_for_nothing: list[str] = []
         self.out_of_order: list[str] = []
         self._slow_puts = self.random.choice((0.0, 0.4))
@@ -104,7 +109,7 @@ class World:
             self.connections.rate, self.connections.connections_per_player = RateLimit(2, 5), 3
         self.messages = StreamedMessages(self)
         self.sends = InMemorySends()
-        new_message_id = MessageIds(self._time_ns)
+        self.new_message_id = new_message_id = MessageIds(self._time_ns)
         connections: Any = Aws(self, self.connections, reads=("find", "players"))
         messages: Any = Aws(self, self.messages, reads=("page",))
         sends: Any = Aws(self, self.sends, reads=())
@@ -120,19 +125,18 @@ class World:
             self._note,
             LARGEST_FRAME_BYTES,
         )
+        monotonic = lambda: self.schedule.now  # noqa: E731
+        posts = Posts(gateway, connections, monotonic, self.schedule.pause, self.random.random, self._note)
+        page_size = self.random.choice((1, 2, 5))
         self.push = Push(
             connections,
-            messages,
-            gateway,
-            new_message_id,
+            posts,
+            Replays(connections, messages, posts, new_message_id, self._milliseconds, self._note, page_size),
             self._in_any_order,
             self._in_any_order,
             self._milliseconds,
-            lambda: self.schedule.now,
-            self.schedule.pause,
-            self.random.random,
+            monotonic,
             self._note,
-            page_size=self.random.choice((1, 2, 5)),
         )
 
     # What clients do
@@ -225,12 +229,31 @@ class World:
     def shard_of(self, player_id: str) -> Shard:
         return self.shards[sum(player_id.encode()) % SHARDS]
 
+    def is_about_to_work_for(self, socket: Socket) -> bool:
+        """Whether the shard is at work, or a batch with one of the connection's markers comes again.
+
+        A connection whose marker was in a deleted table might be greeted and never go live. Its pings tell it
+        so, after a minute.
+        """
+        shard = self.shard_of(socket.player_id)
+        markers = (each for each in shard.records[shard.position :] if isinstance(each, ReplayMarker))
+        return (
+            shard.busy
+            or socket.id in self.cut_short
+            or any(marker.connection_id == socket.id for marker in markers)
+        )
+
     def recreate_messages_table(self) -> None:
         """An operator deletes the Messages table and creates it again, and the mapping of the new stream.
 
         The old table's messages are lost. So are its markers: connections that wait for one never go live.
         """
         self.faulted["table: recreated"] += 1
+        self.cut_short = {
+            socket.id
+            for socket in self.sockets.values()
+            if socket.id not in self.connections.player(socket.player_id).live
+        }
         self.messages.recreate()
         self.shards = [Shard() for _ in range(SHARDS)]
 
@@ -409,7 +432,9 @@ class Posting:
             self._check_order(socket, frame)
         if frame.get("event") == "connected":
             socket.greeted = True
-        age = self._world.schedule.now - socket.connected_at
+        if "replayed" in frame:
+            socket.replayed_at = self._world.schedule.now
+        age = self._world.schedule.now - max(socket.connected_at, socket.replayed_at)
         if frame.get("code") == "unknown_connection" and age < 30 and not self._world.faulted:
             self._world.dropped_for_nothing.append(socket.id)
 

@@ -1,0 +1,122 @@
+"""Players of a load test that try to delay everybody else on their shard. For stages without tokens."""
+
+import asyncio
+import json
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+FLOOD_A_SECOND = 17
+"""Just under the usual rate of a player, so that there is some left to connect with."""
+
+ABORTS_A_SECOND = 5
+LARGE_MESSAGE = "x" * 30_000
+LARGE_MESSAGES = 450
+"""More than the buffers between the service and a client hold."""
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing sends a reset at once."""
+
+Attack = Callable[[str, str], Awaitable[None]]
+
+
+@asynccontextmanager
+async def under(attack: Attack, url: str, name: str) -> AsyncIterator[None]:
+    """Let the attack go on until the block ends. An attack that fails ends the load test."""
+    attacking = asyncio.ensure_future(attack(url, name))
+    try:
+        yield
+    finally:
+        if attacking.done():
+            attacking.result()
+        attacking.cancel()
+        with suppress(asyncio.CancelledError):
+            await attacking
+
+
+async def flood_itself(url: str, name: str) -> None:
+    """Write to itself, and connect again and again with the latest position."""
+    latest = "0"
+    async with _connected(url, name) as writer:
+        writing = asyncio.ensure_future(_write(writer, name, "x", FLOOD_A_SECOND))
+        while not writing.done():
+            with suppress(OSError, WebSocketException, asyncio.TimeoutError):
+                async with _connected(url, name, latest) as reader:
+                    latest = await _greeting(reader)
+            await asyncio.sleep(0.1)
+        writing.result()
+
+
+async def abort_handshakes(url: str, name: str) -> None:
+    """Ask for an upgrade and reset the connection at once."""
+    target = urlsplit(url)
+    number = 0
+    while True:
+        query = urlencode({"playerId": f"{name}-{number}"})
+        request = (
+            f"GET {target.path}?{query} HTTP/1.1\r\nHost: {target.netloc}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        with socket.create_connection((target.hostname or "", target.port or 80)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            client.sendall(request.encode())
+        number += 1
+        await asyncio.sleep(1 / ABORTS_A_SECOND)
+
+
+async def never_read(url: str, name: str) -> None:
+    """Collect large messages, then ask for all of them again and again and read none."""
+    async with _connected(url, f"{name}-writer") as writer:
+        await _write(writer, name, LARGE_MESSAGE, FLOOD_A_SECOND, LARGE_MESSAGES)
+    while True:
+        with suppress(OSError, WebSocketException, asyncio.TimeoutError):
+            async with _connected(url, name, "0", max_queue=1) as silent:
+                await asyncio.wait_for(silent.wait_closed(), 5)
+
+
+async def long_backlog(url: str, name: str) -> None:
+    """Have ten pages waiting, and connect for them again and again."""
+    async with _connected(url, f"{name}-writer") as writer:
+        await _write(writer, name, "x", FLOOD_A_SECOND, 500)
+    while True:
+        with suppress(OSError, WebSocketException, asyncio.TimeoutError):
+            async with _connected(url, name, "0") as reader:
+                await _greeting(reader)
+
+
+def _connected(url: str, name: str, after: str | None = None, **options: Any) -> connect:
+    query = {"playerId": name} | ({"after": after} if after is not None else {})
+    return connect(f"{url}?{urlencode(query)}", proxy=None, ping_interval=None, close_timeout=0.1, **options)
+
+
+async def _greeting(client: ClientConnection) -> str:
+    while True:
+        frame = json.loads(await asyncio.wait_for(client.recv(), 30))
+        if frame.get("event") == "connected":
+            return str(frame["messageId"])
+
+
+async def _write(
+    client: ClientConnection, to: str, text: str, per_second: float, count: int | None = None
+) -> None:
+    frame = json.dumps({"action": "sendmessage", "destinationPlayerId": to, "message": text})
+    reading = asyncio.ensure_future(_read_all(client))
+    began, number = time.monotonic(), 0
+    while count is None or number < count:
+        await client.send(frame)
+        number += 1
+        await asyncio.sleep(max(0, began + number / per_second - time.monotonic()))
+    reading.cancel()
+
+
+async def _read_all(client: ClientConnection) -> None:
+    async for _ in client:
+        pass

@@ -1,0 +1,116 @@
+"""Players who are a burden to the others: one with a long backlog, one who floods itself, one who aborts."""
+
+from dataclasses import dataclass, field
+from random import Random
+
+from chalicelib.ports import Message
+from chalicelib.replay import OVERLAP_MS
+from tests.simulation.devices import Device, Sent
+from tests.simulation.world import Socket, World
+
+BACKLOG = 40
+HOARDERS_STEPS = 400
+ABORTS_AT_ONCE = 5
+ACTS = 0.15
+
+
+@dataclass(slots=True)
+class Characters:
+    """In one schedule of five there is one of them; the draws of the others stay what they are."""
+
+    world: World
+    random: Random
+    hoarder: Device | None = None
+    flooder: Device | None = None
+    aborts: bool = False
+    late: list[Message] = field(default_factory=list)
+    began: float = 0
+    _aborted: list[Socket] = field(default_factory=list)
+
+    @classmethod
+    def draw(cls, world: World, seed: int) -> "Characters":
+        random = Random(seed ^ 0xC4A2)
+        characters = cls(world, random, began=world.schedule.now)
+        kind = random.choice(("hoarder", "flooder", "aborts", *[None] * 12))
+        if kind == "hoarder":
+            characters.hoarder = _hoarder(world, characters.late)
+        elif kind == "flooder":
+            characters.flooder = Device("flooder", "p-flooder", True, world)
+        characters.aborts = kind == "aborts"
+        return characters
+
+    @property
+    def steps(self) -> int:
+        """How many more steps the schedule needs, for a long replay to go on."""
+        return HOARDERS_STEPS if self.hoarder is not None else 0
+
+    @property
+    def devices(self) -> list[Device]:
+        return [device for device in (self.hoarder, self.flooder) if device is not None]
+
+    def act(self) -> None:
+        if self.random.random() > ACTS:
+            return
+        if self.aborts:
+            self._abort()
+        if self.hoarder is not None:
+            self._ping(self.hoarder)
+            self._store_a_late_one(self.hoarder)
+        if self.flooder is not None:
+            self._flood(self.flooder)
+
+    def _abort(self) -> None:
+        """Players of the same shards connect and are gone before the handshake has ended."""
+        for number in range(self.random.randint(1, ABORTS_AT_ONCE)):
+            socket = self.world.connect(f"p-abort-{number}", self.random.choice((None, "0")))
+            self.world.cut_off(socket)
+
+    def _ping(self, device: Device) -> None:
+        while device.read():
+            pass
+        if device.socket is None:
+            device.connect()
+        elif device.connected and device.asked is None:
+            device.ping()
+
+    def _store_a_late_one(self, device: Device) -> None:
+        """Store a message some time after its id was made, and its sender's next one right after it."""
+        is_in_time = self.world.schedule.now - self.began < OVERLAP_MS / 1000
+        if self.late and is_in_time and device.connected and self.random.random() < 0.5:
+            late = self.late.pop(self.random.randrange(len(self.late)))
+            _store(self.world, device, late)
+            _store(self.world, device, _message(self.world, device, late.src_player_id, 1))
+
+    def _flood(self, device: Device) -> None:
+        while device.read():
+            pass
+        if device.socket is None:
+            device.connect()
+        elif device.connected and device.asked is None:
+            device.say(device.player_id, once=True)
+        elif device.connected and device.greeted and self.random.random() < 0.3:
+            device.leave(cut=self.random.random() < 0.5)
+
+
+def _hoarder(world: World, late: list[Message]) -> Device:
+    """Somebody has been away for long, and then stays connected and asks whether it still is.
+
+    Some of the messages are on their way to the table: they go to `late`.
+    """
+    device = Device("hoarder", "p-hoarder", True, world)
+    for number in range(BACKLOG):
+        if number % 4:
+            _store(world, device, _message(world, device, "backlog", number))
+        else:
+            late.append(_message(world, device, f"late-{number}", 0))
+    return device
+
+
+def _message(world: World, device: Device, by: str, number: int) -> Message:
+    return Message(world.new_message_id(), device.player_id, by, f"{by}#{number}", 0)
+
+
+def _store(world: World, device: Device, message: Message) -> None:
+    world.messages.put(message)
+    by, _, number = message.text.rpartition("#")
+    device.sent.append(Sent(message.text, by, device.player_id, int(number), once=True, acked=True))
