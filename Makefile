@@ -116,7 +116,7 @@ package: .venv/runs
 
 ## rehearse: deploy to an emulator, fail at each step, test, delete
 rehearse: setup .venv-rehearsal/ready
-	$(BIN)/python -m tests.rehearse .venv-rehearsal/bin/python
+	$(BIN)/python -m tests.deployment.rehearse .venv-rehearsal/bin/python
 
 .venv-rehearsal/ready: requirements-rehearsal.lock
 	$(PYTHON) -m venv .venv-rehearsal
@@ -125,16 +125,16 @@ rehearse: setup .venv-rehearsal/ready
 
 ## accept: test the deployed stage at URL
 accept: setup
-	ACCEPT_URL="$$URL" $(BIN)/pytest tests/test_acceptance.py
+	ACCEPT_URL="$$URL" $(BIN)/pytest tests/integration/test_acceptance.py
 
 ## test-moto: test the stores and DynamoDB's calls on moto
 test-moto: setup
-	DYNAMODB_ENGINE=moto $(BIN)/pytest tests/test_stores.py tests/test_dynamodb_contract.py
+	DYNAMODB_ENGINE=moto $(BIN)/pytest tests/integration/test_stores.py tests/integration/test_dynamodb_contract.py
 
 ## test-dynamodb: the same, the whole path and 20,000 random calls on Dynoxide
 test-dynamodb: setup dynamodb-engine
-	$(BIN)/python -m tests.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide $(BIN)/pytest \
-		tests/test_stores.py tests/test_dynamodb_contract.py tests/test_dynamodb_fuzz.py tests/test_acceptance.py
+	$(BIN)/python -m tests.support.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide $(BIN)/pytest \
+		tests/integration/test_stores.py tests/integration/test_dynamodb_contract.py tests/integration/test_dynamodb_fuzz.py tests/integration/test_acceptance.py
 
 ## dynamodb-engine: fetch that engine
 dynamodb-engine: $(DYNAMODB_ENGINE)/ready
@@ -147,7 +147,7 @@ $(DYNAMODB_ENGINE)/ready:
 
 ## prove: run SCHEDULES simulated schedules
 prove: setup
-	$(BIN)/python -m tests.prove --schedules="$$SCHEDULES"
+	$(BIN)/python -m tests.simulation.prove --schedules="$$SCHEDULES"
 
 ## load: run the load test SCENARIO, here or at URL
 load: setup
@@ -178,14 +178,14 @@ $(ASYNCAPI)/ready:
 
 # The JavaScript client's tests and conversations in both versions of Node, and with npm's `ws` as the WebSocket.
 TEST_JAVASCRIPT = export PATH="$$modules/node-$$node/bin:$$PATH" && node --version && \
-	$(BIN)/pytest tests/test_clients.py -k javascript
+	$(BIN)/pytest tests/clients/test_clients.py -k javascript
 
 ## test-javascript: test the JavaScript client in Node 20, Node 22 and with npm's ws
 test-javascript: setup $(JAVASCRIPT)/ready
 	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=20 && $(TEST_JAVASCRIPT)
 	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=22 && $(TEST_JAVASCRIPT)
 	modules="$(CURDIR)/$(JAVASCRIPT)/node_modules" node=20 && export NODE_PATH="$$modules" \
-		NODE_OPTIONS="--require=$(CURDIR)/tests/ws_as_websocket.cjs" && $(TEST_JAVASCRIPT)
+		NODE_OPTIONS="--require=$(CURDIR)/tests/clients/ws_as_websocket.cjs" && $(TEST_JAVASCRIPT)
 
 $(JAVASCRIPT)/ready:
 	@command -v npm >/dev/null || { echo "npm is needed: it downloads Node $(NODE_20), Node $(NODE_22) and ws."; exit 1; }

@@ -23,13 +23,13 @@ if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no
 from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent
 
-from chalicelib.handshake import Refused
-from chalicelib.messages_table import UnreadableRecord, entry_of, written_at
-from chalicelib.ports import Endpoint
-from chalicelib.posting import POSTS_AT_ONCE
+from chalicelib.aws.management_api import POSTS_AT_ONCE
+from chalicelib.aws.messages import UnreadableRecord, entry_of, written_at
+from chalicelib.aws.telemetry import call, note
+from chalicelib.bootstrap import Service, access_of, wire
+from chalicelib.core.handshake import Refused
+from chalicelib.core.ports import Endpoint
 from chalicelib.settings import Settings, SettingsError
-from chalicelib.telemetry import call, note
-from chalicelib.wiring import Service, access_of, wire
 
 app = Chalice(app_name="serverless-websockets")
 app.experimental_feature_flags.update(["WEBSOCKETS"])  # Chalice asks for this word of consent.
@@ -123,7 +123,7 @@ function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
 if function_name:  # Lambda gives a whole CPU while it loads this module, and a part of one to the first call.
     service()
     if settings.tokens is not None and function_name.endswith("websocket_connect"):
-        import chalicelib.tokens  # noqa: F401
+        import chalicelib.aws.tokens  # noqa: F401
 
 if local_aws is not None:
     local_aws.serve(app, access_of(settings))

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from chalicelib.telemetry import NAMESPACE
+from chalicelib.aws.telemetry import NAMESPACE
 from deployment.stage import FUNCTIONS, Stage
 
 COLUMNS, HEIGHT = 12, 6

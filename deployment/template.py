@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from chalicelib.telemetry import NAMESPACE
+from chalicelib.aws.telemetry import NAMESPACE
 from deployment import dashboard
 from deployment.stage import APP, PROJECT, Stage
 

@@ -14,7 +14,7 @@ import boto3
 from chalice import Chalice
 from chalice.app import DynamoDBEventConfig
 
-from chalicelib.access import Access
+from chalicelib.core.access import Access
 from chalicelib.settings import FURTHER_JWT_SETTINGS, KEYS
 from localdev import command_line, direct_management, dynamodb, kept_tables, threads
 from localdev.addresses import in_url, never_proxy, resolve, serve_ipv6

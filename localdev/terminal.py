@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from chalicelib.telemetry import lines, tell, watchers
+from chalicelib.aws.telemetry import lines, tell, watchers
 from localdev.outlet import Outlet
 
 viewers: list[Callable[[str, Mapping[str, object]], None]] = []

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import jwt
 
-from chalicelib.protocol import PLAYER_ID, PLAYER_ID_IN_WORDS
+from chalicelib.core.protocol import PLAYER_ID, PLAYER_ID_IN_WORDS
 from chalicelib.settings import SettingsError, TokenSettings, authentication
 
 LEAST_HOURS = 0.001

@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 
-from chalicelib.message_id import MessageIds
+from chalicelib.core.message_id import MessageIds
 from clients.player import Player, Timing
 from measure import local
 

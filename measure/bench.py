@@ -15,11 +15,11 @@ from functools import partial
 
 import boto3
 
-from chalicelib import telemetry
-from chalicelib.connections_table import ConnectionsTable
-from chalicelib.posting import OPEN_SECONDS
-from chalicelib.push import Calls
-from chalicelib.rate_limit import RateLimit
+from chalicelib.aws import telemetry
+from chalicelib.aws.connections import ConnectionsTable
+from chalicelib.aws.management_api import OPEN_SECONDS
+from chalicelib.core.push import Calls
+from chalicelib.core.rate_limit import RateLimit
 from chalicelib.settings import Settings
 from measure import cold, starting
 from measure.counted_aws import HERE, CountedAws, seconds_of

@@ -32,11 +32,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from chalicelib import telemetry
-from chalicelib.ports import Endpoint, Message, Player, StreamPosition
-from chalicelib.push import Push
+from chalicelib.aws import telemetry
+from chalicelib.bootstrap import wire
+from chalicelib.core.ports import Endpoint, Message, Player, StreamPosition
+from chalicelib.core.push import Push
 from chalicelib.settings import Settings
-from chalicelib.wiring import wire
 
 PROJECT = Path(__file__).parent.parent
 POSTS = 100

@@ -11,10 +11,10 @@ from typing import Any
 import boto3
 from botocore.awsrequest import AWSResponse
 
-from chalicelib.messages_table import entry_of
-from chalicelib.ports import Endpoint
+from chalicelib.aws.messages import entry_of
+from chalicelib.bootstrap import Service, wire
+from chalicelib.core.ports import Endpoint
 from chalicelib.settings import Settings
-from chalicelib.wiring import Service, wire
 from localdev import dynamodb
 
 HERE = Endpoint("local", "dev")

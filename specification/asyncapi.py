@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
-from chalicelib.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS, ConnectQuery
-from chalicelib.protocol import ACTIONS, VERSION, ErrorCode
+from chalicelib.core.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS, ConnectQuery
+from chalicelib.core.protocol import ACTIONS, VERSION, ErrorCode
 from specification.examples import FROM_CLIENT, FROM_GATEWAY, TO_CLIENT
 
 OUTLINE = Path(__file__).parent / "outline.yaml"
-HEAD = "# Generated from the models in chalicelib/protocol.py: make specification\n"
+HEAD = "# Generated from the models in chalicelib/core/protocol.py: make specification\n"
 
 REPLIES = {
     "sendmessage": "ack",

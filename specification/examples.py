@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chalicelib.protocol import (
+from chalicelib.core.protocol import (
     Ack,
     Connected,
     Error,

@@ -34,7 +34,9 @@ settings.load_profile("patient")  # By default Hypothesis fails a test whose mac
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Starts `chalice local` as ChaliceLocal.start does, and ends all of them after the test."""
-    from tests.chalice_process import ChaliceLocal  # After the environment above: it imports the service.
+    from tests.support.chalice_process import (
+        ChaliceLocal,  # After the environment above: it imports the service.
+    )
 
     running: list[ChaliceLocal] = []
 
@@ -50,6 +52,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 @pytest.fixture(scope="session", autouse=True)
 def what_was_logged() -> Iterator[None]:
     """No text of a message, no token and no secret, in no line of the whole run."""
-    from tests import logs  # After the environment above: it imports the service.
+    from tests.support import logs  # After the environment above: it imports the service.
 
     yield from logs.watch()

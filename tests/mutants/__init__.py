@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.project_copy import apply, copy_project
+from tests.support.project_copy import apply, copy_project
 
 SEARCHED_SEEDS = 30_000
 
@@ -31,8 +31,8 @@ class Mutant:
         apply(self.patch.read_text(encoding="utf-8"), copy)
         if self.tests is not None:
             return _fails(copy, "-m", "pytest", "-x", self.tests)
-        return _fails(copy, "-m", "tests.prove", "--seed", str(self.seed)) or _fails(
-            copy, "-m", "tests.prove", "--schedules", str(SEARCHED_SEEDS), "--stop-at-first"
+        return _fails(copy, "-m", "tests.simulation.prove", "--seed", str(self.seed)) or _fails(
+            copy, "-m", "tests.simulation.prove", "--schedules", str(SEARCHED_SEEDS), "--stop-at-first"
         )
 
 

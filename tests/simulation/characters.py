@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from random import Random
 
-from chalicelib.ports import Message
-from chalicelib.replay import OVERLAP_MS
+from chalicelib.core.ports import Message
+from chalicelib.core.replay import OVERLAP_MS
 from tests.simulation.devices import Device, Sent
 from tests.simulation.world import Socket, World
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from chalicelib.access import Access
-from chalicelib.delivery import Posts
-from chalicelib.handshake import Refused
-from chalicelib.message_id import MessageIds
-from chalicelib.messenger import Messenger
-from chalicelib.ports import (
+from chalicelib.core.access import Access
+from chalicelib.core.delivery import Posts
+from chalicelib.core.handshake import Refused
+from chalicelib.core.message_id import MessageIds
+from chalicelib.core.messenger import Messenger
+from chalicelib.core.ports import (
     POST_SECONDS,
     UNKNOWN_POSITION,
     Connection,
@@ -28,12 +28,12 @@ from chalicelib.ports import (
     TooManyConnections,
     Unavailable,
 )
-from chalicelib.push import Calls, Push
-from chalicelib.rate_limit import OverRate, RateLimit
-from chalicelib.replay import Replays
+from chalicelib.core.push import Calls, Push
+from chalicelib.core.rate_limit import OverRate, RateLimit
+from chalicelib.core.replay import Replays
 from chalicelib.settings import LARGEST_FRAME_BYTES
-from tests.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
 from tests.simulation.schedule import Crash, Schedule
+from tests.support.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
 
 HERE = Endpoint("api", "dev")
 SHARDS = 2

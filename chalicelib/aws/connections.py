@@ -1,0 +1,369 @@
+"""The Websockets table: who is connected, by connection and by player. Its attribute names live here.
+
+`connection#<id>` holds whose a connection is and what its client said about itself; it never changes.
+`player#<id>` holds a player's registered connections in a string set, and attributes for each of them:
+`since:<connection id>`, when it was registered, and once it receives `live:<connection id>` and
+`stream:<connection id>`, the sequence number and the stream of the record after which it does.
+`walk:<connection id>` says how far a long replay has come. Sets and attributes take changes without being
+read first, so connects and disconnects commute. `rate_counter` has its attributes of the same item.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from chalicelib.aws.dynamodb import Item, in_seconds, unavailable_on_failure
+from chalicelib.aws.rate_counter import COUNT, IS_WITHIN_RATE, RateCounter
+from chalicelib.aws.telemetry import timed
+from chalicelib.core.ports import (
+    Connection,
+    Endpoint,
+    Player,
+    StreamPosition,
+    TooManyConnections,
+    Unavailable,
+    Walk,
+)
+from chalicelib.core.rate_limit import RateLimit
+
+CONNECTION_SECONDS = 3 * 60 * 60
+"""API Gateway ends a connection after two hours; an hour more is slack for its clean-up."""
+
+KEYS_PER_BATCH_GET = 100
+BATCH_GET_ATTEMPTS = 4
+CONNECTIONS_KEPT = 10_000
+_LIVE = "live:"
+_SINCE = "since:"
+_STREAM = "stream:"
+_WALK = "walk:"
+
+IS_OWN = "contains(connections, :connection)"
+HAS_PLACE = (
+    "(attribute_not_exists(connections) OR size(connections) < :most OR contains(connections, :connection))"
+)
+HAS_MISSED_NOTHING = "attribute_not_exists(missedFrom)"
+
+COUNT_IF_OWN = f"{IS_OWN} AND {IS_WITHIN_RATE}"
+COUNT_IF_KNOWN = f"attribute_exists(id) AND {IS_WITHIN_RATE}"
+REGISTER = (
+    f"{COUNT}, connections :new SET apiId = :api, stage = :stage, #since = :since, expiresAt = :expires"
+)
+REGISTER_TO_REPLAY_IF = f"{HAS_PLACE} AND {IS_WITHIN_RATE}"
+REGISTER_IF = f"{REGISTER_TO_REPLAY_IF} AND {HAS_MISSED_NOTHING}"
+
+
+class _NotFound(Exception):
+    """Raised and not returned, because what is returned would be kept."""
+
+
+class ConnectionsTable:
+    """The connection store in DynamoDB. `player_seconds`: how long a player's item outlives its last connect.
+
+    `clock` gives milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        table: str,
+        player_seconds: int,
+        rate: RateLimit,
+        connections_per_player: int,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._client = client
+        self._table = table
+        self._player_seconds = player_seconds
+        self._rate = rate
+        self._connections_per_player = connections_per_player
+        self._counter = RateCounter(client, table, rate, clock)
+        self._find_cached = lru_cache(CONNECTIONS_KEPT)(self._read)
+
+    @timed("save_connection")
+    def register(self, connection: Connection, replays: bool = False) -> None:
+        """The player's item first: whoever is over a limit leaves nothing. Being refused counts too."""
+        registered, player = self._register(connection, replays)
+        if not registered and player.missed_from is not None and not replays:
+            registered, player = self._register(connection, replays=True)
+        if not registered:
+            self._count(player.id, player.id, 1, COUNT, COUNT_IF_KNOWN)
+            raise TooManyConnections(player)
+        with unavailable_on_failure():
+            self._client.put_item(TableName=self._table, Item=_connection_item(connection))
+
+    def _register(self, connection: Connection, replays: bool) -> tuple[bool, Player]:
+        return self._count(
+            connection.player_id,
+            connection.player_id,
+            1 + self._rate.cost_of_replay if replays else 1,
+            REGISTER,
+            REGISTER_TO_REPLAY_IF if replays else REGISTER_IF,
+            {
+                ":new": {"SS": [connection.id]},
+                ":connection": {"S": connection.id},
+                ":most": {"N": str(self._connections_per_player)},
+                ":api": {"S": connection.endpoint.api_id},
+                ":stage": {"S": connection.endpoint.stage},
+                ":since": {"N": str(connection.connected_at)},
+                ":expires": in_seconds(self._player_seconds),
+            },
+            {"#since": _SINCE + connection.id},
+        )
+
+    def find(self, connection_id: str) -> Connection | None:
+        """A warm Lambda reads each connection once: a registered connection never changes."""
+        try:
+            return self._find_cached(connection_id)
+        except _NotFound:
+            return None
+
+    @timed("admit")
+    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> Player | None:
+        return self._count_own(player_id, connection_id, self._rate.cost_of_frame(size_bytes))
+
+    @timed("charge_replay")
+    def charge_replay(self, player_id: str, connection_id: str) -> None:
+        if self._rate.cost_of_replay > 0:
+            self._count_own(player_id, connection_id, self._rate.cost_of_replay)
+
+    def _count_own(self, player_id: str, connection_id: str, cost: int) -> Player | None:
+        is_own, player = self._count(
+            player_id, connection_id, cost, COUNT, COUNT_IF_OWN, {":connection": {"S": connection_id}}
+        )
+        return player if is_own else None
+
+    @timed("make_live")
+    def make_live(
+        self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
+    ) -> bool:
+        update = "SET #live = :number, #stream = :stream, expiresAt = :expires"
+        values: Item = {":number": {"S": str(start.sequence_number)}, ":stream": {"S": start.stream}}
+        names = {
+            "#live": _LIVE + connection_id,
+            "#stream": _STREAM + connection_id,
+            "#walk": _WALK + connection_id,
+        }
+        if caught_up is not None:
+            cleared = self._update_own(
+                player_id,
+                connection_id,
+                f"{update} REMOVE #walk, missedFrom",
+                {**values, ":missed": {"S": caught_up}},
+                names,
+                " AND missedFrom = :missed",
+            )
+            if cleared is not None:
+                return True
+        return self._update_own(player_id, connection_id, f"{update} REMOVE #walk", values, names) is not None
+
+    def walk(self, player_id: str, connection_id: str, walk: Walk) -> None:
+        positions = {"to": {"S": walk.to}, "turn": {"S": walk.turn}, "until": {"S": walk.until}}
+        self._update_own(
+            player_id,
+            connection_id,
+            "SET #walk = :walk, expiresAt = :expires",
+            {":walk": {"M": positions}},
+            {"#walk": _WALK + connection_id},
+        )
+
+    def note_missed(self, player_id: str, message_id: str) -> None:
+        with unavailable_on_failure():
+            self._client.update_item(
+                TableName=self._table,
+                Key=_player_key(player_id),
+                UpdateExpression="SET missedFrom = if_not_exists(missedFrom, :missed), expiresAt = :expires",
+                ExpressionAttributeValues={
+                    ":missed": {"S": message_id},
+                    ":expires": in_seconds(self._player_seconds),
+                },
+            )
+
+    def advance_missed(self, player_id: str, old: str, new: str) -> None:
+        with suppress(ClientError), unavailable_on_failure():
+            self._client.update_item(
+                TableName=self._table,
+                Key=_player_key(player_id),
+                UpdateExpression="SET missedFrom = :new",
+                ConditionExpression="missedFrom = :old",
+                ExpressionAttributeValues={":new": {"S": new}, ":old": {"S": old}},
+            )
+
+    @timed("remove")
+    def remove(self, player_id: str, connection_id: str) -> None:
+        with unavailable_on_failure():
+            self._client.update_item(
+                TableName=self._table,
+                Key=_player_key(player_id),
+                UpdateExpression="DELETE connections :connection REMOVE #live, #stream, #since, #walk",
+                ExpressionAttributeNames={
+                    "#live": _LIVE + connection_id,
+                    "#stream": _STREAM + connection_id,
+                    "#since": _SINCE + connection_id,
+                    "#walk": _WALK + connection_id,
+                },
+                ExpressionAttributeValues={":connection": {"SS": [connection_id]}},
+            )
+            self._client.delete_item(TableName=self._table, Key=_connection_key(connection_id))
+
+    def remove_by_id(self, connection_id: str) -> str | None:
+        with unavailable_on_failure():
+            item = self._client.get_item(
+                TableName=self._table, Key=_connection_key(connection_id), ConsistentRead=True
+            ).get("Item")
+        if item is None:
+            return None
+        player_id = str(item["playerId"]["S"])
+        self.remove(player_id, connection_id)
+        return player_id
+
+    def players(self, player_ids: Collection[str]) -> dict[str, Player]:
+        ids = list(player_ids)
+        found: dict[str, Player] = {player_id: Player(player_id) for player_id in ids}
+        for start in range(0, len(ids), KEYS_PER_BATCH_GET):
+            keys = [_player_key(player_id) for player_id in ids[start : start + KEYS_PER_BATCH_GET]]
+            for item in self._batch_get(keys):
+                player_id = item["id"]["S"].removeprefix("player#")
+                found[player_id] = _player(player_id, item)
+        return found
+
+    @timed("find_connection")
+    def _read(self, connection_id: str) -> Connection:
+        with unavailable_on_failure():
+            answer = self._client.get_item(
+                TableName=self._table, Key=_connection_key(connection_id), ConsistentRead=True
+            )
+        item = answer.get("Item")
+        if item is None:
+            raise _NotFound
+        return Connection(
+            connection_id,
+            item["playerId"]["S"],
+            Endpoint(item["apiId"]["S"], item["stage"]["S"]),
+            int(item["connectedAt"]["N"]),
+            {k: v["S"] for k, v in item["clientData"]["M"].items()},
+            int(item["tokenExpiresAt"]["N"]) if "tokenExpiresAt" in item else None,
+        )
+
+    def _count(
+        self,
+        player_id: str,
+        sender: str,
+        cost: int,
+        update: str,
+        condition: str,
+        values: Item | None = None,
+        names: dict[str, str] | None = None,
+    ) -> tuple[bool, Player]:
+        """As RateCounter.count, which raises OverRate; returns the player for the item."""
+        counted, item = self._counter.count(
+            player_id,
+            sender,
+            cost,
+            Key=_player_key(player_id),
+            UpdateExpression=update,
+            ConditionExpression=condition,
+            ExpressionAttributeNames=names or {},
+            ExpressionAttributeValues=values or {},
+        )
+        return counted, _player(player_id, item)
+
+    def _update_own(
+        self,
+        player_id: str,
+        connection_id: str,
+        update: str,
+        values: Item,
+        names: dict[str, str] | None = None,
+        further_condition: str = "",
+    ) -> Item | None:
+        """Update the player's item if the connection is one of the player's; the item after it, or None."""
+        try:
+            with unavailable_on_failure():
+                answer = self._client.update_item(
+                    TableName=self._table,
+                    Key=_player_key(player_id),
+                    UpdateExpression=update,
+                    ConditionExpression=f"contains(connections, :connection){further_condition}",
+                    ExpressionAttributeValues={
+                        ":connection": {"S": connection_id},
+                        ":expires": in_seconds(self._player_seconds),
+                        **values,
+                    },
+                    ReturnValues="ALL_NEW",
+                    **({"ExpressionAttributeNames": names} if names else {}),
+                )
+        except ClientError:
+            return None
+        item: Item = answer["Attributes"]
+        return item
+
+    def _batch_get(self, keys: list[Item]) -> list[Item]:
+        items: list[Item] = []
+        request = {self._table: {"Keys": keys, "ConsistentRead": True}}
+        for _ in range(BATCH_GET_ATTEMPTS):
+            with unavailable_on_failure():
+                answer = self._client.batch_get_item(RequestItems=request)
+            items += answer["Responses"].get(self._table, [])
+            request = answer.get("UnprocessedKeys") or {}
+            if not request:
+                return items
+        raise Unavailable("UnprocessedKeys")
+
+
+def _connection_key(connection_id: str) -> Item:
+    return {"id": {"S": f"connection#{connection_id}"}}
+
+
+def _player_key(player_id: str) -> Item:
+    return {"id": {"S": f"player#{player_id}"}}
+
+
+def _connection_item(connection: Connection) -> Item:
+    item: Item = {
+        **_connection_key(connection.id),
+        "playerId": {"S": connection.player_id},
+        "apiId": {"S": connection.endpoint.api_id},
+        "stage": {"S": connection.endpoint.stage},
+        "connectedAt": {"N": str(connection.connected_at)},
+        "clientData": {"M": {k: {"S": v} for k, v in connection.client_data.items()}},
+        "expiresAt": in_seconds(CONNECTION_SECONDS),
+    }
+    if connection.expires_at is not None:
+        item["tokenExpiresAt"] = {"N": str(connection.expires_at)}
+    return item
+
+
+def _player(player_id: str, item: Item) -> Player:
+    endpoint = Endpoint(item["apiId"]["S"], item["stage"]["S"]) if "apiId" in item else None
+    return Player(
+        player_id,
+        endpoint,
+        frozenset(item.get("connections", {}).get("SS", ())),
+        _live(item),
+        item.get("missedFrom", {}).get("S"),
+        {
+            name.removeprefix(_SINCE): int(value["N"])
+            for name, value in item.items()
+            if name.startswith(_SINCE)
+        },
+        {
+            name.removeprefix(_WALK): Walk(**{key: position["S"] for key, position in value["M"].items()})
+            for name, value in item.items()
+            if name.startswith(_WALK)
+        },
+    )
+
+
+def _live(item: Item) -> dict[str, StreamPosition]:
+    """An earlier version stored no stream with the sequence number."""
+    live = {}
+    for name, value in item.items():
+        if name.startswith(_LIVE):
+            connection_id = name.removeprefix(_LIVE)
+            stream = item.get(_STREAM + connection_id, {}).get("S", "")
+            live[connection_id] = StreamPosition(stream, int(value["S"]))
+    return live

@@ -1,0 +1,231 @@
+"""The Messages table: what was said, to whom, in order, and the markers among it; by its attribute names.
+
+A player's messages are one partition, sorted by message id. A marker lies in the same partition, so that
+the table's stream hands it over in order with the messages; but behind all of them, so that no query for
+messages has to read over it. An item that is `withdrawn` keeps the place of
+a message that is never to be stored.
+"""
+
+import math
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from chalicelib.aws.dynamodb import Item, in_seconds, unavailable_on_failure
+from chalicelib.aws.telemetry import note, timed
+from chalicelib.core.message_id import position_at
+from chalicelib.core.ports import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
+from chalicelib.core.protocol import ACK_IDS, MESSAGE_ID, PLAYER_ID, POSITION
+
+MARKER = "marker#"
+"""Before the id of a marker in its sort key. It sorts behind every message id."""
+
+NEXT = "!"
+"""Added to a message id, it sorts behind that id and before every other."""
+
+EXPIRY_SLACK_SECONDS = 60
+"""How much later than its retention after its id was made a message might expire: its put took that long."""
+
+WHOLE_NUMBER = "[0-9]{1,14}"
+"""A count, or milliseconds since the epoch: fewer than a message id has room for."""
+
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""Raised while reading an item that somebody else wrote, in whatever form."""
+
+
+class UnreadableRecord(Exception):
+    """A stream record that holds neither a message nor a marker. The text names no content."""
+
+
+class MessagesTable:
+    """The message store in DynamoDB. `retention_seconds`: how long a message can be had."""
+
+    def __init__(self, client: Any, table: str, retention_seconds: int) -> None:
+        self._client = client
+        self._table = table
+        self._retention_seconds = retention_seconds
+
+    @timed("save_message")
+    def put(self, entry: Entry) -> None:
+        with unavailable_on_failure():
+            self._client.put_item(TableName=self._table, Item=self._expiring(_item(entry)))
+
+    @timed("save_message")
+    def put_unless_withdrawn(self, message: Message) -> bool:
+        there = self._put_if_free(_item(message))
+        return there is None or "withdrawn" not in there
+
+    @timed("withdraw")
+    def withdraw(self, send: Send) -> Message | None:
+        key = _key(send.destination_player_id, send.message_id)
+        there = self._put_if_free({**key, "withdrawn": {"BOOL": True}})
+        return None if there is None or "withdrawn" in there else next(_readable([there]), None)
+
+    @timed("page")
+    def page(self, player_id: str, after: str, until: str | None, limit: int) -> Page:
+        """One query, however many of the items that it reads are not messages.
+
+        DynamoDB deletes expired items up to two days late. So the query begins where the retention does, and
+        the filter compares each item's expiry.
+        """
+        now = time.time()
+        oldest = position_at(round(1000 * (now - self._retention_seconds - EXPIRY_SLACK_SECONDS)))
+        first, last = max(after + NEXT, oldest), until or MARKER
+        if first > last:
+            return Page((), more=False, end=last)
+        with unavailable_on_failure():
+            answer = self._client.query(
+                TableName=self._table,
+                KeyConditionExpression="destinationPlayerId = :player AND messageId BETWEEN :first AND :last",
+                FilterExpression="attribute_exists(#message) AND expiresAt > :now",
+                ExpressionAttributeNames={"#message": "message"},
+                ExpressionAttributeValues={
+                    ":player": {"S": player_id},
+                    ":first": {"S": first},
+                    ":last": {"S": last},
+                    ":now": {"N": str(int(now))},
+                },
+                ConsistentRead=True,
+                Limit=limit,
+            )
+        end = answer.get("LastEvaluatedKey", {}).get("messageId", {}).get("S")
+        return Page(tuple(_readable(answer["Items"])), end is not None, end or last)
+
+    def _put_if_free(self, item: Item) -> Item | None:
+        """Put it, or return what is in its place."""
+        try:
+            with unavailable_on_failure():
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=self._expiring(item),
+                    ConditionExpression="attribute_not_exists(messageId)",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except ClientError as failure:
+            there: Item = failure.response["Item"]
+            return there
+        return None
+
+    def _expiring(self, item: Item) -> Item:
+        return {**item, "expiresAt": in_seconds(self._retention_seconds)}
+
+
+def entry_of(record: Mapping[str, Any]) -> Entry | None:
+    """Return the message or marker that a stream record brought; None for anything but a new one.
+
+    Raises UnreadableRecord for a record, or a new item, that this service has not written.
+    """
+    try:
+        if record.get("eventName") != "INSERT":
+            return None
+        item = record["dynamodb"]["NewImage"]
+        return None if "withdrawn" in item else _entry(item, _stream_position(record))
+    except UNREADABLE as broken:
+        raise UnreadableRecord(f"{type(broken).__name__} in a stream record") from None
+
+
+def written_at(record: Mapping[str, Any]) -> float:
+    """Return when the record was written, in seconds since the epoch; now, if it doesn't say."""
+    try:
+        seconds = float(record["dynamodb"]["ApproximateCreationDateTime"])
+    except UNREADABLE:
+        return time.time()
+    return seconds if math.isfinite(seconds) else time.time()
+
+
+def _key(player_id: str, message_id: str) -> Item:
+    return {"destinationPlayerId": {"S": player_id}, "messageId": {"S": message_id}}
+
+
+def _item(entry: Entry) -> Item:
+    item = _key(entry.destination_player_id, entry.id)
+    if isinstance(entry, Message):
+        item["srcPlayerId"] = {"S": entry.src_player_id}
+        item["message"] = {"S": entry.text}
+        item["sentAt"] = {"N": str(entry.sent_at)}
+        return item
+    item["messageId"] = {"S": MARKER + entry.id}
+    item["replayTo"] = {"S": entry.connection_id}
+    item["replayed"] = {"N": str(entry.replayed)}
+    item["sync"] = {"BOOL": entry.sync}
+    for name, position in (("after", entry.after), ("began", entry.began)):
+        if position is not None:
+            item[name] = {"S": position}
+    if entry.asked_at is not None:
+        item["askedAt"] = {"N": str(entry.asked_at)}
+    if entry.walked:
+        item["walked"] = {"BOOL": True}
+    if entry.tries:
+        item["tries"] = {"N": str(entry.tries)}
+    if entry.ack_id is not None:  # As JSON, which tells a number from a string, and has no largest number.
+        item["ackId"] = {"S": ACK_IDS.dump_json(entry.ack_id).decode()}
+    return item
+
+
+def _readable(items: Iterable[Item]) -> Iterator[Message]:
+    """Yield the messages; skip and log an item that this service has not written."""
+    for item in items:
+        try:
+            yield _message(item)
+        except UNREADABLE as broken:
+            note("unreadable", reason=f"{type(broken).__name__} in a stored item")
+
+
+def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
+    """The label of a stream is the end of its ARN: the ISO time of its creation, so labels sort."""
+    _, separator, label = record["eventSourceARN"].rpartition("/stream/")
+    if not separator:
+        raise ValueError("eventSourceARN")
+    return StreamPosition(label, int(record["dynamodb"]["SequenceNumber"]))
+
+
+def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
+    """Every value is checked: what gets through here must not fail later and block the stream."""
+    if "replayTo" not in item:
+        return _message(item, position)
+    sync, walked = item["sync"]["BOOL"], item.get("walked", {"BOOL": False})["BOOL"]
+    if not isinstance(sync, bool) or not isinstance(walked, bool):
+        raise TypeError("sync or walked")
+    return ReplayMarker(
+        _matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(MARKER)),
+        _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
+        _text(item["replayTo"]["S"]),
+        _matching(POSITION, item["after"]["S"]) if "after" in item else None,
+        _matching(POSITION, item["began"]["S"]) if "began" in item else None,
+        _whole(item["replayed"]["N"]),
+        sync,
+        _whole(item["askedAt"]["N"]) if "askedAt" in item else None,
+        ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
+        walked,
+        _whole(item["tries"]["N"]) if "tries" in item else 0,
+        position,
+    )
+
+
+def _message(item: Mapping[str, Any], position: StreamPosition = UNKNOWN_POSITION) -> Message:
+    return Message(
+        _matching(MESSAGE_ID, item["messageId"]["S"]),
+        _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
+        _matching(PLAYER_ID, item["srcPlayerId"]["S"]),
+        _text(item["message"]["S"]),
+        _whole(item["sentAt"]["N"]),
+        position,
+    )
+
+
+def _matching(pattern: str, value: str) -> str:
+    if re.fullmatch(pattern, value) is None:
+        raise ValueError(pattern)
+    return value
+
+
+def _text(value: str) -> str:
+    value.encode()  # A UnicodeEncodeError, which is a ValueError, for a lone surrogate.
+    return value
+
+
+def _whole(value: str) -> int:
+    return int(_matching(WHOLE_NUMBER, value))

@@ -1,0 +1,236 @@
+"""JSON Web Tokens: whose they are, proved by a shared secret or by a provider's published keys.
+
+Nothing that a token says about itself chooses how it is checked: the algorithms are the stage's, its `kid`
+is looked up among the keys of the stage's own URL, and `jku`, `jwk` and `x5u` are not looked at.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import boto3
+import jwt
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import TypeAdapter, ValidationError
+
+from chalicelib.core.ports import Identity, TokenRefused, Unavailable
+from chalicelib.core.protocol import PlayerId
+from chalicelib.settings import TokenSettings, fault_of_secret
+
+TOKEN_CHARACTERS = 8192
+END_OF_TIME = 10**11
+"""No token is valid for more than three thousand years; beyond that, no table takes the number."""
+
+LEEWAY_SECONDS = 5
+"""By how much the issuer's clock may differ from ours."""
+
+JWKS_SECONDS = 2.0
+"""How long a provider may take to hand out its keys."""
+
+RSA_BITS = 2048
+"""The least that RS256 needs (RFC 7518, 3.3)."""
+
+ASK_AGAIN_SECONDS = 30.0
+"""Neither a provider nor Parameter Store is asked again before that, whatever tokens come or it answered."""
+
+SSM_CONFIG = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2})
+
+PUBLISHED_KEYS = "the keys at JWT_JWKS_URL"
+NAMED_SECRET = "the secret that JWT_SECRET_NAME names"
+
+Header = Mapping[str, Any]
+Key = Any
+KeyOf = Callable[[Header], Key]
+"""The key that a token with this header must be signed with; raises TokenRefused or Unavailable."""
+
+Answer = TypeVar("Answer")
+
+_player_ids: TypeAdapter[str] = TypeAdapter(PlayerId)
+
+
+class JwtTokens:
+    """Tokens as a stage's settings say they must be."""
+
+    def __init__(self, settings: TokenSettings, key_of: KeyOf) -> None:
+        self._settings = settings
+        self._key_of = key_of
+
+    def identify(self, token: str) -> Identity:
+        """Raises TokenRefused, and Unavailable when the key cannot be had."""
+        claims = self._proven_claims(token)
+        return Identity(self._player_id(claims), int(claims["exp"]) + LEEWAY_SECONDS)
+
+    def _player_id(self, claims: Mapping[str, Any]) -> str:
+        """The player's claim; a whole number counts as its decimal text."""
+        claim = self._settings.player_claim
+        value = claims.get(claim)
+        try:
+            return _player_ids.validate_python(str(value) if type(value) is int else value, strict=True)
+        except ValidationError as invalid:
+            wanted = invalid.errors(include_input=False, include_url=False)[0]["msg"]
+            raise TokenRefused(f"claim '{claim}' is not a valid player id: {wanted}") from None
+
+    def _proven_claims(self, token: str) -> dict[str, Any]:
+        if len(token) > TOKEN_CHARACTERS:
+            raise TokenRefused("the token is too long")
+        with _refused_on_failure():
+            header = jwt.get_unverified_header(token)
+        if header.get("alg") not in self._settings.algorithms or "crit" in header:
+            raise TokenRefused("the token is not valid")
+        key = self._key_of(header)
+        with _refused_on_failure():
+            return self._checked_claims(token, key)
+
+    def _checked_claims(self, token: str, key: Key) -> dict[str, Any]:
+        """Only what the settings ask for is checked, and when the token holds."""
+        wanted = self._settings
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=list(wanted.algorithms),
+            issuer=wanted.issuer,
+            leeway=LEEWAY_SECONDS,
+            options={
+                "require": ["exp"] if wanted.audience is None else ["exp", wanted.audience_claim],
+                "verify_aud": False,
+                "verify_sub": False,
+                "verify_jti": False,
+            },
+        )
+        if int(claims["exp"]) > END_OF_TIME:
+            raise TokenRefused("the token is not valid")
+        if wanted.audience is not None and not _holds(claims[wanted.audience_claim], wanted.audience):
+            raise TokenRefused("the token is for another audience")
+        return claims
+
+
+@contextmanager
+def _refused_on_failure() -> Iterator[None]:
+    """Around what reads a token and nothing else: every failure of that is the token's."""
+    try:
+        yield
+    except jwt.ExpiredSignatureError:
+        raise TokenRefused("the token has expired") from None
+    except jwt.MissingRequiredClaimError as missing:
+        raise TokenRefused(f"the token has no {missing.claim}") from None
+    except jwt.InvalidIssuerError:
+        raise TokenRefused("the token is from another issuer") from None
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+        raise TokenRefused("the token is not valid") from None
+
+
+def _holds(claim: object, audience: str) -> bool:
+    return audience in claim if isinstance(claim, list) else audience == claim
+
+
+def tokens_of(settings: TokenSettings, monotonic: Callable[[], float] = time.monotonic) -> JwtTokens:
+    """Tokens by whichever kind of key the settings name."""
+    if settings.jwks_url is not None:
+        provider = jwt.PyJWKClient(settings.jwks_url, cache_jwk_set=False, timeout=JWKS_SECONDS)
+        return JwtTokens(settings, PublishedKeys(provider.get_signing_keys, monotonic))
+    if settings.secret is not None:
+        return JwtTokens(settings, SecretKey(lambda: settings.secret or "", monotonic))
+    return JwtTokens(settings, SecretKey(lambda: _parameter(settings.secret_name or ""), monotonic))
+
+
+class Throttled(Generic[Answer]):
+    """Asks for something over the network, and then not again before ASK_AGAIN_SECONDS have passed.
+
+    So tokens that anybody can make up cause one call per pause and process, however many they are.
+    """
+
+    def __init__(self, name: str, ask: Callable[[], Answer], monotonic: Callable[[], float]) -> None:
+        self._name = name
+        self._ask = ask
+        self._monotonic = monotonic
+        self._asked_at: float | None = None
+
+    def __call__(self) -> Answer:
+        """Raises Unavailable during a pause, and what asking raises."""
+        now = self._monotonic()
+        if self._asked_at is not None and now - self._asked_at < ASK_AGAIN_SECONDS:
+            raise Unavailable(f"{self._name}: asked for less than {ASK_AGAIN_SECONDS:.0f} seconds ago")
+        self._asked_at = now
+        return self._ask()
+
+
+class SecretKey:
+    """One secret for all tokens. Once it has been read, it is kept for the life of the process."""
+
+    def __init__(self, read: Callable[[], str], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._read = Throttled(NAMED_SECRET, read, monotonic)
+        self._secret: bytes | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, header: Header) -> Key:
+        with self._one_at_a_time:
+            if self._secret is None:
+                self._secret = self._read().encode()
+            return self._secret
+
+
+class PublishedKeys:
+    """A provider's keys by id and algorithm, kept for the life of the process.
+
+    They are fetched again for a key that is not among them, because providers change their keys. Only a
+    key that is missing from keys fetched just now is unknown; during a pause, or when the fetch fails,
+    the provider may have published it since, so it is unavailable and its player tries again.
+    """
+
+    def __init__(
+        self, fetch: Callable[[], Iterable[jwt.PyJWK]], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._fetch = Throttled(PUBLISHED_KEYS, lambda: _by_id_and_algorithm(fetch), monotonic)
+        self._keys: dict[tuple[str | None, str], jwt.PyJWK] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, header: Header) -> Key:
+        wanted = header.get("kid"), header["alg"]
+        if wanted[0] is None:
+            raise TokenRefused("the token names no key")
+        with self._one_at_a_time:
+            if wanted not in self._keys:
+                self._keys = self._fetch()
+            key = self._keys.get(wanted)
+        if key is None:
+            raise TokenRefused("the token's key is not known")
+        if key.key_type == "RSA" and key.key.key_size < RSA_BITS:
+            raise TokenRefused(
+                f"the token's key has {key.key.key_size} bits: an RSA key must have at least {RSA_BITS}"
+            )
+        return key
+
+
+def _by_id_and_algorithm(
+    fetch: Callable[[], Iterable[jwt.PyJWK]],
+) -> dict[tuple[str | None, str], jwt.PyJWK]:
+    """Raises Unavailable; PyJWT raises much else for keys that make no sense."""
+    try:
+        return {(key.key_id, key.algorithm_name): key for key in fetch()}
+    except (
+        jwt.PyJWTError,
+        NotImplementedError,
+        ValueError,
+        OSError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as failure:
+        raise Unavailable(f"{PUBLISHED_KEYS}: {type(failure).__name__}") from None
+
+
+def _parameter(name: str) -> str:
+    """From Parameter Store, which hands out what Secrets Manager has as /aws/reference/secretsmanager/…"""
+    try:
+        answer = boto3.client("ssm", config=SSM_CONFIG).get_parameter(Name=name, WithDecryption=True)
+    except (ClientError, BotoCoreError, ValueError) as failure:
+        raise Unavailable(f"{NAMED_SECRET}: {type(failure).__name__}") from None
+    secret = str(answer["Parameter"]["Value"])
+    fault = fault_of_secret(secret)
+    if fault is not None:
+        raise Unavailable(f"{NAMED_SECRET} {fault}")
+    return secret

@@ -1,0 +1,139 @@
+"""What a client says when it connects: the query, the origin, and its tokens, by whichever way they come.
+
+docs/protocol.md says what the parameters mean. Nothing here does I/O.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chalicelib.core.protocol import PlayerId, Position, describe
+
+CLIENT_DATA_PAIRS = 16
+CLIENT_DATA_BYTES = 1024
+
+RESERVED_PARAMETERS = frozenset({"playerId", "token", "after"})
+"""Query parameters that mean something to the service and so are not saved as the client's own data."""
+
+BEARER_PROTOCOL = "bearer."
+_SUBPROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+Multi = Mapping[str, Sequence[str]]
+"""Every value of every parameter or header, as API Gateway hands them over."""
+
+
+class Refused(Exception):
+    """The handshake is refused with this HTTP status. `detail` may be shown to the client."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """`tokens`: one, if it is right; only a stage that asks for tokens looks at them.
+
+    `subprotocol`: the one to accept with, if any was offered.
+    """
+
+    player_id: str | None
+    after: str | None
+    client_data: Mapping[str, str]
+    tokens: tuple[str, ...]
+    origin: str | None
+    subprotocol: str | None
+
+
+class ConnectQuery(BaseModel):
+    """The query parameters of a handshake that mean something to the service."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    player_id: Annotated[
+        PlayerId | None,
+        Field(
+            alias="playerId", description="Who connects. Needed at an open stage; else the token's player."
+        ),
+    ] = None
+    after: Annotated[
+        Position | None,
+        Field(description="Your position: what is newer is replayed; `0` for everything retained."),
+    ] = None
+
+
+def parse_handshake(query: Multi, headers: Multi) -> Handshake:
+    """Raises Refused, with 400."""
+    parameters = _single(query)
+    by_name: dict[str, list[str]] = {}
+    for name, values in headers.items():
+        by_name.setdefault(name.lower(), []).extend(values)
+    subprotocols = _listed(by_name.get("sec-websocket-protocol", ()))
+    asked = {name: parameters[name] for name in ("playerId", "after") if name in parameters}
+    try:
+        wanted = ConnectQuery.model_validate(asked)
+    except ValidationError as invalid:
+        raise Refused(400, describe(invalid)) from None
+    return Handshake(
+        wanted.player_id,
+        wanted.after,
+        _client_data(parameters),
+        _tokens(by_name.get("authorization", ()), subprotocols, parameters),
+        next(iter(by_name.get("origin", ())), None),
+        _accepted(subprotocols),
+    )
+
+
+def _single(query: Multi) -> dict[str, str]:
+    repeated = next((name for name, values in query.items() if len(values) != 1), None)
+    if repeated is not None:
+        known = repeated if repeated in RESERVED_PARAMETERS else "a query parameter"
+        raise Refused(400, f"{known}: given more than once")
+    return {name: values[0] for name, values in query.items()}
+
+
+def _client_data(parameters: Mapping[str, str]) -> dict[str, str]:
+    own = {name: value for name, value in parameters.items() if name not in RESERVED_PARAMETERS}
+    if "" in own:
+        raise Refused(400, "query parameters need a name")
+    try:
+        size = sum(len(f"{name}{value}".encode()) for name, value in own.items())
+    except UnicodeEncodeError:
+        raise Refused(400, "query parameters must be UTF-8") from None
+    if len(own) > CLIENT_DATA_PAIRS or size > CLIENT_DATA_BYTES:
+        raise Refused(
+            400, f"at most {CLIENT_DATA_PAIRS} further query parameters, {CLIENT_DATA_BYTES} bytes in all"
+        )
+    return own
+
+
+def _listed(values: Iterable[str]) -> list[str]:
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def _tokens(
+    authorization: Iterable[str], subprotocols: Iterable[str], parameters: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Every token of the first of the three ways that is used: header, subprotocol, query.
+
+    An Authorization of another scheme than Bearer is none of them.
+    """
+    schemes = [value.partition(" ") for value in authorization]
+    bearers = [token.strip() for scheme, _, token in schemes if scheme.lower() == "bearer"]
+    offered = [
+        name.removeprefix(BEARER_PROTOCOL) for name in subprotocols if name.startswith(BEARER_PROTOCOL)
+    ]
+    asked = [parameters["token"]] if "token" in parameters else []
+    return tuple(bearers or offered or asked)
+
+
+def _accepted(subprotocols: Sequence[str]) -> str | None:
+    """Browsers give up when none that they offered is accepted, and a token must not be echoed."""
+    ordinary = [name for name in subprotocols if not name.startswith(BEARER_PROTOCOL)]
+    if subprotocols and (not ordinary or not _SUBPROTOCOL.fullmatch(ordinary[0])):
+        raise Refused(400, f"offer an ordinary subprotocol next to {BEARER_PROTOCOL}<token>")
+    return ordinary[0] if ordinary else None

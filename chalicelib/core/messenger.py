@@ -1,0 +1,310 @@
+"""What happens when a client connects, sends a frame, or disconnects."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from chalicelib.core.access import Access
+from chalicelib.core.handshake import Multi, Refused, parse_handshake
+from chalicelib.core.message_id import made_at
+from chalicelib.core.ports import (
+    Connection,
+    ConnectionStore,
+    Delivery,
+    Endpoint,
+    Gateway,
+    Message,
+    MessageStore,
+    Player,
+    ReplayMarker,
+    Send,
+    SendStore,
+    Telemetry,
+    TooManyConnections,
+    Unavailable,
+)
+from chalicelib.core.protocol import (
+    AFTER_WHICH_IT_IS_CLOSED,
+    Ack,
+    Action,
+    Error,
+    FrameError,
+    Pong,
+    SendMessage,
+    ServiceFrame,
+    Sync,
+    parse_frame,
+    parse_object,
+    read_ack_id,
+)
+from chalicelib.core.rate_limit import OverRate
+
+LIVE_WITHIN_MS = 60_000
+"""A connection that isn't live, and was sent no page of its replay for so long, never will be live.
+
+Its client has to connect again.
+"""
+
+HANDSHAKE_MS = 60_000
+"""A connection that is not there so long after it was registered never will be: `$connect` takes less."""
+
+REFUSALS_UNTIL_CLOSED = 100
+"""A connection is closed after so many frames in a row that one process refused for the rate.
+
+Clients that wait as `retryAfterMs` says get one refusal, or a few.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Messenger:
+    """The use cases of a connection. `clock` gives milliseconds since the epoch."""
+
+    access: Access
+    connections: ConnectionStore
+    messages: MessageStore
+    sends: SendStore
+    gateway: Gateway
+    new_message_id: Callable[[], str]
+    clock: Callable[[], int]
+    note: Telemetry
+    max_message_bytes: int
+
+    def connect(self, connection_id: str, endpoint: Endpoint, query: Multi, headers: Multi) -> str | None:
+        """Register the connection and ask for it to go live; raises Refused and leaves nothing behind.
+
+        Nothing can be posted to it before this has returned, so it is the stream that makes it live:
+        the marker arrives there in order with the player's messages. Returns the subprotocol to accept with.
+        """
+        try:
+            handshake = parse_handshake(query, headers)
+            identity = self.access.identify(handshake)
+            connection = Connection(
+                connection_id,
+                identity.player_id,
+                endpoint,
+                self.clock(),
+                handshake.client_data,
+                identity.expires_at,
+            )
+            self._register(connection, handshake.after)
+        except Refused as refused:
+            self.note("refused", connection=connection_id, code=str(refused.status), reason=refused.detail)
+            raise
+        except OverRate as over:
+            if over.in_a_row == 1:
+                self.note("refused", connection=connection_id, code="429", reason="over the player's rate")
+            raise Refused(429, f"try again in {over.retry_after_ms} ms") from None
+        except Unavailable as unavailable:
+            self.note("refused", connection=connection_id, code="429", reason=str(unavailable))
+            raise Refused(429, "try again") from None
+        self.note("connected", player=identity.player_id, connection=connection_id)
+        return handshake.subprotocol
+
+    def _register(self, connection: Connection, after: str | None) -> None:
+        """Raises Refused, OverRate and Unavailable; leaves nothing, as far as it is let.
+
+        The marker's id is made when it is put: from then on the connection is waited for.
+        """
+        try:
+            try:
+                self.connections.register(connection, after is not None)
+            except TooManyConnections as full:
+                self._forget_gone(full.player)
+                self.connections.register(connection, after is not None)
+            self.messages.put(ReplayMarker(self.new_message_id(), connection.player_id, connection.id, after))
+        except TooManyConnections:
+            raise Refused(429, "too many connections of this player") from None
+        except Unavailable:
+            with suppress(Unavailable):
+                self.connections.remove(connection.player_id, connection.id)
+            raise
+
+    def _forget_gone(self, player: Player) -> None:
+        """Connections that ended without a word count no longer, nor those whose token has expired."""
+        for connection_id in player.connections:
+            connection = self.connections.find(connection_id)
+            expired = connection is not None and self._has_expired(connection)
+            if expired or self._is_gone(player, connection_id):
+                self.connections.remove(player.id, connection_id)
+                self.note("made_room", player=player.id, instead_of=connection_id)
+            if expired and connection is not None:
+                self.gateway.close(connection.endpoint, connection_id)
+
+    def _is_gone(self, player: Player, connection_id: str) -> bool:
+        """A young connection that was never live might not be there yet."""
+        is_young = player.since.get(connection_id, 0) > self.clock() - HANDSHAKE_MS
+        return (
+            player.endpoint is not None
+            and not (is_young and connection_id not in player.live)
+            and self.gateway.is_gone(player.endpoint, connection_id)
+        )
+
+    def receive(self, connection_id: str, endpoint: Endpoint, body: str) -> None:
+        """Carry out one frame and answer it with one frame, whatever it holds."""
+        reply: ServiceFrame | None
+        try:
+            connection = self._admit(connection_id, len(body.encode(errors="replace")))
+            reply = self._carry_out(connection, parse_frame(parse_object(body)))
+        except FrameError as refused:
+            self.note("refused", connection=connection_id, code=refused.code)
+            reply = Error.of(refused, read_ack_id(body))
+        except OverRate as over:
+            self._refuse_for_rate(connection_id, endpoint, body, over)
+            return
+        except Unavailable:
+            self.note("refused", connection=connection_id, code="unavailable")
+            reply = Error.of(FrameError("unavailable", "not confirmed; send it again"), read_ack_id(body))
+        if reply is not None:
+            self._reply(connection_id, endpoint, reply)
+        if isinstance(reply, Error) and reply.code in AFTER_WHICH_IT_IS_CLOSED:
+            self.gateway.close(endpoint, connection_id)
+
+    def _refuse_for_rate(self, connection_id: str, endpoint: Endpoint, body: str, over: OverRate) -> None:
+        """Say when to go on. The first refusal of a row is logged, and the last one closes the connection."""
+        if over.in_a_row == 1:
+            self.note("refused", connection=connection_id, code="rate_limited")
+        error = FrameError("rate_limited", "over the player's rate", over.retry_after_ms)
+        self._post(connection_id, endpoint, Error.of(error, read_ack_id(body)))
+        if over.in_a_row % REFUSALS_UNTIL_CLOSED == 0:
+            with suppress(Unavailable):
+                self.connections.remove_by_id(connection_id)
+            self.gateway.close(endpoint, connection_id)
+            self.note("flooded", connection=connection_id)
+
+    def _reply(self, connection_id: str, endpoint: Endpoint, reply: ServiceFrame) -> None:
+        delivery = self._post(connection_id, endpoint, reply)
+        if delivery is not Delivery.DELIVERED:
+            self.note("unanswered", connection=connection_id, because=delivery.value)
+
+    def _post(self, connection_id: str, endpoint: Endpoint, reply: ServiceFrame) -> Delivery:
+        """Once more if it failed: the kept connection of a Lambda that slept may have been reset."""
+        delivery = self.gateway.post(endpoint, connection_id, reply.to_json())
+        if delivery is Delivery.FAILED:
+            delivery = self.gateway.post(endpoint, connection_id, reply.to_json())
+        return delivery
+
+    def disconnect(self, connection_id: str) -> None:
+        """Forget exactly this connection. A late or repeated call touches no other."""
+        try:
+            player_id = self.connections.remove_by_id(connection_id)
+        except Unavailable:
+            self.note("disconnect_failed", connection=connection_id)
+            return
+        if player_id is not None:
+            self.note("disconnected", player=player_id, connection=connection_id)
+
+    def _admit(self, connection_id: str, size_bytes: int) -> Connection:
+        """Whose frame this is, if it may be carried out. Every frame counts, whatever it holds.
+
+        So it is counted before it is parsed. Raises FrameError, OverRate and Unavailable.
+        """
+        connection = self.connections.find(connection_id)
+        if connection is None:
+            raise FrameError("unknown_connection", "this connection is not known; connect again")
+        if self._has_expired(connection):
+            self.connections.remove(connection.player_id, connection_id)
+            raise FrameError("unauthorized", "the token has expired; connect again with a new one")
+        player = self.connections.admit(connection.player_id, connection_id, size_bytes)
+        if player is None or self._is_stuck(connection, player):
+            raise FrameError("unknown_connection", "this connection is not known; connect again")
+        return connection
+
+    def _is_stuck(self, connection: Connection, player: Player) -> bool:
+        """Return whether it isn't live, and its replay has made no progress for LIVE_WITHIN_MS."""
+        walk = player.walks.get(connection.id)
+        progress = connection.connected_at if walk is None else made_at(walk.turn)
+        return connection.id not in player.live and self.clock() - progress >= LIVE_WITHIN_MS
+
+    def _has_expired(self, connection: Connection) -> bool:
+        return connection.expires_at is not None and self.clock() >= 1000 * connection.expires_at
+
+    def _carry_out(self, connection: Connection, frame: Action) -> ServiceFrame | None:
+        """The reply; None where the stream will bring it."""
+        if isinstance(frame, SendMessage):
+            return self._send(connection, frame)
+        if isinstance(frame, Sync):
+            self._sync(connection, frame)
+            return None
+        self.note("pinged", player=connection.player_id, connection=connection.id)
+        return Pong(ack_id=frame.ack_id)
+
+    def _sync(self, connection: Connection, frame: Sync) -> None:
+        """Ask for what was missed, by a marker: so it comes in order with what is pushed."""
+        player_id = connection.player_id
+        self.connections.charge_replay(player_id, connection.id)
+        self.messages.put(
+            ReplayMarker(
+                self.new_message_id(),
+                player_id,
+                connection.id,
+                frame.after,
+                sync=True,
+                ack_id=frame.ack_id,
+            )
+        )
+        self.note("syncing", player=player_id, connection=connection.id)
+
+    def _send(self, sender: Connection, frame: SendMessage) -> Ack:
+        if frame.player_id not in (None, sender.player_id):
+            raise FrameError("forbidden", "playerId is not this connection's player")
+        message = Message(
+            self.new_message_id(),
+            frame.destination_player_id,
+            sender.player_id,
+            frame.message,
+            self.clock(),
+        )
+        self._check_size(_acknowledge(message, frame.ack_id, duplicate=True))
+        duplicate = None
+        if frame.client_message_id is None:
+            self.messages.put(message)
+        else:
+            duplicate = self._store_once(message, frame.client_message_id)
+        stands = message if duplicate is None else duplicate
+        self.note(
+            "stored" if duplicate is None else "duplicate",
+            player=sender.player_id,
+            connection=sender.id,
+            to=stands.destination_player_id,
+            message=stands.id,
+        )
+        return _acknowledge(stands, frame.ack_id, duplicate is not None)
+
+    def _check_size(self, ack: Ack) -> None:
+        """The ack of a duplicate is the longest frame that a message will ever travel in."""
+        if len(ack.to_json().encode()) > self.max_message_bytes:
+            raise FrameError(
+                "too_large", f"a message and its envelope may take {self.max_message_bytes} bytes"
+            )
+
+    def _store_once(self, message: Message, client_message_id: str) -> Message | None:
+        """Store it unless the player's `clientMessageId` has been stored: then the message that was.
+
+        The id is claimed before the message is stored, so after a crash in between it is not known
+        whether the first send ever will be. It is withdrawn, then: from there on it cannot be stored,
+        however late its call arrives, and this one takes its place.
+        """
+        sender = message.src_player_id
+        send = Send(message.destination_player_id, message.id)
+        first = self.sends.claim(sender, client_message_id, send)
+        if first != send:
+            stored = self.messages.withdraw(first)
+            if stored is not None:
+                return stored
+            if not self.sends.replace(sender, client_message_id, first, send):
+                raise Unavailable("another send of the same clientMessageId")
+        if not self.messages.put_unless_withdrawn(message):
+            raise Unavailable("withdrawn by another send of the same clientMessageId")
+        return None
+
+
+def _acknowledge(message: Message, ack_id: str | int | None, duplicate: bool) -> Ack:
+    return Ack(
+        message_id=message.id,
+        message=message.text,
+        src_player_id=message.src_player_id,
+        destination_player_id=message.destination_player_id,
+        sent_at=message.sent_at,
+        duplicate=True if duplicate else None,
+        ack_id=ack_id,
+    )

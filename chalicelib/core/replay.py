@@ -1,0 +1,287 @@
+"""Replaying what a connection missed: a page for each marker that comes down the stream.
+
+docs/design.md says why no message is left out and none comes out of order.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from chalicelib.core.delivery import RESERVE_SECONDS, Posts, Recipient, frame_of
+from chalicelib.core.message_id import made_at, moved_back, position_at
+from chalicelib.core.ports import (
+    POST_SECONDS,
+    ConnectionStore,
+    Delivery,
+    Message,
+    MessageStore,
+    Page,
+    ReplayMarker,
+    Telemetry,
+    Unavailable,
+    Walk,
+)
+from chalicelib.core.protocol import Connected, Synced
+
+PAGE_MESSAGES = 50
+
+PAGE_BYTES = 256 * 1024
+"""Text of one page: two of the largest messages, so that they don't have a page each."""
+
+PAGE_SECONDS = (0.02, 0.5)
+"""At least and at most for the posts of one page. In between, a page lasts as long as its marker has waited.
+
+So a replay takes half of the time of its shard, whether posts take one millisecond or twenty.
+"""
+
+OVERLAP_MS = 15_000
+"""How long after its id was made a message's put can take effect: its function's ten seconds, and skew.
+
+A replay begins so much before its cursor: an earlier message might have been stored since.
+"""
+
+TRIES = 8
+"""Posts in a row that can fail before a replay gives its connection up, one for each marker.
+
+A marker comes back after about 10 ms on the local AWS and 250 ms on AWS.
+"""
+
+
+class _NotDelivered(Exception):
+    def __init__(self, delivery: Delivery, has_timed_out: bool) -> None:
+        super().__init__(delivery)
+        self.delivery = delivery
+        self.has_timed_out = has_timed_out
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """`clock` is in milliseconds since the epoch."""
+
+    connections: ConnectionStore
+    messages: MessageStore
+    posts: Posts
+    new_message_id: Callable[[], str]
+    clock: Callable[[], int]
+    note: Telemetry
+    page_size: int = PAGE_MESSAGES
+
+    def take_turn(self, recipient: Recipient, marker: ReplayMarker) -> None:
+        """Post a page of what the connection missed. When nothing is left, greet it and make it live."""
+        if not _is_its_turn(recipient, marker):
+            return
+        began = marker.began or _earliest(marker.after, recipient.missed_from)
+        turn = Turn(self, recipient, marker, began)
+        try:
+            if recipient.time_left() < RESERVE_SECONDS or (recipient.has_replayed and began is not None):
+                turn.put_again()  # One page of a player is enough for a batch that others wait for.
+            else:
+                turn.take()
+        except Unavailable:
+            self.posts.drop(recipient, marker.connection_id, Delivery.FAILED)
+
+
+class Turn:
+    """What one marker does in one batch. `began`: where the replay begins, None if nothing was missed.
+
+    `position`: the connection was sent everything that is to be sent up to here.
+    """
+
+    def __init__(
+        self, replays: Replays, recipient: Recipient, marker: ReplayMarker, began: str | None
+    ) -> None:
+        self._replays = replays
+        self._recipient = recipient
+        self._marker = marker
+        self._began = began
+        self._asked_at = marker.asked_at
+        self._start, self._until = self._stretch()
+        self._position = self._start
+        self._sent = 0
+
+    def take(self) -> None:
+        """Post the page before putting the next marker, so a crash repeats a page but never skips one."""
+        page = self._read()
+        try:
+            is_cut_short = self._post_page(page)
+            if self._goes_on(is_cut_short or page.more):
+                self._put_next(tries=0)
+                self._advance_missed()
+            elif self._marker.sync:
+                self._post(self._synced(is_cut_short or page.more))
+            else:
+                self._go_live()
+        except _NotDelivered as failed:
+            self._fail(failed)
+        if self._sent:
+            about = {"player": self._recipient.id, "connection": self._marker.connection_id}
+            self._replays.note("replayed", **about, replayed=self._sent)
+
+    def put_again(self) -> None:
+        """Have this turn later, in another batch."""
+        self._put_next(self._marker.tries)
+
+    def _stretch(self) -> tuple[str, str | None]:
+        """After which message this page begins, and up to which it goes."""
+        marker, began = self._marker, self._began
+        if marker.walked:
+            walk = self._recipient.walks[marker.connection_id]
+            return walk.to, walk.until
+        if began is None:
+            return "", None
+        if marker.began is None or marker.after is None:
+            return moved_back(began, OVERLAP_MS), None
+        if marker.asked_at is None:
+            return marker.after, None
+        # Version 1.0.0 has put this marker, and nobody has looked for late messages since.
+        overlap = position_at(marker.asked_at - OVERLAP_MS)
+        return max(moved_back(marker.after, OVERLAP_MS), min(marker.after, overlap)), None
+
+    def _read(self) -> Page:
+        if self._began is None:
+            return Page((), more=False, end="")
+        self._asked_at = self._replays.clock()
+        return self._replays.messages.page(
+            self._recipient.id, self._position, self._until, self._replays.page_size
+        )
+
+    def _post_page(self, page: Page) -> bool:
+        """Return whether messages of the page are left for the next one. Raises _NotDelivered."""
+        monotonic, posts_until = self._replays.posts.monotonic, self._posts_until()
+        text_bytes = 0
+        for message in page.messages:
+            text_bytes += len(message.text.encode())
+            if self._sent and (text_bytes > PAGE_BYTES or monotonic() > posts_until):
+                return True
+            self._post(frame_of(message, replayed=True))
+            self._went_through(message)
+        if page.more:
+            self._position = page.end
+        return False
+
+    def _goes_on(self, more: bool) -> bool:
+        """Return whether there is another marker. A `sync` ends with the page that passes its cursor."""
+        if self._marker.sync:
+            return more and self._began is not None and self._position <= self._began
+        return more
+
+    def _posts_until(self) -> float:
+        """When to stop posting, by the monotonic clock."""
+        waited = (self._replays.clock() - made_at(self._marker.id)) / 1000
+        least, most = PAGE_SECONDS
+        left = self._recipient.time_left() - RESERVE_SECONDS
+        return self._replays.posts.monotonic() + min(max(least, waited), most, left)
+
+    def _went_through(self, message: Message) -> None:
+        self._sent += 1
+        self._position = message.id
+        self._recipient.has_replayed = True
+        if not self._marker.sync:
+            self._recipient.replayed_to = message.id
+
+    def _post(self, frame: str) -> None:
+        """Post once: while this connection's client isn't ready, others wait for the batch."""
+        posts, recipient = self._replays.posts, self._recipient
+        asked = posts.monotonic()
+        delivery = posts.gateway.post(recipient.endpoint, self._marker.connection_id, frame)
+        if delivery is not Delivery.DELIVERED:
+            raise _NotDelivered(delivery, posts.monotonic() - asked >= POST_SECONDS / 2)
+
+    def _fail(self, failed: _NotDelivered) -> None:
+        """Retry at a later marker, unless it wouldn't help."""
+        marker = self._marker
+        is_new = marker.began is None and not marker.sync and not self._sent
+        might_help = failed.delivery is Delivery.FAILED and not failed.has_timed_out
+        might_help = might_help or (failed.delivery is Delivery.GONE and is_new)
+        tries = 1 if self._sent else marker.tries + 1
+        if might_help and tries < TRIES:
+            self._put_next(tries)
+            return
+        if failed.delivery is Delivery.FAILED:
+            self._advance_missed()
+        self._replays.posts.drop(self._recipient, marker.connection_id, failed.delivery)
+
+    def _advance_missed(self) -> None:
+        """If this replay breaks off, the next one begins after the messages that this one has replayed."""
+        recipient, began = self._recipient, self._began
+        missed, reached = recipient.missed_from, recipient.replayed_to
+        if missed is not None and began is not None and reached is not None and began <= missed < reached:
+            self._replays.connections.advance_missed(recipient.id, missed, reached)
+            recipient.missed_from = reached
+
+    def _put_next(self, tries: int) -> None:
+        """Put the marker of the next turn, and then save how far the replay has come.
+
+        In this order: after a crash in between, the batch comes again, and the marker is one that nobody
+        waits for.
+        """
+        replays, recipient, marker = self._replays, self._recipient, self._marker
+        next_marker = replace(marker, id=replays.new_message_id(), tries=tries)
+        if marker.began is not None or self._position != self._start:
+            next_marker = replace(
+                next_marker,
+                after=self._position,
+                began=self._began,
+                replayed=marker.replayed + self._sent,
+                asked_at=None if marker.sync else self._asked_at,
+                walked=not marker.sync,
+            )
+        replays.messages.put(next_marker)
+        if next_marker.walked:
+            walk = Walk(self._position, next_marker.id, next_marker.id)
+            recipient.walks[marker.connection_id] = walk
+            replays.connections.walk(recipient.id, marker.connection_id, walk)
+
+    def _go_live(self) -> None:
+        """Greet the connection, then make it live.
+
+        The greeting finds out whether a new connection is there already. After a crash in between, the batch
+        comes again before anything else of the stream.
+        """
+        recipient, connection_id = self._recipient, self._marker.connection_id
+        self._post(self._connected())
+        missed, began = recipient.missed_from, self._began
+        caught_up = missed if missed is not None and began is not None and began <= missed else None
+        start = self._marker.stream_position
+        if not self._replays.connections.make_live(recipient.id, connection_id, start, caught_up):
+            return
+        recipient.live[connection_id] = start
+        recipient.walks.pop(connection_id, None)
+        if caught_up is not None:
+            recipient.missed_from = None
+        self._replays.note("live", player=recipient.id, connection=connection_id)
+
+    def _connected(self) -> str:
+        return Connected(
+            connection_id=self._marker.connection_id,
+            player_id=self._recipient.id,
+            message_id=self._marker.id,
+            replayed=self._marker.replayed + self._sent,
+        ).to_json()
+
+    def _synced(self, more: bool) -> str:
+        """Say where to ask on: after this page, or here when nothing is left."""
+        return Synced(
+            message_id=self._position if more else self._marker.id,
+            replayed=self._marker.replayed + self._sent,
+            more=more,
+            ack_id=self._marker.ack_id,
+        ).to_json()
+
+
+def _is_its_turn(recipient: Recipient, marker: ReplayMarker) -> bool:
+    """Repeated batches put markers twice, and bring markers again that have done their work."""
+    connection_id = marker.connection_id
+    if connection_id not in recipient.connections:
+        return False
+    if marker.sync:
+        return True
+    if connection_id in recipient.live:
+        return False
+    walk = recipient.walks.get(connection_id)
+    if marker.walked:
+        return walk is not None and walk.turn == marker.id
+    return walk is None or marker.began is not None
+
+
+def _earliest(*positions: str | None) -> str | None:
+    return min((position for position in positions if position is not None), default=None)

@@ -1,0 +1,422 @@
+"""Two people talk in two terminals."""
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from clients.chat import NotUnderstood, understood, visible
+from clients.player import Player
+from measure.local import free_port
+from tests.support.chalice_process import PROJECT, ChaliceLocal, bare_environment
+from tests.support.sockets import PATIENCE_SECONDS
+
+END_OF_INPUT = "\x04"
+
+
+class Terminal:
+    """A chat in a terminal of its own, and all that it has shown."""
+
+    def __init__(self, home: Path, *arguments: str, **variables: str) -> None:
+        self.shown = ""
+        self._terminal, its_side = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "clients.chat", *arguments],
+            cwd=PROJECT,
+            env=bare_environment(home, **{"TERM": "dumb", "PYTHONIOENCODING": "utf-8", **variables}),
+            stdin=its_side,
+            stdout=its_side,
+            stderr=its_side,
+        )
+        os.close(its_side)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def shows(self, text: str, times: int = 1) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.shown.count(text) < times:
+            assert time.monotonic() < deadline, f"{text!r} was not shown: {self.shown}"
+            time.sleep(0.02)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self.shown += os.read(self._terminal, 65536).decode(errors="replace")
+            except OSError:  # It has ended.
+                return
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
+    started = ChaliceLocal.start(tmp_path_factory.mktemp("chat"), "--no-autoreload")
+    try:
+        yield started.started()
+    finally:
+        started.kill()
+
+
+def test_two_people_talk_and_leave(local: ChaliceLocal, tmp_path: Path) -> None:
+    one = Terminal(tmp_path, "1", "--url", local.url)
+    two = Terminal(tmp_path, "2", "--url", local.url)
+    one.shows("connected as 1")
+    two.shows("connected as 2")
+
+    one.type("@2 Hello, from player 1!\r")
+    two.shows("1: Hello, from player 1!")
+    one.shows("stored for 2 after")
+    two.type("Hello yourself\r")
+    one.shows("2: Hello yourself")
+
+    for terminal in (one, two):
+        terminal.type(END_OF_INPUT)
+        assert terminal.process.wait(PATIENCE_SECONDS) == 0
+
+
+def piped(
+    home: Path, *arguments: str, lines: bytes, **variables: str
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a chat to its end; `lines` are its standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "clients.chat", *arguments],
+        cwd=PROJECT,
+        env=bare_environment(home, **{"PYTHONIOENCODING": "utf-8", **variables}),
+        input=lines,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def received(url: str, name: str, count: int) -> list[str]:
+    """The texts of the messages that a player missed."""
+
+    async def read() -> list[str]:
+        async with Player(url, name, after="0") as player:
+            texts = [await asyncio.wait_for(anext(player), PATIENCE_SECONDS) for _ in range(count)]
+            return [message["message"] for message in texts]
+
+    return asyncio.run(read())
+
+
+def test_every_line_of_a_pipe_is_stored_in_order_the_last_without_a_newline_too(
+    local: ChaliceLocal, tmp_path: Path
+) -> None:
+    lines = b"@piped one\ntwo\r\n\n  \n@piped: three\nfour"
+
+    ran = piped(tmp_path, "script", "--url", local.url, lines=lines)
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert ran.stdout.count(b"stored for piped after") == 4
+    assert received(local.url, "piped", 4) == ["one", "two", "three", "four"]
+
+
+def test_every_line_of_a_file_is_stored(local: ChaliceLocal, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text("@filed one\ntwo", encoding="utf-8")
+
+    with (tmp_path / "lines").open("rb") as lines:
+        ran = subprocess.run(
+            [sys.executable, "-m", "clients.chat", "script", "--url", local.url],
+            cwd=PROJECT,
+            env=bare_environment(tmp_path),
+            stdin=lines,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+        )
+
+    assert ran.returncode == 0, ran.stderr
+    assert received(local.url, "filed", 2) == ["one", "two"]
+
+
+def test_lines_that_were_not_stored_are_named_and_the_exit_code_says_so(
+    local: ChaliceLocal, tmp_path: Path
+) -> None:
+    lines = b"nobody is named\n@no#body one\n@named two\n/join lobby\n@ three\n" + b"x" * 140_000
+
+    ran = piped(tmp_path, "script", "--url", local.url, lines=lines)
+
+    assert ran.returncode == 1
+    errors = ran.stderr.decode().splitlines()
+    assert errors[0].startswith("line 1 not sent: To whom? Write @player text")
+    assert errors[1].startswith("line 2 not sent: invalid_frame: destinationPlayerId")
+    assert errors[2].startswith("line 4 not sent: a line can't begin with /; write @player text")
+    assert errors[3].startswith("line 5 not sent: no player is named; write @player text")
+    assert errors[4].startswith("line 6 not sent: too_large")
+    assert errors[5:] == ["5 not sent, of 6 lines: 1, 2, 4, 5, 6"]
+    assert received(local.url, "named", 1) == ["two"]
+
+
+def test_no_line_is_lost_when_nobody_reads_the_output(local: ChaliceLocal, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    lines = [str(number) for number in range(5)]
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "clients.chat", "script", "--to", "unheard", "--url", local.url],
+        cwd=PROJECT,
+        env=bare_environment(tmp_path),
+        input="\n".join(lines).encode(),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE_SECONDS,
+    )
+    os.close(writing)
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert received(local.url, "unheard", 5) == lines
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+    ],
+    ids=lambda variables: " ".join(f"{name}={value}" for name, value in variables.items()),
+)
+def test_any_locale_and_any_bytes_are_sent_and_shown(
+    local: ChaliceLocal, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    name = "-".join(["locale", *variables.values()]).replace(":", "-")
+    lines = f"@{name} 日本 é\n".encode() + b"\xff\xfe not UTF-8"
+
+    ran = piped(tmp_path, name, "--url", local.url, lines=lines, **{"PYTHONIOENCODING": "", **variables})
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert received(local.url, name, 2) == ["日本 é", "\\xff\\xfe not UTF-8"]
+    assert ran.stdout.count(b"stored") == 2
+
+
+def test_a_message_that_the_output_cannot_encode_is_shown_with_escapes(
+    local: ChaliceLocal, tmp_path: Path
+) -> None:
+    piped(tmp_path, "script", "--url", local.url, lines="@latin 日本".encode())
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "clients.chat", "latin", "--url", local.url],
+        cwd=PROJECT,
+        env=bare_environment(tmp_path, PYTHONIOENCODING="latin-1"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as chat:
+        assert chat.stdout is not None
+        assert chat.stdin is not None
+        shown = {chat.stdout.readline() for _ in range(2)}
+        assert shown == {b"  connected as latin\n", b"script: \\u65e5\\u672c\n"}
+        chat.stdin.close()
+        assert chat.wait(PATIENCE_SECONDS) == 0
+
+
+def test_a_chat_that_is_not_let_in_does_not_wait_for_its_input_to_end(
+    local: ChaliceLocal, tmp_path: Path
+) -> None:
+    chat = subprocess.Popen(
+        [sys.executable, "-m", "clients.chat", "no#body", "--url", local.url],
+        cwd=PROJECT,
+        env=bare_environment(tmp_path),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with chat:
+        assert chat.wait(PATIENCE_SECONDS) == 1
+        assert chat.stderr is not None
+        errors = chat.stderr.read()
+
+    assert errors.startswith(b"not let in: 400")
+    assert errors.endswith(b"; no line after line 0 was stored\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "player", "text"),
+    [
+        ("hello", "", "hello"),
+        ("@2 hello", "2", "hello"),
+        ("@2: hello", "2", "hello"),
+        ("@2:hello", "2", "hello"),
+        ("  @2\thello there \n", "2", "hello there"),
+        ("@google:123 hello", "google:123", "hello"),
+        ("@google:123: hello", "google:123", "hello"),
+        ("@google:123:", "google:123", ""),
+        ("@google:123", "google", "123"),
+        ("@2", "2", ""),
+        ("@2:", "2", ""),
+        ("@2 @3 hello", "2", "@3 hello"),
+        ("@2 #1 and /2", "2", "#1 and /2"),
+        ("@2 : hello", "2", ": hello"),
+        ("", "", ""),
+    ],
+)
+def test_a_line_names_its_player_before_its_first_space_or_colon(line: str, player: str, text: str) -> None:
+    assert understood(line) == (player, text)
+
+
+@pytest.mark.parametrize("line", ["@", "@:", "@ hello", "@: hello", "@:hello", "#lobby hello", "/join lobby"])
+def test_a_line_that_cannot_be_understood_says_what_can(line: str) -> None:
+    with pytest.raises(NotUnderstood, match="write @player text"):
+        understood(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 日本 \U0001f468\u200d\U0001f469 \u0645\u06cc\u200c", None),
+        ("\x1b[31m\x07\x00\x7f", r"\x1b[31m\x07\x00\x7f"),
+        ("\x9b31m\x85", r"\x9b31m\x85"),
+        ("\u202e\u2066\u2069\u200f", r"\u202e\u2066\u2069\u200f"),
+        ("a\r\nb\tc\u2028", r"a\r\nb\tc\u2028"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_what_cannot_be_seen_is_shown_by_its_escape(text: str, shown: str | None) -> None:
+    assert visible(text) == (text if shown is None else shown)
+
+
+STEERING = "\x1b]0;owned\x07\u202e\x9b2J"
+SHOWN = r"\x1b]0;owned\x07\u202e\x9b2J"
+
+
+async def serve_steering(connection: ServerConnection) -> None:
+    """Everything that a service can say, with escape codes."""
+    say = {"messageId": "01a", "srcPlayerId": f"p{STEERING}", "message": f"m{STEERING}"}
+    await connection.send(json.dumps({"type": "system", "event": "connected", "messageId": "01a"}))
+    await connection.send(json.dumps({"type": "message", **say}))
+    async for text in connection:
+        refusal = {"type": "error", "code": f"c{STEERING}", "detail": f"d{STEERING}", "retryable": False}
+        await connection.send(json.dumps({**refusal, "ackId": json.loads(text)["ackId"]}))
+
+
+@pytest.mark.parametrize("is_let_in", [True, False])
+def test_nothing_that_a_service_says_steers_the_terminal(tmp_path: Path, is_let_in: bool) -> None:
+    def handshake(connection: ServerConnection, request: Request) -> Response | None:
+        return None if is_let_in else connection.respond(HTTPStatus.FORBIDDEN, f"b{STEERING}")
+
+    async def chat() -> bytes:
+        async with serve(serve_steering, "127.0.0.1", 0, process_request=handshake) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            running = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "clients.chat", "1", "--url", f"ws://127.0.0.1:{port}/dev/"),
+                cwd=PROJECT,
+                env=bare_environment(tmp_path, PYTHONIOENCODING="utf-8"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            output, _ = await asyncio.wait_for(running.communicate(b"@2 hello"), PATIENCE_SECONDS)
+            return output
+
+    shown = asyncio.run(chat()).decode()
+
+    said = ["p", "m", "c", "d"] if is_let_in else ["b"]
+    assert all(f"{what}{SHOWN}" in shown for what in said), shown
+    assert all(c.isprintable() or c == "\n" for c in shown)
+
+
+def test_a_person_may_give_up_before_the_service_is_there(tmp_path: Path) -> None:
+    early = Terminal(tmp_path, "early", WEBSOCKET_PORT=str(free_port()))
+    early.shows("trying again")
+
+    early.type(END_OF_INPUT)
+
+    assert early.process.wait(PATIENCE_SECONDS) == 0
+    assert "Traceback" not in early.shown
+
+
+def test_what_cannot_be_sent_is_said(local: ChaliceLocal, tmp_path: Path) -> None:
+    person = Terminal(tmp_path, "typist", "--url", local.url)
+    person.shows("connected as typist")
+
+    person.type("Hello?\r")
+    person.shows("To whom?")
+    person.type("@no#body Hello?\r")
+    person.shows("not sent: invalid_frame: destinationPlayerId")
+
+    person.type(END_OF_INPUT)
+    assert person.process.wait(PATIENCE_SECONDS) == 1
+    person.shows("2 not sent, of 2 lines: 1, 2")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "C", "PYTHONIOENCODING": ""},
+        {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+    ids=lambda variables: " ".join(f"{name}={value}" for name, value in variables.items()),
+)
+def test_a_person_can_type_in_any_locale(
+    local: ChaliceLocal, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    name = "-".join(["typed", *variables.values()])
+    person = Terminal(tmp_path, name, "--url", local.url, **variables)
+    person.shows(f"connected as {name}")
+
+    person.type(f"@{name} 日本 é\r")
+    person.shows(f"stored for {name} after")
+
+    person.type(END_OF_INPUT)
+    assert person.process.wait(PATIENCE_SECONDS) == 0
+    assert "Traceback" not in person.shown
+    assert received(local.url, name, 1) == ["日本 é"]
+
+
+def test_a_person_may_be_there_before_the_service(tmp_path: Path) -> None:
+    port = free_port()
+    early = Terminal(tmp_path, "early", "--to", "early", WEBSOCKET_PORT=str(port))
+    early.shows("Does `make run` run in another terminal?")
+    early.type("Anybody?\r")
+
+    started = ChaliceLocal.start(tmp_path, "--no-autoreload", WEBSOCKET_PORT=str(port))
+    try:
+        started.started()
+        early.shows("early: Anybody?")
+    finally:
+        started.kill()
+
+    early.type(END_OF_INPUT)
+    assert early.process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.parametrize("url", ["localhost:8001/dev/", "http://127.0.0.1:8001/dev/"])
+def test_a_url_that_is_none_is_one_line(tmp_path: Path, url: str) -> None:
+    lost = Terminal(tmp_path, "lost", "--url", url)
+
+    assert lost.process.wait(PATIENCE_SECONDS) == 1
+    lost.shows("a WebSocket API is at ws:// or wss://")
+    assert "Traceback" not in lost.shown
+
+
+def test_whoever_is_not_let_in_is_told_why(local: ChaliceLocal, tmp_path: Path) -> None:
+    nobody = Terminal(tmp_path, "no#body", "--url", local.url)
+
+    assert nobody.process.wait(PATIENCE_SECONDS) == 1
+    nobody.shows("not let in: 400")
+
+
+def test_what_somebody_sends_cannot_steer_the_terminal(local: ChaliceLocal, tmp_path: Path) -> None:
+    async def send() -> None:
+        async with Player(local.url, "stranger") as stranger:
+            await stranger.send("victim", "\x1b]0;owned\x07 ends")
+
+    victim = Terminal(tmp_path, "victim", "--url", local.url)
+    victim.shows("connected as victim")
+
+    asyncio.run(send())
+
+    victim.shows(r"stranger: \x1b]0;owned\x07 ends")
+    assert "\x1b]0;owned" not in victim.shown
+    victim.type(END_OF_INPUT)
+    assert victim.process.wait(PATIENCE_SECONDS) == 0

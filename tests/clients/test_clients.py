@@ -1,0 +1,423 @@
+"""Both clients keep the protocol, whatever happens to their connections."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.player import NotLetIn, Offline, Player, Refused, Timing
+from measure.local import free_port
+from tests.support.chalice_process import PROJECT, ChaliceLocal
+from tests.support.cutting_proxy import Cut, CuttingProxy
+from tests.support.sockets import PATIENCE_SECONDS
+from tests.support.tokens import SECRET, token
+
+LINES = ["one", "two", "three"]
+TIMING = {"ping": 1, "answer": 3, "retry": 0.2}
+CONVERSATION_SECONDS = 300
+JAVASCRIPT_SECONDS = 300
+
+UP_PIECES = 1 + len(LINES)
+DOWN_PIECES = 2 + 2 * len(LINES)
+"""The handshake's answer and the greeting, then an ack and a message for each line."""
+
+CUTS = [
+    Cut(direction, piece, passed, silently)
+    for direction, pieces in (("up", UP_PIECES), ("down", DOWN_PIECES))
+    for piece in range(pieces)
+    for passed in (0, 0.5, 1)
+    for silently in (False, True)
+]
+AT_THE_END = Cut("down", DOWN_PIECES - 1, passed=1, silently=True)
+"""Takes nothing away: the conversation can be over before its client notices the silence."""
+
+SAMPLE = CUTS[::7]
+"""One cut of almost every piece, each kind of cut in its turn."""
+
+CUTS_AT_ONCE = 24
+"""More conversations at once would keep `chalice local` so busy that clients wait in vain for answers."""
+
+
+def node() -> list[str]:
+    """Node's command with which it has a WebSocket: from version 22 on without being asked. Else nothing."""
+    command = shutil.which("node")
+    if command is None:
+        return []
+    for options in ([], ["--experimental-websocket", "--no-warnings"]):
+        asking = [command, *options, "-e", "process.exit(typeof WebSocket === 'function' ? 0 : 1)"]
+        if subprocess.run(asking, stderr=subprocess.DEVNULL).returncode == 0:
+            return [command, *options]
+    return []
+
+
+needs_node = pytest.mark.skipif(not node(), reason="there is no Node with a WebSocket on this machine")
+
+
+@pytest.fixture(scope="module", params=["python", pytest.param("javascript", marks=needs_node)])
+def client(request: pytest.FixtureRequest) -> list[str]:
+    """The command that holds conversations by a client."""
+    if request.param == "python":
+        return [sys.executable, "-m", "tests.clients.conversations.in_python"]
+    return [*node(), "tests/clients/conversations/in_javascript.mjs"]
+
+
+@contextmanager
+def serving(started: ChaliceLocal) -> Iterator[ChaliceLocal]:
+    try:
+        yield started.started()
+    finally:
+        started.kill()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
+    with serving(ChaliceLocal.start(tmp_path_factory.mktemp("clients"), "--no-autoreload")) as local:
+        yield local
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
+    """With tokens, a short idle limit, and a rate that a conversation exceeds."""
+    started = ChaliceLocal.start(
+        tmp_path_factory.mktemp("strict"),
+        "--stage",
+        "tokens",
+        JWT_SECRET=SECRET,
+        WEBSOCKET_IDLE_SECONDS="1",
+        MESSAGES_PER_SECOND="5",
+        MESSAGE_BURST="5",
+    )
+    with serving(started) as local:
+        yield local
+
+
+Held = dict[str, Any]
+"""What came of one conversation."""
+
+
+async def hold(client: Sequence[str], url: str, pairs: Sequence[tuple[str, str]], **plan: Any) -> list[Held]:
+    plan = {"timing": TIMING, "lines": LINES, **plan, "url": url, "pairs": pairs}
+    running = await asyncio.create_subprocess_exec(
+        *client, json.dumps(plan), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        output, errors = await asyncio.wait_for(running.communicate(), CONVERSATION_SECONDS)
+    finally:
+        if running.returncode is None:
+            running.kill()
+    assert running.returncode == 0, errors.decode()
+    held: list[Held] = json.loads(output)
+    return held
+
+
+def whole(asking: str, answering: str, lines: Sequence[str] = LINES) -> dict[str, list[str]]:
+    """What the two of a pair hear when nothing is lost, doubled or out of order."""
+    return {answering: list(lines), asking: [f"{line} too" for line in lines]}
+
+
+@dataclass(frozen=True)
+class CutConversations:
+    """The conversations that were held through a proxy, and the cut that it made in each."""
+
+    cuts: list[Cut]
+    held: list[Held]
+    proxy: CuttingProxy
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(SAMPLE, id="sample"), pytest.param(CUTS, id="everywhere", marks=pytest.mark.slow)],
+)
+def cut_conversations(
+    client: list[str], local: ChaliceLocal, request: pytest.FixtureRequest
+) -> CutConversations:
+    """Hold a conversation for each cut; the proxy cuts each player's first two connections there."""
+    cuts: list[Cut] = request.param
+    kind = f"{Path(client[0]).name}-{len(cuts)}"
+    pairs = [(f"{kind}-{n}-asking", f"{kind}-{n}-answering") for n in range(len(cuts))]
+    cut_of = {player: cut for pair, cut in zip(pairs, cuts, strict=True) for player in pair}
+
+    async def converse() -> CutConversations:
+        held: list[Held] = []
+        async with CuttingProxy(local.websocket_port, cut_of) as proxy:
+            for start in range(0, len(pairs), CUTS_AT_ONCE):
+                at_once = pairs[start : start + CUTS_AT_ONCE]
+                held += await hold(client, f"ws://127.0.0.1:{proxy.port}/dev/", at_once)
+        return CutConversations(cuts, held, proxy)
+
+    return asyncio.run(converse())
+
+
+def test_a_conversation_is_whole_wherever_its_connections_are_cut(
+    cut_conversations: CutConversations,
+) -> None:
+    proxy = cut_conversations.proxy
+    for cut, held in zip(cut_conversations.cuts, cut_conversations.held, strict=True):
+        asking, answering = held["heard"]
+        assert held["heard"] == whole(asking, answering), cut
+        assert held["acks"] == sorted(set(held["acks"])), cut
+        assert proxy.made[asking] >= 1, f"never cut: {cut}"
+        assert proxy.made[answering] >= 1, f"never cut: {cut}"
+
+
+def test_a_client_comes_back_with_the_greatest_position_that_it_was_sent(
+    cut_conversations: CutConversations,
+) -> None:
+    """Of connections that fall silent: where one is reset, the client might have read less than was sent."""
+    lines = cut_conversations.proxy.lines.values()
+    silent = [each[:2] for each in lines if each[0].cut and each[0].cut.silently and len(each) > 1]
+
+    for first, second in silent:
+        positions = [f["messageId"] for f in first.came_down if f["type"] in ("message", "system")]
+        assert second.after == max(positions, default="0"), first.cut
+    expected = [cut for cut in cut_conversations.cuts if cut.silently and cut != AT_THE_END]
+    assert len(silent) >= 2 * len(expected)
+
+
+def test_a_client_connects_anew_before_its_connection_is_too_old(
+    client: list[str], local: ChaliceLocal
+) -> None:
+    pair = f"old-{Path(client[0]).name}-1", f"old-{Path(client[0]).name}-2"
+    lines = [str(number) for number in range(40)]
+
+    [held] = asyncio.run(hold(client, local.url, [pair], lines=lines, timing={**TIMING, "lifetime": 0.1}))
+
+    assert held["heard"] == whole(*pair, lines)
+    assert min(held["opened"].values()) > 1
+
+
+def test_a_client_is_never_idle_for_too_long(client: list[str], strict: ChaliceLocal) -> None:
+    pair = f"idle-{Path(client[0]).name}-1", f"idle-{Path(client[0]).name}-2"
+    tokens = {name: token(sub=name) for name in pair}
+
+    [held] = asyncio.run(
+        hold(client, strict.url, [pair], tokens=tokens, quiet_seconds=2.5, timing={**TIMING, "ping": 0.5})
+    )
+
+    assert held["heard"] == whole(*pair)
+    assert set(held["opened"].values()) == {1}
+
+
+def test_a_client_that_is_over_its_rate_sends_again_when_it_may(
+    client: list[str], strict: ChaliceLocal
+) -> None:
+    pair = f"fast-{Path(client[0]).name}-1", f"fast-{Path(client[0]).name}-2"
+    lines = [str(number) for number in range(12)]
+
+    [held] = asyncio.run(
+        hold(client, strict.url, [pair], tokens={name: token(sub=name) for name in pair}, lines=lines)
+    )
+
+    assert held["heard"] == whole(*pair, lines)
+    assert "rate_limited" in held["errors"]
+
+
+def test_what_cannot_be_sent_is_refused_and_what_is_sent_after_it_arrives(
+    client: list[str], local: ChaliceLocal
+) -> None:
+    pair = f"strange-{Path(client[0]).name}-1", f"strange-{Path(client[0]).name}-2"
+
+    [held] = asyncio.run(hold(client, local.url, [pair], refused=["no#body", ""]))
+
+    assert held["refused"] == ["invalid_frame", "invalid_frame"]
+    assert held["heard"] == whole(*pair)
+
+
+def python_example(directory: Path, text: str) -> list[str]:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (directory / "example.py").write_text(code, encoding="utf-8")
+    (directory / "clients").mkdir()
+    shutil.copy(PROJECT / "clients" / "player.py", directory / "clients")
+    return [sys.executable, "-u", "example.py"]
+
+
+def javascript_example(directory: Path, text: str) -> list[str]:
+    (code,) = re.findall(r"^```js\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (directory / "example.mjs").write_text(code, encoding="utf-8")
+    shutil.copy(PROJECT / "clients" / "player.mjs", directory)
+    return [*node(), "example.mjs"]
+
+
+@pytest.mark.parametrize("example", [python_example, pytest.param(javascript_example, marks=needs_node)])
+def test_the_readmes_examples_work_with_a_copy_of_the_client(
+    local: ChaliceLocal, tmp_path: Path, example: Callable[[Path, str], list[str]]
+) -> None:
+    readme = (
+        (PROJECT / "README.md").read_text(encoding="utf-8").replace("ws://127.0.0.1:8001/dev/", local.url)
+    )
+    command = example(tmp_path, readme)
+
+    async def talk() -> str:
+        async with Player(local.url, "2") as two:
+            running = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=subprocess.PIPE)
+            try:
+                assert (await anext(two))["message"] == "Hello!"
+                await two.send("1", "Hello back!")
+                assert running.stdout is not None
+                return (await asyncio.wait_for(running.stdout.readline(), PATIENCE_SECONDS)).decode()
+            finally:
+                running.kill()
+                await running.wait()
+
+    assert asyncio.run(talk()) == "2 Hello back!\n"
+
+
+@needs_node
+@pytest.mark.parametrize("file", ["player_test.mjs", "player_connection_test.mjs"])
+def test_the_javascript_client_passes_its_own_tests(file: str) -> None:
+    command = [*node(), "--test", "--test-reporter=tap", f"tests/clients/{file}"]
+    ran = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, timeout=JAVASCRIPT_SECONDS, encoding="utf-8"
+    )
+
+    assert ran.returncode == 0, ran.stdout
+    assert re.search(r"^# pass [1-9]", ran.stdout, re.MULTILINE)
+
+
+def test_whoever_is_not_let_in_is_told_so_and_tries_no_more(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        player = Player(local.url, "no#body")
+        with pytest.raises(NotLetIn, match="400"):
+            await player.connect()
+        with pytest.raises(NotLetIn):
+            await player.send("1", "hello")
+        with pytest.raises(NotLetIn):
+            await player.__anext__()
+
+    asyncio.run(talk())
+
+
+def test_nothing_is_sent_while_a_player_is_offline(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        player = Player(local.url, "offline")
+        with pytest.raises(Offline):
+            await player.send("offline", "too early")
+        async with player:
+            await player.send("offline", "in time")
+            assert (await player.__anext__())["message"] == "in time"
+        with pytest.raises(Offline):
+            await player.send("offline", "too late")
+        assert [message async for message in player] == []
+
+    asyncio.run(talk())
+
+
+def test_a_player_who_comes_back_goes_on_from_where_it_was(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "writer") as writer, Player(local.url, "leaver") as leaver:
+            await writer.send("leaver", "before")
+            assert (await leaver.__anext__())["message"] == "before"
+            await leaver.close()
+            await writer.send("leaver", "meanwhile")
+            await leaver.connect()
+            assert (await leaver.__anext__())["message"] == "meanwhile"
+
+    asyncio.run(talk())
+
+
+def test_a_player_leaves_however_many_messages_wait(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "busy-writer") as writer, Player(local.url, "busy-reader") as reader:
+            await asyncio.gather(*(writer.send("busy-reader", str(number)) for number in range(20)))
+            assert (await anext(reader))["message"] == "0"
+            writing = asyncio.gather(*(writer.send("busy-reader", str(number)) for number in range(20)))
+            await asyncio.wait_for(reader.close(), PATIENCE_SECONDS)
+            await writing
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize("text", ["x" * 33_000, "\u8a9e" * 30_000, "\U0001f600" * 30_000])
+def test_a_message_longer_than_a_frame_arrives(local: ChaliceLocal, text: str) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "long") as player:
+            await player.send("long", text)
+            assert (await asyncio.wait_for(anext(player), PATIENCE_SECONDS))["message"] == text
+
+    asyncio.run(talk())
+
+
+def test_a_message_that_no_gateway_takes_is_refused_and_the_next_one_arrives(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "longer") as player:
+            with pytest.raises(Refused, match="too_large"):
+                await asyncio.wait_for(player.send("longer", "x" * 140_000), PATIENCE_SECONDS)
+            await player.send("longer", "short")
+            assert (await asyncio.wait_for(anext(player), PATIENCE_SECONDS))["message"] == "short"
+
+    asyncio.run(talk())
+
+
+def test_what_watches_a_player_cannot_disturb_it(local: ChaliceLocal) -> None:
+    def observe(event: str, about: Any) -> None:
+        raise RuntimeError(event)
+
+    failures: list[str] = []
+
+    async def talk() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, problem: failures.append(str(problem["exception"])))
+        async with Player(local.url, "watched", observe=observe) as player:
+            await player.send("watched", "hello")
+            assert (await asyncio.wait_for(anext(player), PATIENCE_SECONDS))["message"] == "hello"
+
+    asyncio.run(talk())
+
+    assert {"connecting", "open", "sent", "received", "lost"} <= set(failures)
+
+
+def test_a_token_that_cannot_be_had_is_asked_for_again(strict: ChaliceLocal) -> None:
+    tries = 0
+
+    def fetch() -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RuntimeError("the provider is down")
+        return token(sub="patient")
+
+    async def talk() -> None:
+        async with Player(strict.url, token=fetch, timing=Timing(retry=0.1)) as player:
+            assert (await player.ask({"action": "ping"}))["type"] == "pong"
+
+    asyncio.run(talk())
+
+    assert tries == 2
+
+
+def test_a_first_try_that_reached_nobody_asks_for_nothing_old(local: ChaliceLocal) -> None:
+    """What a service that was not there sent cannot have been lost."""
+    gateway = local.websocket_port
+    handshakes: list[str | None] = []
+
+    async def talk() -> None:
+        async with Player(local.url, "history") as writer:
+            await writer.send("history", "read long ago")
+            await anext(writer)
+        waits = asyncio.Event()
+        late = Player(
+            f"ws://127.0.0.1:{port}/dev/",
+            "history",
+            timing=Timing(retry=0.1),
+            observe=lambda event, about: waits.set() if event == "waiting" else None,
+        )
+        connecting = asyncio.ensure_future(late.connect())
+        await asyncio.wait_for(waits.wait(), PATIENCE_SECONDS)
+        async with CuttingProxy(gateway, {}, port=port) as proxy:
+            await asyncio.wait_for(connecting, PATIENCE_SECONDS)
+            handshakes.extend(line.after for line in proxy.lines["history"])
+            await late.close()
+
+    port = free_port()
+    asyncio.run(talk())
+
+    assert handshakes == [None]

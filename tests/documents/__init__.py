@@ -1,0 +1,1 @@
+"""What the documents, the structure and the tools say is so."""

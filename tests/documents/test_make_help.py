@@ -1,0 +1,20 @@
+"""`make help` is the list of the targets, and `make` alone prints it."""
+
+import re
+import subprocess
+
+from tests.support.chalice_process import PROJECT
+
+MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_make_alone_lists_every_target_with_what_it_does() -> None:
+    (phony,) = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
+
+    printed = subprocess.run(
+        ["make"], cwd=PROJECT, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout
+
+    listed = re.findall(r"^make (\S+) +\S", printed, re.MULTILINE)
+    assert sorted(listed) == sorted(phony.replace("\\", " ").split())
+    assert len(listed) == len(printed.splitlines())

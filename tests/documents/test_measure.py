@@ -1,0 +1,301 @@
+"""Load tests count right, do not flatter, and show every step; the model and the budgets do as they say."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from measure import cold, costs, report, steps
+from measure.bench import Row, table
+from measure.load import client, result
+from measure.observations import Observations
+from measure.player import Player
+from measure.progress import Progress
+from measure.scale import Parameters, simulate
+from measure.scenarios import Load, Stage, pairs
+from tests.documents.test_documentation import table as table_after
+from tests.support.chalice_process import PROJECT
+
+STALL_SECONDS = 0.6
+FREE = costs.Prices(**dict.fromkeys(asdict(costs.Prices()), 0.0))
+SCALING = (PROJECT / "docs" / "scaling.md").read_text(encoding="utf-8")
+
+
+def total(lines: costs.Lines) -> float:
+    return sum(lines.values())
+
+
+def test_what_was_acknowledged_and_never_came_is_lost() -> None:
+    observed = Observations()
+    observed.send("a", 0, 0).acknowledged = 1
+    observed.send("a", 1, 0).acknowledged = 1
+    observed.send("a", 2, 0)
+
+    observed.receive("b", "a", 1, 2)
+
+    assert (observed.lost, observed.unanswered, observed.unsettled) == (1, 1, 2)
+
+
+def test_what_comes_twice_or_late_or_from_nowhere_is_counted() -> None:
+    observed = Observations()
+    for number in range(3):
+        observed.send("a", number, 0)
+
+    for number in (0, 2, 1, 1):
+        observed.receive("b", "a", number, 1)
+    observed.receive("b", "stranger", 0, 1)
+
+    assert (observed.duplicated, observed.out_of_order, observed.strange) == (1, 1, 1)
+
+
+def test_warm_up_is_checked_and_not_measured() -> None:
+    observed = Observations(since=10)
+    observed.send("a", 0, 9).acknowledged = 9.5
+    observed.send("a", 1, 11)
+
+    assert [send.number for send in observed.measured] == [1]
+    assert observed.lost == 1
+
+
+class StallingService:
+    """Speaks enough of the protocol, and stands still for a while once half of the messages have come."""
+
+    def __init__(self, stall_at: int) -> None:
+        self._stall_at = stall_at
+        self._sockets: dict[str, ServerConnection] = {}
+        self._count = 0
+
+    async def __call__(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        name = socket.request.path.rpartition("playerId=")[2]
+        self._sockets[name] = socket
+        greeting = {"type": "system", "event": "connected", "connectionId": name, "messageId": "0"}
+        await socket.send(json.dumps(greeting))
+        async for text in socket:
+            await self._answer(socket, name, json.loads(text))
+
+    async def _answer(self, socket: ServerConnection, name: str, frame: dict[str, Any]) -> None:
+        self._count += 1
+        if self._count == self._stall_at:
+            time.sleep(STALL_SECONDS)  # The event loop itself, as a service that is overloaded.
+        message = {"messageId": str(self._count), "message": frame["message"], "srcPlayerId": name}
+        await socket.send(json.dumps({"type": "ack", "ackId": frame["ackId"], **message}))
+        await self._sockets[frame["destinationPlayerId"]].send(json.dumps({"type": "message", **message}))
+
+
+def test_a_service_that_stands_still_is_seen_by_every_message_that_was_due_meanwhile() -> None:
+    observed = Observations()
+
+    async def measure() -> None:
+        async with serve(StallingService(stall_at=50), "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+            stage = Stage(
+                lambda name: Player(name, partial(client, url, name), observed),
+                observed,
+                Progress(""),
+                lambda: 0,
+            )
+            await pairs(stage, Load(clients=1, rate=100, seconds=2, warm_up_seconds=0))
+
+    asyncio.run(measure())
+
+    took = [send.received - send.due for send in observed.measured if send.received is not None]
+    assert len(took) == 200
+    assert sum(seconds > STALL_SECONDS / 2 for seconds in took) >= 100 * STALL_SECONDS / 2 - 1
+    assert max(took) >= STALL_SECONDS - 0.05
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, str]:
+    """A short load test by its command: the result, the page, and what was printed."""
+    out = tmp_path_factory.mktemp("load")
+    command = [sys.executable, "-m", "measure.load", "pairs", "--clients", "2", "--rate", "20"]
+    ran = subprocess.run(
+        [*command, "--seconds", "2", "--warm-up", "0.5", "--out", str(out), "--label", "short"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return (
+        json.loads((out / "short.json").read_text(encoding="utf-8")),
+        (out / "short.html").read_text(encoding="utf-8"),
+        ran.stdout,
+    )
+
+
+def test_a_load_test_of_a_chalice_local_shows_every_step(measured: tuple[dict[str, Any], str, str]) -> None:
+    result, page, printed = measured
+
+    assert list(result["latencies"]) == [*steps.STEPS, *steps.TOTALS]
+    assert (result["sent"], result["delivered"]) == (40, 40)
+    assert (result["lost"], result["duplicated"], result["out_of_order"], result["errors"]) == (0, 0, 0, {})
+    for name, step in result["latencies"].items():
+        assert 0 < step["p50"] <= step["p90"] <= step["p99"] <= step["p99.9"] <= step["max"], name
+        assert name in page
+        assert name in printed
+
+
+def test_the_steps_add_up_to_the_whole(measured: tuple[dict[str, Any], str, str]) -> None:
+    """Of medians no exact sum can be asked; a step that was left out or counted twice would show."""
+    half = {name: step["p50"] for name, step in measured[0]["latencies"].items()}
+
+    assert half["send"] + half["save message"] + half["acknowledge"] == pytest.approx(
+        half["acknowledged"], rel=0.5
+    )
+    way = ("send", "save message", "trigger", "look up", "receive")
+    assert sum(half[name] for name in way) == pytest.approx(half["delivered"], rel=0.5)
+
+
+def test_a_page_compares_two_runs_and_needs_nothing_else(measured: tuple[dict[str, Any], str, str]) -> None:
+    first = measured[0]
+    page = report.page([first, {**first, "label": "<second>"}])
+
+    assert "second ÷ first" in page
+    assert page.count("data:image/svg+xml;base64,") == 3
+    assert "&lt;second&gt;" in page
+    assert "<second>" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_result_of_nothing_can_be_shown() -> None:
+    nothing = result("pairs", Load(1, 1, 1, 0), Observations(), {}, {"measured_seconds": 1.0}, "")
+
+    assert "delivered" in report.table(nothing)
+
+
+def test_a_service_that_is_not_there_is_one_line() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "measure.load", "pairs", "--url", "ws://127.0.0.1:9/dev/"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("could not connect: ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_the_calls_of_a_message_keep_their_budgets() -> None:
+    program = (
+        "from measure.bench import *; telemetry.lines.addHandler(logging.NullHandler()); "
+        "rows = list(calls_of_a_message(CountedAws.start())); print(table(rows)); "
+        "sys.exit(not all(row.is_kept for row in rows))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, encoding="utf-8"
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.count("\n") == 9
+
+
+@pytest.mark.slow
+def test_a_cold_batch_opens_connections_over_tls_and_drops_none() -> None:
+    with cold.gateway() as environment:
+        batches = cold.cold_batch(environment, share=0.9)
+
+    assert batches.dropped == 0
+    assert batches.handshakes >= 1
+    assert 0 < batches.longest_handshake_seconds < batches.cold_seconds
+
+
+def test_a_budget_that_is_not_kept_says_so() -> None:
+    assert "NOT KEPT" in table([Row("calls", 5, 4)])
+    assert "NOT KEPT" not in table([Row("calls", 4, 4), Row("time", 9, None)])
+
+
+def test_the_model_says_the_same_each_time_and_bends_where_it_must() -> None:
+    usual = Parameters()
+
+    assert simulate(100, usual) == simulate(100, usual)
+    assert simulate(1, usual).p50 == pytest.approx(usual.poll_ms / 2, rel=0.35)
+    assert simulate(1000, usual).keeps_up
+    assert not simulate(2000, usual).keeps_up
+    assert not simulate(200, replace(usual, players=1)).keeps_up
+
+
+def test_costs_are_of_the_prices_that_are_given() -> None:
+    dear = replace(FREE, write_units=2.0)
+
+    assert total(costs.ours(FREE, costs.Use())) == 0
+    assert total(costs.ours(dear, costs.Use(has_client_message_id=False))) == 4.0
+
+
+def test_a_client_message_id_is_one_more_write() -> None:
+    dear = replace(FREE, write_units=2.0)
+
+    assert total(costs.ours(dear, costs.Use())) == 6.0
+
+
+def test_a_message_costs_a_write_for_each_kilobyte_and_three_gateway_messages_for_each_32_kilobytes() -> None:
+    large = costs.Use(message_bytes=130_800, has_client_message_id=False)
+
+    assert total(costs.ours(replace(FREE, write_units=1.0), large)) == 1 + 128
+    assert total(costs.ours(replace(FREE, gateway_messages=1.0), large)) == 3 * 4
+
+
+def test_a_ping_costs_two_gateway_messages_a_call_and_a_write() -> None:
+    two_a_minute = costs.Use(ping_seconds=30)
+
+    assert total(costs.idle(replace(FREE, gateway_messages=1.0), two_a_minute)) == 4.0
+    assert total(costs.idle(replace(FREE, lambda_requests=1.0), two_a_minute)) == 2.0
+    assert total(costs.idle(replace(FREE, write_units=1.0), two_a_minute)) == 2.0
+
+
+def test_an_expired_message_costs_a_call_and_its_log_unless_the_mapping_filters_it_out() -> None:
+    calls = costs.Use(batch=1, deletes_wake_push=True), costs.Use(batch=1, deletes_wake_push=False)
+    requests, logs = replace(FREE, lambda_requests=1.0), replace(FREE, log_gb=1.0)
+
+    assert [total(costs.ours(requests, use)) for use in calls] == [3.0, 2.0]
+    assert total(costs.ours(logs, calls[0])) - total(costs.ours(logs, calls[1])) == pytest.approx(0.34)
+
+
+def test_deletions_wake_no_function_in_the_model_because_the_mapping_that_is_deployed_has_a_filter() -> None:
+    assert not costs.Use().deletes_wake_push
+
+
+def test_every_price_has_its_source_in_the_document() -> None:
+    documented = table_after(SCALING, "| price")
+
+    assert {name: tuple(cells[1:]) for name, cells in documented.items()} == costs.SOURCES
+    assert {name: float(cells[0]) for name, cells in documented.items()} == asdict(costs.Prices())
+
+
+def test_the_sums_of_the_document_are_those_of_the_model() -> None:
+    prices, use = costs.Prices(), costs.Use()
+    designs = [design(prices, use) for design in (costs.ours, costs.original, costs.broadcast_by_scan)]
+    idle = {
+        seconds: f"{total(costs.idle(prices, replace(use, ping_seconds=float(seconds)))):.2f}"
+        for seconds in table_after(SCALING, "| a ping each")
+    }
+
+    for service, cells in table_after(SCALING, "| | this").items():
+        of_it = [
+            sum(dollars for what, dollars in lines.items() if service in ("together", what.partition(":")[0]))
+            for lines in designs
+        ]
+        assert cells == [f"{dollars:,.2f}" for dollars in of_it], service
+    assert {seconds: cells[0] for seconds, cells in table_after(SCALING, "| a ping each").items()} == idle
+    assert f"{total(designs[0]):.2f} dollars" in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_documents_are_there() -> None:
+    text = (PROJECT / "docs" / "performance.md").read_text(encoding="utf-8") + (
+        PROJECT / "docs" / "scaling.md"
+    ).read_text(encoding="utf-8")
+    targets = {line.split()[1] for line in text.splitlines() if line.startswith("    make ")}
+
+    assert targets == {"load", "bench", "scale"}
+    assert all(f"\n{target}:" in Path(PROJECT / "Makefile").read_text(encoding="utf-8") for target in targets)

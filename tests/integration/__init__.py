@@ -1,0 +1,1 @@
+"""The stores and the whole path over each DynamoDB engine."""

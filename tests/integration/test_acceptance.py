@@ -1,0 +1,381 @@
+"""What a deployment must do, seen from outside: at ACCEPT_URL, or else at a `chalice local` of its own.
+
+Players use the library that players use; what it never sends goes over a bare socket. They are made up for
+each run; their connections are closed, and their messages expire.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from clients.player import CLOSED, Frame, Player
+from tests.support.chalice_process import ChaliceLocal
+from tests.support.dynamodb_tables import ENGINE
+from tests.support.recorder import MESSAGES, Recorder
+from tests.support.sockets import PATIENCE_SECONDS
+from tests.support.sockets import Player as Socket
+from tests.support.tokens import token
+
+URL = os.environ.get("ACCEPT_URL")
+SECRET = os.environ.get("ACCEPT_SECRET")
+"""The stage's JWT_SECRET, when players need tokens."""
+
+RUN = secrets.token_hex(4)
+
+RECORD = Recorder()
+
+NOT_BROUGHT_ABOUT = {"gatewayFailure"}
+"""No function of a healthy deployment fails: tests/local/test_gateway.py sees it, of one that raises."""
+
+
+class RecordedSocket(Socket):
+    async def send(self, text: str) -> None:
+        RECORD.sent(text)
+        await super().send(text)
+
+    async def send_malformed(self, text: str) -> None:
+        RECORD.sent_malformed(text)
+        await super().send(text)
+
+    async def receive(self) -> str:
+        text = await super().receive()
+        RECORD.received(text)
+        return text
+
+
+def differs_on_ministack(reason: str) -> pytest.MarkDecorator:
+    """For what the rehearsal's emulator does otherwise than AWS; should it come to do it, this fails."""
+    return pytest.mark.xfail(os.environ.get("ACCEPT_TARGET") == "ministack", reason=reason, strict=True)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if URL is not None:
+        yield URL
+        return
+    started = ChaliceLocal.start(tmp_path_factory.mktemp("acceptance"), AWS_ENDPOINT_URL_DYNAMODB=ENGINE)
+    try:
+        yield started.started().url
+    finally:
+        started.kill()
+
+
+def named(name: str) -> str:
+    """A player of this run alone."""
+    return f"accept-{RUN}-{name}"
+
+
+def query(name: str) -> str:
+    return f"playerId={named(name)}" if SECRET is None else f"token={token(SECRET, sub=named(name))}"
+
+
+@asynccontextmanager
+async def player(
+    url: str, name: str, position: str | None = None
+) -> AsyncIterator[tuple[Player, list[Frame]]]:
+    """A player who receives, and the frames that came so far. Its connection must last until it is closed."""
+    seen: dict[str, list[Any]] = {"sent": [], "received": [], "lost": []}
+
+    def observe(event: str, about: Any) -> None:
+        if event in seen:
+            seen[event].append(about)
+
+    player_id, proof = (named(name), None) if SECRET is None else (None, token(SECRET, sub=named(name)))
+    async with Player(url, player_id, proof, position, observe=observe) as connected:
+        yield connected, seen["received"]
+    for frame in seen["sent"]:
+        RECORD.sent(json.dumps(frame))
+    for frame in seen["received"]:
+        RECORD.received(json.dumps(frame))
+    assert set(seen["lost"]) == {CLOSED}
+
+
+@asynccontextmanager
+async def socket(url: str, name: str) -> AsyncIterator[RecordedSocket]:
+    """A connection for frames that the library does not send, of a player who missed nothing."""
+    async with connect(f"{url}?{query(name)}") as opened:
+        bare = RecordedSocket(opened)
+        assert (await bare.frame())["event"] == "connected"
+        yield bare
+
+
+def run(talk: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(talk, PATIENCE_SECONDS))
+
+
+async def texts(recipient: Player, count: int) -> list[str]:
+    """Of the next messages that the player has not seen before."""
+    return [(await anext(recipient))["message"] for _ in range(count)]
+
+
+def test_a_message_arrives_and_is_acknowledged(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "a1") as (one, _), player(url, "a2") as (two, received):
+            ack = await one.send(named("a2"), "Hello, from player 1!")
+            message = await anext(two)
+
+        (connected, _) = received
+        about = {key: ack[key] for key in ("messageId", "sentAt", "message")} | {
+            "srcPlayerId": named("a1"),
+            "destinationPlayerId": named("a2"),
+        }
+        assert ack["message"] == "Hello, from player 1!"
+        assert ack == {"type": "ack", "status": "Message sent!", "ackId": 1, **about}
+        assert message == {"type": "message", **about}
+        assert connected == {
+            "type": "system",
+            "event": "connected",
+            "connectionId": connected["connectionId"],
+            "playerId": named("a2"),
+            "messageId": connected["messageId"],
+            "replayed": 0,
+        }
+
+    run(talk())
+
+
+def test_a_frame_of_the_original_prototype_works(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "k1") as one, player(url, "k2") as (two, _):
+            ack = await one.ask(
+                routeKey="sendmessage",
+                action="sendmessage",
+                message="Hello, from player 1!",
+                playerId=named("k1"),
+                destinationPlayerId=named("k2"),
+            )
+            assert (ack["type"], ack["status"]) == ("ack", "Message sent!")
+            assert (await anext(two))["messageId"] == ack["messageId"]
+
+    run(talk())
+
+
+def test_messages_arrive_in_order_at_every_connection_of_the_player(url: str) -> None:
+    sent = [f"message {number}" for number in range(20)]
+
+    async def talk() -> None:
+        async with (
+            player(url, "b1") as (one, _),
+            player(url, "b2") as (phone, _),
+            player(url, "b2") as (laptop, _),
+        ):
+            for text in sent:
+                await one.send(named("b2"), text)
+            assert await texts(phone, len(sent)) == sent
+            assert await texts(laptop, len(sent)) == sent
+
+    run(talk())
+
+
+def test_whoever_was_offline_is_sent_what_came_meanwhile(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "c1") as (one, _):
+            missed = [await one.send(named("c2"), f"message {number}") for number in range(3)]
+            async with player(url, "c2") as (_, received):
+                *replayed, connected = received
+                assert [(frame["messageId"], frame["replayed"]) for frame in replayed] == [
+                    (ack["messageId"], True) for ack in missed
+                ]
+                assert (connected["event"], connected["replayed"]) == ("connected", 3)
+
+    run(talk())
+
+
+def test_whoever_comes_back_goes_on_from_there_and_sees_nothing_twice(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "l1") as (one, _), player(url, "l2") as (two, _):
+            await one.send(named("l2"), "seen")
+            assert await texts(two, 1) == ["seen"]
+            await two.close()
+            await one.send(named("l2"), "missed")
+            await two.connect()
+            await one.send(named("l2"), "live")
+            assert await texts(two, 2) == ["missed", "live"]
+
+    run(talk())
+
+
+def test_a_position_is_where_a_replay_begins(url: str) -> None:
+    async def talk() -> None:
+        async with player(url, "n1") as (one, _), player(url, "n2") as (two, _):
+            await one.send(named("n2"), "received")
+            assert await texts(two, 1) == ["received"]
+            async with player(url, "n2", position="0") as (another, _):
+                assert await texts(another, 1) == ["received"]
+            async with player(url, "n2") as (_, received):
+                assert [frame["type"] for frame in received] == ["system"]
+
+    run(talk())
+
+
+def test_a_sync_is_answered_with_a_page_and_its_ack_id(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "m") as one:
+            await one.ask(action="sendmessage", destinationPlayerId=named("m"), message="to myself")
+            synced = await one.ask(action="sync", after="0", ackId="s")
+            live, replayed = await one.messages(2)
+
+        assert replayed == {**live, "replayed": True}
+        assert synced == {
+            "type": "system",
+            "event": "synced",
+            "messageId": synced["messageId"],
+            "replayed": 1,
+            "more": False,
+            "ackId": "s",
+        }
+
+    run(talk())
+
+
+def test_a_message_that_is_sent_again_is_stored_once(url: str) -> None:
+    async def send_once() -> Frame:
+        async with player(url, "d1") as (one, _):
+            return await one.send(named("d2"), "once", client_message_id=RUN)
+
+    async def talk() -> None:
+        first, second = await send_once(), await send_once()
+        async with player(url, "d2") as (two, received):
+            assert await texts(two, 1) == ["once"]
+            assert [frame["type"] for frame in received] == ["message", "system"]
+
+        assert second == {**first, "duplicate": True}
+
+    run(talk())
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "detail"),
+    [
+        ("hello", "invalid_json", ""),
+        ('{"action": "ping", "action": "ping"}', "invalid_json", ""),
+        ("{}", "unknown_action", "sendmessage, sync, ping"),
+        ('{"action": "sendmessage", "message": "hi"}', "invalid_frame", "destinationPlayerId"),
+        ('{"action": "ping", "pong": 1}', "invalid_frame", "pong: unknown key"),
+    ],
+)
+def test_a_malformed_frame_is_told_why_and_the_connection_stays(
+    url: str, frame: str, code: str, detail: str
+) -> None:
+    async def talk() -> None:
+        async with socket(url, "e") as one:
+            await one.send_malformed(frame)
+            error = await one.frame()
+            assert (error["type"], error["code"], error["retryable"]) == ("error", code, False)
+            assert detail in error["detail"]
+            assert await one.ask(action="ping", ackId=7) == {"type": "pong", "ackId": 7}
+
+    run(talk())
+
+
+def test_nobody_sends_as_somebody_else(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "e") as one:
+            error = await one.ask(
+                action="sendmessage", message="hi", destinationPlayerId="2", playerId="somebody", ackId=7
+            )
+            assert (error["type"], error["code"], error["retryable"]) == ("error", "forbidden", False)
+            assert error["ackId"] == 7
+            assert (await one.ask(action="ping"))["type"] == "pong"
+
+    run(talk())
+
+
+@differs_on_ministack("it takes the action for the route of that name, which answers nothing")
+def test_the_action_disconnect_is_no_action_and_ends_nothing(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "j") as one:
+            await one.send_malformed('{"action": "$disconnect"}')
+            assert (await one.frame())["code"] == "unknown_action"
+            assert (await one.ask(action="ping"))["type"] == "pong"
+
+    run(talk())
+
+
+def test_a_player_who_floods_is_told_when_to_go_on(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "f") as one:
+            for _ in range(150):  # Over two bursts, and less than a connection is closed for.
+                await one.send('{"action": "ping"}')
+            replies = [await one.frame() for _ in range(150)]
+        refused = [reply for reply in replies if reply["type"] == "error"]
+
+        assert {reply["code"] for reply in refused} <= {"rate_limited"}
+        assert all(reply["retryAfterMs"] > 0 for reply in refused)
+        assert len(replies) - len(refused) >= 1
+
+    run(talk())
+
+
+def test_a_recipient_that_is_gone_holds_up_nobody(url: str) -> None:
+    async def talk() -> None:
+        async with (
+            player(url, "g1") as (one, _),
+            player(url, "g3") as (three, _),
+            socket(url, "g2") as gone,
+        ):
+            gone.socket.transport.abort()
+            for recipient in ("g2", "g3"):
+                await one.send(named(recipient), "hi")
+            assert await texts(three, 1) == ["hi"]
+
+    run(talk())
+
+
+def refusal(url: str, query: str, **options: Any) -> int:
+    async def shake_hands() -> int:
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(f"{url}?{query}", **options)
+        return caught.value.response.status_code
+
+    return asyncio.run(shake_hands())
+
+
+@pytest.mark.skipif(SECRET is not None, reason="for stages that are open")
+@differs_on_ministack("it answers every refused handshake with 403")
+@pytest.mark.parametrize("who", ["", "playerId=a%23b", "playerId=1&playerId=2"])
+def test_a_handshake_that_makes_no_sense_is_refused_with_400(url: str, who: str) -> None:
+    assert refusal(url, who) == 400
+
+
+@pytest.mark.skipif(SECRET is None, reason="for stages with tokens")
+@differs_on_ministack("it answers every refused handshake with 403")
+@pytest.mark.parametrize("who", ["", "playerId=1", "token=forged"])
+def test_a_handshake_without_a_good_token_is_refused_with_401(url: str, who: str) -> None:
+    assert refusal(url, who) == 401
+
+
+@differs_on_ministack("it echoes no subprotocol")
+def test_the_ordinary_subprotocol_is_accepted(url: str) -> None:
+    async def talk() -> None:
+        async with connect(f"{url}?{query('h')}", subprotocols=["chat"]) as socket:  # type: ignore[list-item]
+            assert socket.subprotocol == "chat"
+
+    run(talk())
+
+
+@differs_on_ministack("it knows no limits of frames")
+def test_a_frame_over_32_kb_closes_the_connection(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "i") as one:
+            await one.send(json.dumps({"action": "ping", "routeKey": "x" * 33_000}))
+            assert await one.close_code() == 1009
+
+    run(talk())
+
+
+def test_every_described_frame_was_seen(request: pytest.FixtureRequest) -> None:
+    """The last one: it asks what the others saw, when all of them ran."""
+    ran = {item.name.partition("[")[0] for item in request.session.items if item.path == request.path}
+    if any(name.startswith("test_") and name not in ran for name in globals()):
+        pytest.skip("not all tests of this file ran")
+
+    assert MESSAGES.keys() - RECORD.seen == NOT_BROUGHT_ABOUT

@@ -1,0 +1,1078 @@
+"""What the stores promise, kept by the DynamoDB tables and by the fakes that stand in for them."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import EndpointConnectionError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.aws.connections import ConnectionsTable
+from chalicelib.aws.dynamodb import CONFIG
+from chalicelib.aws.idempotency import SendsTable
+from chalicelib.aws.messages import (
+    EXPIRY_SLACK_SECONDS,
+    MessagesTable,
+    UnreadableRecord,
+    entry_of,
+    written_at,
+)
+from chalicelib.aws.rate_counter import OLD_WINDOWS
+from chalicelib.core.message_id import MessageIds
+from chalicelib.core.ports import (
+    Connection,
+    ConnectionStore,
+    Endpoint,
+    Message,
+    MessageStore,
+    Page,
+    Player,
+    ReplayMarker,
+    Send,
+    SendStore,
+    TooManyConnections,
+    Unavailable,
+    Walk,
+)
+from chalicelib.core.rate_limit import OverRate, RateLimit
+from tests.support.dynamodb_tables import Tables, make_tables
+from tests.support.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
+from tests.support.sockets import PATIENCE_SECONDS
+from tests.support.stream_records import STREAM, inserted, position
+
+HERE = Endpoint("api", "dev")
+DAY = 24 * 60 * 60
+M1 = MessageIds()()
+CANARY = {"S": "canary"}
+
+
+@pytest.fixture
+def tables() -> Tables:
+    return make_tables()
+
+
+@pytest.fixture
+def failing_tables() -> Tables:
+    """Tables whose calls go as far as HTTP, where faults can take their place."""
+    return make_tables(directly=False)
+
+
+RATE = RateLimit(per_second=10, burst=5)
+WINDOW_MS = 400
+MOST = 3
+SIZE = 100
+
+
+@dataclass
+class Clock:
+    """Milliseconds, as told. At first a window of RATE begins."""
+
+    now: int = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, milliseconds: int) -> None:
+        self.now += milliseconds
+
+
+def connections_table(tables: Tables, player_seconds: int = DAY, **options: Any) -> ConnectionsTable:
+    limits: dict[str, Any] = {"rate": RateLimit(20, 10_000), "connections_per_player": 100} | options
+    return ConnectionsTable(tables.client, tables.websockets, player_seconds, **limits)
+
+
+@pytest.fixture(params=["dynamodb", "in memory"])
+def store(request: pytest.FixtureRequest) -> ConnectionStore:
+    return InMemoryConnections() if request.param == "in memory" else connections_table(make_tables())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["dynamodb", "in memory"])
+def limited(request: pytest.FixtureRequest, clock: Clock) -> ConnectionStore:
+    """A store with the limits RATE and MOST, by a clock that the test moves."""
+    if request.param == "in memory":
+        return InMemoryConnections(rate=RATE, connections_per_player=MOST, clock=clock)
+    return connections_table(make_tables(), rate=RATE, connections_per_player=MOST, clock=clock)
+
+
+def connection(connection_id: str, player_id: str = "1") -> Connection:
+    return Connection(connection_id, player_id, HERE, 1000, {"level": "9", "empty": ""})
+
+
+def player(store: ConnectionStore, player_id: str = "1") -> Player:
+    return store.players([player_id])[player_id]
+
+
+def test_a_registered_connection_is_found_as_it_was_saved(store: ConnectionStore) -> None:
+    store.register(connection("c"))
+
+    assert store.find("c") == connection("c")
+    assert player(store) == Player("1", HERE, frozenset({"c"}), since={"c": 1000})
+
+
+def test_what_was_never_registered_is_not_found(store: ConnectionStore) -> None:
+    assert store.find("c") is None
+    assert store.remove_by_id("c") is None
+    assert player(store) == Player("1")
+
+
+def test_a_connection_that_is_registered_after_it_was_not_found_is_found(store: ConnectionStore) -> None:
+    assert store.find("c") is None
+    store.register(connection("c"))
+
+    assert store.find("c") == connection("c")
+
+
+def test_only_a_players_own_connection_is_admitted_or_made_live(store: ConnectionStore) -> None:
+    store.register(connection("c"))
+
+    assert store.admit("1", "c", SIZE) == Player("1", HERE, frozenset({"c"}), since={"c": 1000})
+    assert store.admit("1", "other", SIZE) is None
+    assert store.admit("2", "c", SIZE) is None
+    assert store.make_live("1", "other", position(7)) is False
+    assert store.make_live("1", "c", position(7)) is True
+    assert player(store).live == {"c": position(7)}
+
+
+def test_asking_about_a_stranger_leaves_nothing_behind(store: ConnectionStore) -> None:
+    store.admit("stranger", "c", SIZE)
+    store.make_live("stranger", "c", position(7))
+
+    assert player(store, "stranger") == Player("stranger")
+
+
+def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) -> None:
+    for connection_id in ("a", "b"):
+        store.register(connection(connection_id))
+        store.make_live("1", connection_id, position(7))
+
+    store.remove("1", "a")
+    store.remove("1", "a")
+
+    assert player(store) == Player("1", HERE, frozenset({"b"}), {"b": position(7)}, since={"b": 1000})
+    assert store.admit("1", "a", SIZE) is None
+
+
+def test_a_connection_can_be_removed_without_knowing_whose_it_is(store: ConnectionStore) -> None:
+    store.register(connection("c"))
+
+    assert store.remove_by_id("c") == "1"
+    assert store.remove_by_id("c") is None
+    assert player(store).connections == set()
+
+
+def test_everything_may_be_repeated(store: ConnectionStore) -> None:
+    for _ in range(2):
+        store.register(connection("c"))
+        store.make_live("1", "c", position(7))
+
+    assert player(store) == Player("1", HERE, frozenset({"c"}), {"c": position(7)}, since={"c": 1000})
+
+
+def test_a_sequence_number_can_have_forty_digits(store: ConnectionStore) -> None:
+    store.register(connection("c"))
+    store.make_live("1", "c", position(10**39 + 1))
+
+    assert player(store).live == {"c": position(10**39 + 1)}
+
+
+def test_a_position_stored_by_an_earlier_version_is_smaller_than_every_new_one(tables: Tables) -> None:
+    store = connections_table(tables)
+    store.register(connection("c"))
+    store.make_live("1", "c", position(10**39))
+    tables.client.update_item(
+        TableName=tables.websockets,
+        Key={"id": {"S": "player#1"}},
+        UpdateExpression="REMOVE #stream",
+        ExpressionAttributeNames={"#stream": "stream:c"},
+    )
+
+    assert player(store).live["c"] < position(1)
+
+
+def test_an_earlier_version_reads_the_sequence_number_of_a_live_connection(tables: Tables) -> None:
+    store = connections_table(tables)
+    store.register(connection("c"))
+    store.make_live("1", "c", position(10**39))
+
+    item = scan(tables, tables.websockets)["player#1"]
+    assert int(item["live:c"]["S"]) == 10**39
+    assert item["stream:c"]["S"] == STREAM
+
+
+def test_a_removed_connection_leaves_no_attribute_in_its_players_item(tables: Tables) -> None:
+    store = connections_table(tables)
+    store.register(connection("c"))
+    store.make_live("1", "c", position(7))
+
+    store.remove("1", "c")
+
+    assert [name for name in scan(tables, tables.websockets)["player#1"] if name.endswith(":c")] == []
+
+
+def test_the_first_missed_message_is_kept_until_a_connection_has_caught_up_with_it(
+    store: ConnectionStore,
+) -> None:
+    store.register(connection("c"))
+    store.note_missed("1", "m2")
+    store.note_missed("1", "m3")
+    assert player(store).missed_from == "m2"
+
+    assert store.make_live("1", "c", position(7), caught_up="m1") is True
+    assert player(store).missed_from == "m2"
+
+    assert store.make_live("1", "c", position(7), caught_up="m2") is True
+    assert player(store).missed_from is None
+    assert store.make_live("1", "other", position(7), caught_up="m2") is False
+
+
+def test_a_player_who_never_connected_can_miss_messages(store: ConnectionStore) -> None:
+    store.note_missed("nobody", "m1")
+
+    assert player(store, "nobody") == Player("nobody", missed_from="m1")
+
+
+def test_any_number_of_players_can_be_asked_for_at_once(store: ConnectionStore) -> None:
+    ids = [f"p{number}" for number in range(120)]
+    store.register(connection("c", "p119"))
+
+    found = store.players(ids)
+
+    assert list(found) == ids
+    assert found["p119"].connections == {"c"}
+
+
+def test_connects_and_disconnects_of_one_player_at_once_lose_nothing() -> None:
+    tables = make_tables()
+    store = connections_table(tables)
+    for number in range(0, 60, 2):
+        store.register(connection(f"c{number}"))
+
+    with ThreadPoolExecutor(16) as pool:
+        registering = [pool.submit(store.register, connection(f"c{n}")) for n in range(1, 60, 2)]
+        removing = [pool.submit(store.remove, "1", f"c{n}") for n in range(0, 60, 2)]
+        for done in registering + removing:
+            done.result()
+
+    assert player(store).connections == {f"c{n}" for n in range(1, 60, 2)}
+
+
+def test_the_embedded_dynamodb_counts_right_under_many_threads(tables: Tables) -> None:
+    key = {"id": {"S": "counter"}}
+
+    def count(_: int) -> None:
+        tables.client.update_item(
+            TableName=tables.websockets,
+            Key=key,
+            UpdateExpression="ADD n :one",
+            ExpressionAttributeValues={":one": {"N": "1"}},
+        )
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(count, range(400)))
+
+    assert tables.client.get_item(TableName=tables.websockets, Key=key)["Item"]["n"] == {"N": "400"}
+
+
+# Limits
+
+
+def admitted(store: ConnectionStore, connection_id: str = "c", size_bytes: int = SIZE) -> bool:
+    try:
+        assert store.admit("1", connection_id, size_bytes) is not None
+    except OverRate:
+        return False
+    return True
+
+
+def test_a_burst_is_let_in_in_each_window(limited: ConnectionStore, clock: Clock) -> None:
+    limited.register(connection("c"))
+    first = [admitted(limited) for _ in range(6)]
+    clock.advance(WINDOW_MS - 1)
+    last_moment = admitted(limited)
+    clock.advance(1)
+    second = [admitted(limited) for _ in range(6)]
+
+    assert first == [True] * 4 + [False] * 2  # The connect counts as well.
+    assert last_moment is False
+    assert second == [True] * 5 + [False]
+
+
+def test_a_frame_is_let_in_exactly_when_it_was_said_that_it_would_be(
+    limited: ConnectionStore, clock: Clock
+) -> None:
+    limited.register(connection("c"))
+    clock.advance(WINDOW_MS // 3)
+    while admitted(limited):
+        pass
+    with pytest.raises(OverRate) as caught:
+        limited.admit("1", "c", SIZE)
+    clock.advance(caught.value.retry_after_ms - 1)
+    too_early = admitted(limited)
+    clock.advance(1)
+
+    assert (too_early, admitted(limited)) == (False, True)
+
+
+def test_a_long_frame_counts_by_its_size(limited: ConnectionStore, clock: Clock) -> None:
+    limited.register(connection("c"))
+    clock.advance(WINDOW_MS)
+
+    assert admitted(limited, size_bytes=3 * 4096)
+    assert not admitted(limited, size_bytes=2 * 4096 + 1)
+    assert admitted(limited, size_bytes=2 * 4096)
+
+
+def test_a_frame_that_would_cost_more_than_a_burst_is_let_in_alone(
+    limited: ConnectionStore, clock: Clock
+) -> None:
+    limited.register(connection("c"))
+
+    assert not admitted(limited, size_bytes=128 * 1024)
+    clock.advance(WINDOW_MS)
+    assert [admitted(limited, size_bytes=128 * 1024), admitted(limited)] == [True, False]
+
+
+def test_refusals_in_a_row_are_counted(limited: ConnectionStore, clock: Clock) -> None:
+    limited.register(connection("c"))
+    while admitted(limited):
+        pass
+
+    with pytest.raises(OverRate) as caught:
+        limited.admit("1", "c", SIZE)
+
+    assert caught.value.in_a_row == 2
+
+
+def test_the_rate_is_the_players_whatever_connection_the_frames_come_from(limited: ConnectionStore) -> None:
+    limited.register(connection("phone"))
+    limited.register(connection("laptop"))
+
+    assert [admitted(limited, "phone" if n % 2 else "laptop") for n in range(4)] == [True] * 3 + [False]
+
+
+def test_connects_count_against_the_rate_and_one_too_many_saves_nothing(
+    limited: ConnectionStore, clock: Clock
+) -> None:
+    for number in range(5):
+        limited.register(connection(f"c{number}"))
+        limited.remove("1", f"c{number}")
+
+    with pytest.raises(OverRate):
+        limited.register(connection("c"))
+
+    assert limited.find("c") is None
+    assert player(limited).connections == set()
+
+
+def test_connections_beyond_a_players_share_are_not_registered(limited: ConnectionStore) -> None:
+    for number in range(MOST):
+        limited.register(connection(f"c{number}"))
+
+    with pytest.raises(TooManyConnections) as caught:
+        limited.register(connection("c"))
+
+    assert caught.value.player.connections == {"c0", "c1", "c2"}
+    assert caught.value.player.since == {"c0": 1000, "c1": 1000, "c2": 1000}
+    assert limited.find("c") is None
+    limited.remove("1", "c1")
+    limited.register(connection("c"))
+    assert player(limited).connections == {"c0", "c2", "c"}
+
+
+STEPS_MS = (0, 0, 1, 20, 99, 100, 101, 500, -30, -200, -5000)
+SIZES = (1, 1, 4097, 20_000)
+
+
+@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_lambdas_that_know_nothing_of_each_other_count_as_one(examples: int) -> None:
+    """Whichever of them a frame comes to, it is let in or not as the pure rule says."""
+
+    @settings(max_examples=examples)
+    @given(
+        st.lists(st.tuples(st.sampled_from(STEPS_MS), st.integers(0, 2), st.sampled_from(SIZES)), max_size=30)
+    )
+    def check(frames: list[tuple[int, int, int]]) -> None:
+        clock, tables = Clock(), make_tables()
+        lambdas = [connections_table(tables, rate=RATE, clock=clock) for _ in range(3)]
+        lambdas[0].register(connection("c"))
+        model = InMemoryConnections(rate=RATE, clock=clock)
+        model.register(connection("c"))
+
+        for step_ms, number, size_bytes in frames:
+            clock.advance(step_ms)
+            assert admitted(lambdas[number], "c", size_bytes) == admitted(model, "c", size_bytes)
+
+    check()
+
+
+def test_two_at_once_never_let_in_more_than_the_burst() -> None:
+    clock, tables = Clock(), make_tables()
+    lambdas = [connections_table(tables, rate=RATE, clock=clock) for _ in range(8)]
+    lambdas[0].register(connection("c"))
+
+    with ThreadPoolExecutor(8) as pool:
+        let_in = list(pool.map(lambda number: admitted(lambdas[number % 8]), range(40)))
+
+    assert sum(let_in) == RATE.burst - 1
+
+
+def test_a_frame_costs_one_update_alone_and_in_a_burst(tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(tables, rate=RATE, clock=clock)
+    store.register(connection("c"))
+    clock.advance(1000)
+    calls = count_calls(tables.client)
+
+    for _ in range(5):
+        store.admit("1", "c", SIZE)
+
+    assert calls == ["UpdateItem"] * 5
+
+
+def test_frames_over_the_rate_cost_no_call_where_that_is_known(tables: Tables) -> None:
+    store = connections_table(tables, rate=RATE, clock=Clock())
+    store.register(connection("c"))
+    calls = count_calls(tables.client)
+
+    let_in = [admitted(store) for _ in range(1000)]
+
+    assert (sum(let_in), len(calls)) == (4, 4)
+    with pytest.raises(OverRate):
+        store.register(connection("d"))
+    assert len(calls) == 4
+
+
+def test_ten_lambdas_write_a_burst_and_a_call_each_in_a_window_however_many_frames_come(
+    tables: Tables,
+) -> None:
+    lambdas = [connections_table(tables, rate=RATE, clock=Clock()) for _ in range(10)]
+    lambdas[0].register(connection("c"))
+    calls = count_calls(tables.client)
+
+    let_in = [admitted(lambdas[number % 10]) for number in range(1000)]
+
+    assert sum(let_in) == RATE.burst - 1
+    assert len(calls) <= RATE.burst - 1 + 10
+
+
+def windows(tables: Tables) -> list[str]:
+    return sorted(name for name in scan(tables, tables.websockets)["player#1"] if name.startswith("used:"))
+
+
+def test_windows_that_are_over_are_removed_now_and_then(tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(tables, rate=RATE, clock=clock)
+    store.register(connection("c"))
+    calls = count_calls(tables.client)
+
+    for _ in range(100):
+        clock.advance(1000)
+        assert admitted(store)
+        assert len(windows(tables)) <= OLD_WINDOWS + 1
+
+    assert calls.count("UpdateItem") <= 100 + 100 // OLD_WINDOWS
+    assert f"used:{RATE.window_at(clock.now)}" in windows(tables)
+
+
+def test_a_window_that_a_clock_behind_is_still_in_is_not_removed(tables: Tables) -> None:
+    clock, behind = Clock(), Clock()
+    store = connections_table(tables, rate=RATE, clock=clock)
+    other = connections_table(tables, rate=RATE, clock=behind)
+    store.register(connection("c"))
+    for _ in range(OLD_WINDOWS + 2):
+        clock.advance(WINDOW_MS)
+        store.admit("1", "c", SIZE)
+        behind.now = clock.now - 1
+
+        let_in = [admitted(other) for _ in range(RATE.burst)]
+        assert sum(let_in) == RATE.burst - 1  # The Lambda that is ahead has used one in that window.
+
+
+def test_old_windows_that_cannot_be_removed_are_tried_again(failing_tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(failing_tables, rate=RATE, clock=clock)
+    store.register(connection("c"))
+    failed: list[bytes] = []
+
+    def fail(request: Any, **_: Any) -> None:
+        if b"REMOVE" in request.body:
+            failed.append(request.body)
+            raise EndpointConnectionError(endpoint_url="")
+
+    failing_tables.client.meta.events.register_first("before-send.dynamodb.UpdateItem", fail)
+
+    for _ in range(OLD_WINDOWS + 3):
+        clock.advance(WINDOW_MS)
+        assert admitted(store)
+
+    assert len(failed) == 3
+
+
+OF_AN_EARLIER_VERSION = {"rateDue": {"N": str(10**18)}, "rateCountedAt": {"N": str(10**18)}}
+
+
+def test_what_an_earlier_version_counted_is_left_alone_and_refuses_nobody(tables: Tables) -> None:
+    store = connections_table(tables, rate=RATE, clock=Clock())
+    store.register(connection("c"))
+    tables.client.update_item(
+        TableName=tables.websockets,
+        Key={"id": {"S": "player#1"}},
+        UpdateExpression="SET rateDue = :n, rateCountedAt = :n",
+        ExpressionAttributeValues={":n": OF_AN_EARLIER_VERSION["rateDue"]},
+    )
+
+    assert [admitted(store) for _ in range(5)] == [True] * 4 + [False]
+    assert scan(tables, tables.websockets)["player#1"].items() >= OF_AN_EARLIER_VERSION.items()
+
+
+def test_a_connect_too_many_costs_two_calls_and_over_the_rate_none(tables: Tables) -> None:
+    store = connections_table(tables, connections_per_player=1, rate=RATE, clock=Clock())
+    store.register(connection("c"))
+    calls = count_calls(tables.client)
+
+    for _ in range(RATE.burst - 1):
+        calls.clear()
+        with pytest.raises(TooManyConnections):
+            store.register(connection("d"))
+        assert calls == ["UpdateItem"] * 2
+
+    calls.clear()
+    with pytest.raises(OverRate):
+        store.register(connection("d"))
+    assert calls == []
+
+
+def test_being_refused_a_connection_counts_against_the_rate(limited: ConnectionStore) -> None:
+    limited.register(connection("c"))
+    for number in range(MOST - 1):
+        limited.register(connection(f"c{number}"))
+    for _ in range(RATE.burst - MOST):
+        with pytest.raises(TooManyConnections):
+            limited.register(connection("d"))
+
+    with pytest.raises(OverRate):
+        limited.register(connection("d"))
+
+
+SLOW = RateLimit(per_second=3, burst=6)
+
+
+@pytest.fixture(params=["dynamodb", "in memory"])
+def slow(request: pytest.FixtureRequest, clock: Clock) -> ConnectionStore:
+    """A store in which a second's rate is less than a burst."""
+    if request.param == "in memory":
+        return InMemoryConnections(rate=SLOW, clock=clock)
+    return connections_table(make_tables(), rate=SLOW, clock=clock)
+
+
+def test_a_replay_counts_for_a_second_with_the_frame_that_asks_for_it(
+    slow: ConnectionStore, clock: Clock
+) -> None:
+    slow.register(connection("c"))
+    clock.advance(SLOW.window_ms)
+
+    for _ in range(2):
+        slow.admit("1", "c", SIZE)
+        slow.charge_replay("1", "c")
+
+    assert not admitted(slow)
+    with pytest.raises(OverRate):
+        slow.charge_replay("1", "c")
+
+
+def test_a_connect_that_replays_counts_for_a_second(slow: ConnectionStore) -> None:
+    slow.register(connection("c"), replays=True)
+
+    assert [admitted(slow) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_a_connect_of_a_player_who_has_missed_something_counts_for_a_second(slow: ConnectionStore) -> None:
+    slow.note_missed("1", "m1")
+    slow.register(connection("c"))
+
+    assert [admitted(slow) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_a_connect_that_replays_and_is_over_the_rate_saves_nothing(slow: ConnectionStore) -> None:
+    slow.register(connection("c"), replays=True)
+    slow.admit("1", "c", SIZE)
+
+    with pytest.raises(OverRate):
+        slow.register(connection("d"), replays=True)
+
+    assert slow.find("d") is None
+    assert player(slow).connections == {"c"}
+    slow.register(connection("d"))
+
+
+def test_a_connect_costs_one_update_and_one_more_if_the_player_has_missed_something(tables: Tables) -> None:
+    store = connections_table(tables)
+    calls = count_calls(tables.client)
+
+    store.register(connection("c"))
+    assert calls == ["UpdateItem", "PutItem"]
+
+    store.note_missed("1", "m1")
+    calls.clear()
+    store.register(connection("d"))
+    assert calls == ["UpdateItem", "UpdateItem", "PutItem"]
+
+
+def test_a_whole_burst_at_once_by_many_lambdas_is_let_in() -> None:
+    tables = make_tables()
+    rate = RateLimit(per_second=20, burst=60)
+    lambdas = [connections_table(tables, rate=rate, clock=Clock()) for _ in range(16)]
+    lambdas[0].register(connection("c"))
+
+    with ThreadPoolExecutor(16) as pool:
+        let_in = list(pool.map(lambda number: admitted(lambdas[number % 16]), range(rate.burst - 1)))
+
+    assert all(let_in)
+
+
+def test_what_was_missed_begins_later_only_if_it_is_still_what_was_noted(store: ConnectionStore) -> None:
+    store.note_missed("1", "m1")
+    store.advance_missed("1", "m1", "m3")
+    store.advance_missed("1", "m1", "m9")
+
+    assert player(store).missed_from == "m3"
+
+
+def test_how_far_a_replay_has_come_is_kept_until_the_connection_is_live_or_removed(
+    store: ConnectionStore,
+) -> None:
+    walk = Walk("m1", "m2", "m3")
+    for name in ("c", "d"):
+        store.register(connection(name))
+        store.walk("1", name, Walk("m0", "m1", "m1"))
+        store.walk("1", name, walk)
+    assert player(store).walks == {"c": walk, "d": walk}
+
+    store.make_live("1", "c", position(7), caught_up="m1")
+    store.remove("1", "d")
+    store.walk("1", "d", walk)
+
+    assert player(store).walks == {}
+
+
+def test_a_token_that_ends_ends_with_the_connection_that_was_saved(store: ConnectionStore) -> None:
+    store.register(replace(connection("c"), expires_at=1_790_000_000))
+
+    found = store.find("c")
+    assert found is not None
+    assert found.expires_at == 1_790_000_000
+
+
+def test_a_warm_lambda_reads_a_connection_once(tables: Tables) -> None:
+    store = connections_table(tables)
+    store.register(connection("c"))
+    calls = count_calls(tables.client)
+
+    store.find("c")
+    store.find("c")
+
+    assert calls == ["GetItem"]
+
+
+def test_a_batch_of_players_costs_one_consistent_read(tables: Tables) -> None:
+    store = connections_table(tables)
+    calls = count_calls(tables.client)
+    requests: list[Any] = []
+    tables.client.meta.events.register(
+        "provide-client-params.dynamodb.BatchGetItem", lambda params, **_: requests.append(params)
+    )
+
+    store.players([f"p{number}" for number in range(100)])
+
+    assert calls == ["BatchGetItem"]
+    assert requests[0]["RequestItems"][tables.websockets]["ConsistentRead"] is True
+
+
+def test_what_dynamodb_left_unprocessed_is_asked_for_again(failing_tables: Tables) -> None:
+    store = connections_table(failing_tables)
+    store.register(connection("c"))
+    key = {"id": {"S": "player#1"}}
+    unprocessed = {failing_tables.websockets: {"Keys": [key], "ConsistentRead": True}}
+    answers = [answer(200, {"Responses": {}, "UnprocessedKeys": unprocessed})]
+    failing_tables.client.meta.events.register_first(
+        "before-send.dynamodb.BatchGetItem", lambda **_: answers.pop() if answers else None
+    )
+
+    assert player(store).connections == {"c"}
+
+
+def test_players_that_cannot_be_read_whole_are_unavailable(failing_tables: Tables) -> None:
+    store = connections_table(failing_tables)
+    unprocessed = {failing_tables.websockets: {"Keys": [{"id": {"S": "player#1"}}]}}
+    failing_tables.client.meta.events.register_first(
+        "before-send.dynamodb.BatchGetItem",
+        lambda **_: answer(200, {"Responses": {}, "UnprocessedKeys": unprocessed}),
+    )
+
+    with pytest.raises(Unavailable):
+        store.players(["1"])
+
+
+@pytest.mark.parametrize(
+    "failure", ["ProvisionedThroughputExceededException", "InternalServerError", "AccessDeniedException"]
+)
+def test_every_failure_of_dynamodb_is_unavailable(failing_tables: Tables, failure: str) -> None:
+    store = connections_table(failing_tables)
+    messages = MessagesTable(failing_tables.client, failing_tables.messages, DAY)
+    sends = SendsTable(failing_tables.client, failing_tables.websockets, DAY)
+    failing_tables.client.meta.events.register_first(
+        "before-send.dynamodb", lambda **_: answer(400, {"__type": f"com.amazonaws#{failure}"})
+    )
+
+    for call in (
+        lambda: store.register(connection("c")),
+        lambda: store.find("c"),
+        lambda: store.admit("1", "c", SIZE),
+        lambda: store.make_live("1", "c", position(7)),
+        lambda: store.remove("1", "c"),
+        lambda: store.remove_by_id("c"),
+        lambda: store.players(["1"]),
+        lambda: store.note_missed("1", "m"),
+        lambda: store.advance_missed("1", "m", "n"),
+        lambda: store.walk("1", "c", Walk("m", "n", "n")),
+        lambda: messages.put(ReplayMarker("m", "1", "c")),
+        lambda: messages.put_unless_withdrawn(message("m")),
+        lambda: messages.withdraw(Send("1", "m")),
+        lambda: messages.page("1", "0", None, 1),
+        lambda: sends.claim("1", "u", Send("1", "m")),
+        lambda: sends.replace("1", "u", Send("1", "m"), Send("1", "n")),
+    ):
+        with pytest.raises(Unavailable, match=failure):
+            call()
+
+
+def test_an_answer_that_does_not_come_is_unavailable() -> None:
+    nobody_listens = boto3.Session("local", "local", region_name="us-east-1").client(
+        "dynamodb", endpoint_url="http://127.0.0.1:9", config=CONFIG
+    )
+    messages = MessagesTable(nobody_listens, "messages", DAY)
+
+    with pytest.raises(Unavailable):
+        messages.put(ReplayMarker("m", "1", "c"))
+
+
+def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables) -> None:
+    store = connections_table(tables, player_seconds=5 * DAY)
+    store.register(connection("c"))
+    MessagesTable(tables.client, tables.messages, 7 * DAY).put(ReplayMarker("m", "1", "c"))
+
+    items = scan(tables, tables.websockets) | scan(tables, tables.messages)
+
+    left = {key: int(item["expiresAt"]["N"]) - time.time() for key, item in items.items()}
+    assert 2 * 3600 < left["connection#c"] < DAY
+    assert 4.9 * DAY < left["player#1"] <= 5 * DAY
+    assert 6.9 * DAY < left["marker#m"] <= 7 * DAY
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Message(M1, "2", "1", "h\u00e9 \U0001f600 \u0000", 1000),
+        ReplayMarker(M1, "2", "c"),
+        ReplayMarker(M1, "2", "c", after="0", sync=True),
+        ReplayMarker(M1, "2", "c", after=M1, began="0", replayed=50, asked_at=1000),
+        ReplayMarker(M1, "2", "c", after=M1, began="0", replayed=50, asked_at=1000, walked=True, tries=3),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id="7"),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id=7),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id=-(10**100)),
+        ReplayMarker(M1, "2", "c", sync=True, ack_id='h\u00e9 \U0001f600 \u0000 "'),
+    ],
+)
+def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | ReplayMarker) -> None:
+    MessagesTable(tables.client, tables.messages, DAY).put(entry)
+
+    (item,) = scan(tables, tables.messages).values()
+
+    brought = entry_of(inserted(item, "12"))
+    assert brought == entry
+    assert brought is not None
+    assert brought.stream_position == position(12)
+
+
+def test_a_marker_of_version_1_0_0_is_read(tables: Tables) -> None:
+    marker = ReplayMarker(M1, "2", "c", sync=True)
+    MessagesTable(tables.client, tables.messages, DAY).put(marker)
+
+    (item,) = scan(tables, tables.messages).values()
+
+    assert set(item) == {
+        "destinationPlayerId",
+        "messageId",
+        "replayTo",
+        "replayed",
+        "sync",
+        "expiresAt",
+    }
+    assert entry_of(inserted(item)) == marker
+
+
+# Messages
+
+
+@pytest.fixture(params=["dynamodb", "in memory"])
+def message_store(request: pytest.FixtureRequest) -> MessageStore:
+    if request.param == "in memory":
+        return InMemoryMessages()
+    tables = make_tables()
+    return MessagesTable(tables.client, tables.messages, DAY)
+
+
+def mid(number: int) -> str:
+    """Return an id of a message of now; ids sort by their numbers."""
+    return f"{M1[:-12]}{number:012}"
+
+
+def message(message_id: str, to: str = "1", text: str = "hi") -> Message:
+    return Message(message_id, to, "2", text, 1000)
+
+
+def ids(page: Page) -> tuple[list[str], bool]:
+    return [message.id for message in page.messages], page.more
+
+
+def walk(store: MessageStore, limit: int) -> list[list[str]]:
+    """The ids of player 1's messages, page after page."""
+    pages, after, more = [], "0", True
+    while more:
+        page = store.page("1", after, None, limit)
+        pages.append([message.id for message in page.messages])
+        after, more = page.end, page.more
+    return pages
+
+
+def test_a_page_has_a_players_messages_in_order_and_nothing_else(message_store: MessageStore) -> None:
+    for entry in (message(mid(3)), message(mid(1)), message(mid(2), to="3"), ReplayMarker(mid(4), "1", "c")):
+        message_store.put(entry)
+
+    assert ids(message_store.page("1", "0", None, 10)) == ([mid(1), mid(3)], False)
+
+
+def test_a_page_begins_after_a_message_ends_with_another_and_has_a_limit(message_store: MessageStore) -> None:
+    for number in range(1, 10):
+        message_store.put(message(mid(number)))
+
+    page = message_store.page("1", mid(2), None, 2)
+
+    assert page.messages == (message(mid(3)), message(mid(4)))
+    assert (page.more, page.end) == (True, mid(4))
+    assert ids(message_store.page("1", mid(2), mid(5), 10)) == ([mid(3), mid(4), mid(5)], False)
+    assert ids(message_store.page("1", mid(5), mid(5), 10)) == ([], False)
+    assert ids(message_store.page("1", mid(7), None, 3)) == ([mid(8), mid(9)], False)
+
+
+def test_page_after_page_brings_everything_once(message_store: MessageStore) -> None:
+    for number in range(1, 10):
+        message_store.put(message(mid(number)))
+
+    pages = walk(message_store, 4)
+
+    assert [each for page in pages for each in page] == [mid(number) for number in range(1, 10)]
+    assert max(map(len, pages)) == 4
+
+
+def test_a_page_costs_one_query_however_many_items_are_no_messages(tables: Tables) -> None:
+    store = MessagesTable(tables.client, tables.messages, DAY)
+    for number in range(1, 120):
+        store.withdraw(Send("1", mid(number)))
+    store.put(message(mid(120)))
+    calls = count_calls(tables.client)
+
+    pages = walk(store, 50)
+
+    assert pages == [[], [], [mid(120)]]
+    assert calls == ["Query"] * len(pages)
+
+
+def test_a_page_does_not_read_what_has_expired_and_is_still_there(tables: Tables) -> None:
+    """DynamoDB deletes expired items up to two days late."""
+    old = MessageIds(lambda: time.time_ns() - 10**9 * (DAY + EXPIRY_SLACK_SECONDS + 1))
+    expired = MessagesTable(tables.client, tables.messages, retention_seconds=-1)
+    for _ in range(120):
+        expired.put(message(old()))
+    store = MessagesTable(tables.client, tables.messages, DAY)
+    store.put(message(mid(1)))
+
+    assert walk(store, 50) == [[mid(1)]]
+
+
+def test_markers_cost_a_page_nothing_however_many_there_were(tables: Tables) -> None:
+    store = MessagesTable(tables.client, tables.messages, DAY)
+    for number in range(120):
+        store.put(ReplayMarker(mid(number), "1", "c"))
+    store.put(message(M1))
+    calls = count_calls(tables.client)
+
+    assert ids(store.page("1", "0", None, 50)) == ([M1], False)
+    assert calls == ["Query"]
+
+
+def test_a_message_is_stored_once_however_often_it_is_put(message_store: MessageStore) -> None:
+    assert message_store.put_unless_withdrawn(message(mid(1))) is True
+    assert message_store.put_unless_withdrawn(message(mid(1))) is True
+
+    assert ids(message_store.page("1", "0", None, 10)) == ([mid(1)], False)
+
+
+def test_a_message_that_is_stored_cannot_be_withdrawn(message_store: MessageStore) -> None:
+    message_store.put_unless_withdrawn(message(mid(1), text="first"))
+
+    assert message_store.withdraw(Send("1", mid(1))) == message(mid(1), text="first")
+    assert message_store.withdraw(Send("1", mid(1))) == message(mid(1), text="first")
+
+
+def test_a_message_that_was_withdrawn_is_never_stored(message_store: MessageStore) -> None:
+    assert message_store.withdraw(Send("1", mid(1))) is None
+    assert message_store.withdraw(Send("1", mid(1))) is None
+
+    assert message_store.put_unless_withdrawn(message(mid(1))) is False
+    assert ids(message_store.page("1", "0", None, 10)) == ([], False)
+
+
+def test_a_withdrawn_message_is_nothing_to_push(tables: Tables) -> None:
+    MessagesTable(tables.client, tables.messages, DAY).withdraw(Send("1", mid(1)))
+    item = scan(tables, tables.messages)[mid(1)]
+
+    assert entry_of(inserted(item)) is None
+
+
+def test_what_has_expired_is_not_replayed_though_dynamodb_still_has_it(tables: Tables) -> None:
+    MessagesTable(tables.client, tables.messages, retention_seconds=-1).put(message(mid(1)))
+    store = MessagesTable(tables.client, tables.messages, DAY)
+    store.put(message(mid(2)))
+
+    assert ids(store.page("1", "0", None, 10)) == ([mid(2)], False)
+
+
+def test_a_page_leaves_out_items_that_are_not_messages(tables: Tables) -> None:
+    store = MessagesTable(tables.client, tables.messages, DAY)
+    store.put(message(mid(1)))
+    whole = scan(tables, tables.messages)[mid(1)]
+    odd_values: list[dict[str, Any]] = [
+        {"message": {"B": b"\x00"}},
+        {"sentAt": {"N": "9" * 38}},
+        {"srcPlayerId": {"SS": ["2"]}},
+    ]
+    for number, odd in enumerate(odd_values, start=2):
+        item = {**whole, "messageId": {"S": mid(number)}, **odd}
+        tables.client.put_item(TableName=tables.messages, Item=item)
+    tables.client.put_item(TableName=tables.messages, Item={**whole, "messageId": {"S": "b"}})
+    extra = {**whole, "messageId": {"S": mid(9)}, "extra": {"BS": [b"\x00"]}}
+    tables.client.put_item(TableName=tables.messages, Item=extra)
+
+    assert ids(store.page("1", "0", None, 10)) == ([mid(1), mid(9)], False)
+
+
+def test_withdrawing_from_a_place_that_an_odd_item_takes_finds_no_message(tables: Tables) -> None:
+    key = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": mid(1)}}
+    tables.client.put_item(TableName=tables.messages, Item={**key, "odd": {"B": b"\x00"}})
+
+    assert MessagesTable(tables.client, tables.messages, DAY).withdraw(Send("1", mid(1))) is None
+
+
+def test_a_page_is_read_consistently(tables: Tables) -> None:
+    requests: list[Any] = []
+    tables.client.meta.events.register(
+        "provide-client-params.dynamodb.Query", lambda params, **_: requests.append(params)
+    )
+
+    MessagesTable(tables.client, tables.messages, DAY).page("1", "0", None, 10)
+
+    assert requests[0]["ConsistentRead"] is True
+
+
+# Sends
+
+
+@pytest.fixture(params=["dynamodb", "in memory"])
+def send_store(request: pytest.FixtureRequest) -> SendStore:
+    if request.param == "in memory":
+        return InMemorySends()
+    tables = make_tables()
+    return SendsTable(tables.client, tables.websockets, DAY)
+
+
+def test_the_first_claim_of_an_id_stands(send_store: SendStore) -> None:
+    assert send_store.claim("1", "u", Send("2", "m1")) == Send("2", "m1")
+    assert send_store.claim("1", "u", Send("3", "m2")) == Send("2", "m1")
+    assert send_store.claim("2", "u", Send("3", "m2")) == Send("3", "m2")
+    assert send_store.claim("1", "v", Send("3", "m2")) == Send("3", "m2")
+
+
+def test_a_claim_is_replaced_only_while_it_stands(send_store: SendStore) -> None:
+    old, new, other = Send("2", "m1"), Send("2", "m2"), Send("2", "m3")
+    send_store.claim("1", "u", old)
+
+    assert send_store.replace("1", "u", old, new) is True
+    assert send_store.replace("1", "u", old, new) is True
+    assert send_store.replace("1", "u", old, other) is False
+    assert send_store.claim("1", "u", other) == new
+
+
+# Stream records
+
+
+@pytest.mark.parametrize("event_name", ["MODIFY", "REMOVE"])
+def test_only_a_new_item_is_anything_to_push(event_name: str) -> None:
+    assert entry_of({"eventName": event_name, "dynamodb": {}}) is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        inserted({}),
+        inserted({"destinationPlayerId": {"S": "2"}, "messageId": {"S": "canary"}}),
+        inserted({"destinationPlayerId": {"N": "2"}, "messageId": {"S": "canary"}}),
+        inserted(None),
+        inserted([]),
+        inserted("canary", "canary"),
+        inserted({}) | {"dynamodb": {}},
+    ],
+)
+def test_a_new_item_of_another_kind_is_unreadable_and_its_content_is_not_repeated(record: Any) -> None:
+    with pytest.raises(UnreadableRecord) as caught:
+        entry_of(record)
+
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("moment", [None, "canary", [], float("nan"), float("inf"), -float("inf"), 10**400])
+def test_a_record_without_a_readable_time_counts_as_written_now(moment: Any) -> None:
+    written = written_at({"dynamodb": {"ApproximateCreationDateTime": moment}})
+
+    assert abs(written - time.time()) < PATIENCE_SECONDS
+
+
+def answer(status: int, body: dict[str, Any]) -> AWSResponse:
+    class Raw:
+        def stream(self, **_: Any) -> Any:
+            yield json.dumps(body).encode()
+
+    return AWSResponse("https://dynamodb", status, {}, Raw())
+
+
+def count_calls(client: Any) -> list[str]:
+    calls: list[str] = []
+    client.meta.events.register("provide-client-params.dynamodb", lambda model, **_: calls.append(model.name))
+    return calls
+
+
+def scan(tables: Tables, table: str) -> dict[str, dict[str, Any]]:
+    """A table's items by the sort key, or the only key."""
+    items = tables.client.scan(TableName=table)["Items"]
+    return {item.get("messageId", item.get("id"))["S"]: item for item in items}

@@ -1,0 +1,59 @@
+"""A real browser connects with its token in a subprotocol, which is the only way that it has."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.browser import browsing, needs_browser
+from tests.support.chalice_process import ChaliceLocal
+from tests.support.tokens import SECRET, token
+
+CONNECT = """new Promise(tell => {
+  const socket = new WebSocket(URL_, PROTOCOLS), frames = [];
+  socket.onmessage = event => {
+    frames.push(JSON.parse(event.data));
+    if (frames.length === 1) socket.send('{"action": "ping"}');
+    else tell({protocol: socket.protocol, frames});
+  };
+  socket.onclose = event => tell({closed: event.code, frames});
+})"""
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
+    started = ChaliceLocal.start(tmp_path_factory.mktemp("browser"), "--stage", "tokens", JWT_SECRET=SECRET)
+    try:
+        yield started.started()
+    finally:
+        started.kill()
+
+
+def connect(local: ChaliceLocal, protocols: list[str], profile: Path) -> dict[str, Any]:
+    """Connect from a page of this machine, as the guard demands, and return what the page is told."""
+    with browsing(profile) as page:
+        page.open(f"http://127.0.0.1:{local.http_port}/")
+        page.until("location.protocol === 'http:' && document.readyState === 'complete'")
+        script = CONNECT.replace("URL_", json.dumps(local.url)).replace("PROTOCOLS", json.dumps(protocols))
+        told: dict[str, Any] = page.evaluate(script)
+        return told
+
+
+@needs_browser
+def test_a_browser_connects_with_a_token_in_a_subprotocol_and_reads_only_the_ordinary_one(
+    local: ChaliceLocal, tmp_path: Path
+) -> None:
+    told = connect(local, ["chat", f"bearer.{token(sub='browser')}"], tmp_path)
+
+    assert told["protocol"] == "chat"
+    assert [frame["type"] for frame in told["frames"]] == ["system", "pong"]
+    assert told["frames"][0]["playerId"] == "browser"
+
+
+@needs_browser
+def test_a_browser_with_a_bad_token_does_not_get_in(local: ChaliceLocal, tmp_path: Path) -> None:
+    told = connect(local, ["chat", f"bearer.{token('another secret of 32 bytes or more')}"], tmp_path)
+
+    assert told == {"closed": 1006, "frames": []}

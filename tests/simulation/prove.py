@@ -1,0 +1,108 @@
+"""Run seeded schedules on all cores and count what became of every send.
+
+python -m tests.simulation.prove --schedules 1000000
+python -m tests.simulation.prove --seed 1172          repeats one
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from measure.progress import Progress
+from tests.simulation.checker import BAD
+from tests.simulation.run import Result, run
+
+CHUNK = 200
+
+
+@dataclass(slots=True)
+class Total:
+    """`wrong`: the schedules in which something happened that is promised not to, by their seed."""
+
+    schedules: int = 0
+    calls: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    wrong: list[Result] = field(default_factory=list)
+
+    def add(self, other: "Total") -> None:
+        self.schedules += other.schedules
+        self.calls += other.calls
+        self.outcomes += other.outcomes
+        self.faults += other.faults
+        self.wrong += other.wrong
+
+
+def run_seeds(seeds: Iterable[int]) -> Total:
+    total = Total()
+    for seed in seeds:
+        try:
+            result = run(seed)
+        except Exception as error:  # Told with its seed, and as something that any process can hand over.
+            raise RuntimeError(f"seed {seed}: {error!r}") from None
+        wrong = [result] if result.wrongs else []
+        total.add(Total(1, result.calls, result.outcomes, result.faults, wrong))
+    return total
+
+
+def prove(schedules: int, first_seed: int, processes: int, stop_at_first: bool = False) -> Total:
+    seeds = range(first_seed, first_seed + schedules)
+    chunks = [seeds[start : start + CHUNK] for start in range(0, schedules, CHUNK)]
+    total, started, progress = Total(), time.monotonic(), Progress("")
+    with multiprocessing.Pool(processes) as pool:
+        for part in pool.imap_unordered(run_seeds, chunks):
+            total.add(part)
+            left = (time.monotonic() - started) * (schedules / total.schedules - 1)
+            progress.show(total.schedules, schedules, f"{total.schedules:,} done, {left:,.0f} s left")
+            if stop_at_first and total.wrong:
+                break
+    progress.end()
+    return total
+
+
+def report(total: Total) -> str:
+    lines = [
+        f"schedules      {total.schedules:>12,}",
+        f"AWS calls      {total.calls:>12,}",
+        f"faults         {total.faults.total():>12,}",
+        f"sends          {sum(total.outcomes[o] for o in ('ok', 'unknown', 'lost')):>12,}",
+    ]
+    for outcome in ("ok", "unknown", *BAD):
+        lines.append(f"  {outcome:<12} {total.outcomes[outcome]:>12,}")
+    for kind, count in sorted(_by_kind(total.faults).items()):
+        lines.append(f"fault {kind:<14} {count:>6,}")
+    for result in total.wrong[:10]:
+        lines.append(f"seed {result.seed}: {result.wrongs[0]}")
+    return "\n".join(lines)
+
+
+def _by_kind(faults: Counter[str]) -> Counter[str]:
+    kinds: Counter[str] = Counter()
+    for name, count in faults.items():
+        kinds[name.partition(": ")[2]] += count
+    return kinds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Prove the promises by seeded schedules.")
+    parser.add_argument("--schedules", type=int, default=1_000_000)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--stop-at-first", action="store_true", help="stop when one goes wrong")
+    parser.add_argument("--seed", type=int, help="run only this one")
+    asked = parser.parse_args()
+    if asked.seed is None:
+        total = prove(asked.schedules, asked.first_seed, asked.processes, asked.stop_at_first)
+    else:
+        total = run_seeds([asked.seed])
+    print(report(total))
+    return 1 if total.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,428 @@
+"""Bad input, a row each: what it is, and the documented answer to it. What must not come out says canary."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from chalicelib.core.protocol import Ack
+from tests.support.stream_records import inserted
+from tests.support.tokens import FORGED, raw, token
+
+MAX_MESSAGE_BYTES = 2048
+"""The limit for messages under which the rows are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A handshake as player 1. `query` is as it stands in the URL; without one it has a good token."""
+
+    name: str
+    status: int
+    query: Callable[[], str] = lambda: f"token={token()}"
+    headers: list[tuple[str, Callable[[], str]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame from a good connection of player 1. `code` None: a `pong` or an `ack` is the answer."""
+
+    name: str
+    body: str
+    code: str | None
+    stores: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stream record. `noted`: whether it is told in the log, because it should not have come."""
+
+    name: str
+    record: Any
+    noted: bool
+
+
+def _says(name: str, status: int, query: str) -> Connect:
+    return Connect(name, status, lambda: f"token={token()}&{query}")
+
+
+def _bears(name: str, status: int, *headers: tuple[str, Callable[[], str]]) -> Connect:
+    return Connect(name, status, lambda: "", list(headers))
+
+
+CONNECTS = [
+    Connect("no query", 401, lambda: ""),
+    Connect("an empty token", 401, lambda: "token="),
+    Connect("no token", 401, lambda: "playerId=1"),
+    *(
+        Connect(f"token: {name}", 401, lambda forge=forge: f"token={quote(forge(), errors='replace')}")  # type: ignore[misc]
+        for name, forge in FORGED.items()
+        if name not in ("too long",)
+    ),
+    Connect("token: expired", 401, lambda: f"token={token(exp=1)}"),
+    Connect("token: without exp", 401, lambda: f"token={token(exp=None)}"),
+    Connect("token: for another audience", 401, lambda: f"token={token(aud='canary')}"),
+    Connect("token: from another issuer", 401, lambda: f"token={token(iss='canary')}"),
+    Connect("token: jku of a stranger", 401, lambda: f"token={raw({'alg': 'RS256', 'jku': 'http://x'}, {})}"),
+    Connect("token: player with a key separator", 401, lambda: f"token={token(sub='canary#1')}"),
+    Connect("token: player in look-alike letters", 401, lambda: "token=" + token(sub="\u0430\u0435")),
+    Connect("token twice", 400, lambda: f"token={token()}&token={token(sub='2')}"),
+    _says("somebody else", 403, "playerId=2"),
+    _says("playerId twice", 400, "playerId=1&playerId=1"),
+    _says("playerId empty", 400, "playerId="),
+    _says("playerId with NUL", 400, "playerId=1%00canary"),
+    _says("playerId with bidi", 400, "playerId=%E2%80%AE1canary"),
+    _says("playerId with a lone surrogate", 400, "playerId=%ED%A0%801canary"),
+    _says("playerId with a key separator", 400, "playerId=1%23canary"),
+    _says("playerId with a new line", 400, "playerId=1%0Acanary"),
+    _says("playerId in look-alike letters", 400, "playerId=%D0%B0"),
+    _says("playerId too long", 400, f"playerId={'1' * 129}"),
+    _says("after is no position", 400, "after=canary"),
+    _says("after is no UUIDv7", 400, "after=01a20b18-76be-43f4-9340-55bd1f3d9f6e"),
+    _says("after twice", 400, "after=0&after=0"),
+    _says("data without a name", 400, "=canary"),
+    _says("data twice", 400, "canary=1&canary=2"),
+    _says("too many pairs of data", 400, "&".join(f"canary{n}=" for n in range(17))),
+    _says("too many bytes of data", 400, f"x={'canary' * 200}"),
+    _bears("authorization of another scheme", 401, ("Authorization", lambda: "Basic Y2FuYXJ5")),
+    _bears("authorization without a scheme", 401, ("Authorization", token)),
+    _bears(
+        "two authorizations",
+        401,
+        ("Authorization", lambda: f"Bearer {token()}"),
+        ("authorization", lambda: f"Bearer {token()}"),
+    ),
+    _bears("subprotocol: the token alone", 400, ("Sec-WebSocket-Protocol", lambda: f"bearer.{token()}")),
+    _bears(
+        "subprotocol: two tokens", 401, ("Sec-WebSocket-Protocol", lambda: f"a, bearer.{token()}, bearer.x")
+    ),
+    _bears(
+        "subprotocol: a bad token", 401, ("Sec-WebSocket-Protocol", lambda: f"a, bearer.{token('x' * 40)}")
+    ),
+    Connect("a foreign origin", 403, headers=[("Origin", lambda: "https://canary.example")]),
+    Connect("the origin null", 403, headers=[("Origin", lambda: "null")]),
+    Connect("an origin that begins like ours", 403, headers=[("Origin", lambda: "https://game.example.x")]),
+    Connect("our origin over http", 403, headers=[("Origin", lambda: "http://game.example")]),
+]
+
+
+def _ping(value: str) -> str:
+    """A frame with this JSON where any JSON is taken and ignored."""
+    return f'{{"action": "ping", "routeKey": {value}}}'
+
+
+PARSED = {
+    "null": "null",
+    "true": "true",
+    "false": "false",
+    "an integer": "-12",
+    "a large integer": "1" + "0" * 400,
+    "a negative zero": "-0",
+    "a fraction": "0.5",
+    "an exponent": "1E+2",
+    "an exponent without a sign": "1e2",
+    "a number that rounds to nothing": "1e-9999",
+    "an empty string": '""',
+    "every short escape": r'"\"\\\/\b\f\n\r\t"',
+    "an escape by number": r'"\u00e9\u0000"',
+    "a pair of surrogates": r'"\ud83d\ude00"',
+    "emoji": '"\U0001f600"',
+    "a noncharacter": '"\uffff"',
+    "DEL": '"\x7f"',
+    "line separators": '"\u2028\u2029"',
+    "an empty array": "[]",
+    "an array": '[1, "two", null, [3]]',
+    "an empty object": "{}",
+    "an object": '{"a": {"b": []}}',
+    "an empty key": '{"": 0}',
+    "a key by escapes": r'{"\u0061": 0}',
+    "white space": " \t\n\r 1 \t\n\r ",
+    "fifty levels": "[" * 50 + "]" * 50,
+}
+
+NOT_PARSED = {
+    "nothing": "",
+    "NaN": "NaN",
+    "Infinity": "Infinity",
+    "-Infinity": "-Infinity",
+    "a plus": "+1",
+    "a leading zero": "01",
+    "a bare point": ".5",
+    "a trailing point": "5.",
+    "an exponent of nothing": "1e",
+    "hexadecimal": "0x1F",
+    "two signs": "--1",
+    "other digits": "\u0661",
+    "underscores": "1_000",
+    "another case": "True",
+    "a bare word": "canary",
+    "single quotes": "'canary'",
+    "an open string": '"canary',
+    "a raw new line in a string": '"canary\n"',
+    "a raw tab in a string": '"canary\t"',
+    "a raw NUL in a string": '"canary\0"',
+    "an unknown escape": r'"\x41"',
+    "half an escape": r'"\u00e"',
+    "an escape of the end": '"\\',
+    "a trailing comma in an array": "[1,]",
+    "a leading comma": "[,1]",
+    "a missing comma": "[1 2]",
+    "an open array": "[1",
+    "the wrong bracket": "[1}",
+    "a trailing comma in an object": '{"a": 1,}',
+    "a key without quotes": "{a: 1}",
+    "a key that is a number": "{1: 1}",
+    "a missing colon": '{"a" 1}',
+    "a missing value": '{"a":}',
+    "a duplicate key": '{"a": 1, "a": 2}',
+    "a duplicate key by escapes": r'{"a": 1, "\u0061": 2}',
+    "a comment": "1 /* canary */",
+    "a form feed as white space": "\f1",
+    "a no-break space as white space": "\u00a01",
+    "a byte order mark": "\ufeff1",
+    "a hundred thousand levels": "[" * 25_000,
+    "a lone surrogate as a key": r'{"\ud800": 1}',
+}
+
+LEFT_OPEN = {
+    "a number that is too large for a float": ("1e9999", None),
+    "a lone surrogate in a string": (r'"\ud800"', None),
+    "surrogates the wrong way round": (r'"\ude00\ud83d"', None),
+    "an integer of five thousand digits": ("9" * 5000, "invalid_json"),
+}
+"""What the standard leaves open, and how it is here."""
+
+
+def _send(**keys: Any) -> str:
+    return json.dumps({"action": "sendmessage", "message": "canary", "destinationPlayerId": "2"} | keys)
+
+
+def _of_size(size: int, character: str) -> str:
+    """A message of these characters, filled up with `a`, that travels in a frame of so many bytes at most."""
+    ack = Ack(
+        message_id="0" * 36,
+        message="",
+        src_player_id="1",
+        destination_player_id="2",
+        sent_at=1790000000000,
+        duplicate=True,
+    )
+    room = size - len(ack.to_json().encode())
+    each = len(json.dumps(character, ensure_ascii=False).encode()) - 2
+    return character * (room // each) + "a" * (room % each)
+
+
+def _sizes() -> Iterator[Frame]:
+    for kind, character in (("ASCII", "a"), ("emoji", "\U0001f600"), ("escapes", "\x01"), ("quotes", '"')):
+        for about, extra, code in (("under", -1, None), ("at", 0, None), ("over", 1, "too_large")):
+            message = _of_size(MAX_MESSAGE_BYTES + extra, character)
+            yield Frame(f"{kind} one byte {about} the limit", _send(message=message), code, int(code is None))
+
+
+FRAMES = [
+    *(Frame(f"parsed: {name}", _ping(value), None) for name, value in PARSED.items()),
+    *(Frame(f"not parsed: {name}", _ping(value), "invalid_json") for name, value in NOT_PARSED.items()),
+    *(Frame(f"left open: {name}", _ping(value), code) for name, (value, code) in LEFT_OPEN.items()),
+    Frame("white space alone", "  ", "invalid_json"),
+    Frame("a text", "canary", "invalid_json"),
+    Frame("a JSON string", '"canary"', "invalid_json"),
+    Frame("a number", "1", "invalid_json"),
+    Frame("null", "null", "invalid_json"),
+    Frame("an array", "[]", "invalid_json"),
+    Frame("an array with a frame", '[{"action": "ping"}]', "invalid_json"),
+    Frame("brackets without end", "[" * 30_000, "invalid_json"),
+    Frame("two frames", '{"action": "ping"}{"action": "ping"}', "invalid_json"),
+    Frame("something after the frame", '{"action": "ping"} canary', "invalid_json"),
+    Frame("the action twice", '{"action": "ping", "action": "ping"}', "invalid_json"),
+    Frame("an empty object", "{}", "unknown_action"),
+    Frame("an action that is null", '{"action": null}', "unknown_action"),
+    Frame("an action that is an array", '{"action": ["ping"]}', "unknown_action"),
+    Frame("an action in another case", '{"action": "Ping"}', "unknown_action"),
+    Frame("an action with a space", '{"action": "ping "}', "unknown_action"),
+    Frame("the action $disconnect", '{"action": "$disconnect"}', "unknown_action"),
+    Frame("the action $connect", '{"action": "$connect", "playerId": "2"}', "unknown_action"),
+    Frame("the action $default", '{"action": "$default"}', "unknown_action"),
+    Frame("an action in the prototype's words", '{"action": "__class__"}', "unknown_action"),
+    Frame("an action unheard of", '{"action": "canary"}', "unknown_action"),
+    Frame("a key that is unknown", _send(canary="canary"), "invalid_frame"),
+    Frame("a key in another case", _send(destinationplayerid="2"), "invalid_frame"),
+    Frame("a key by its name in the code", _send(destination_player_id="2"), "invalid_frame"),
+    Frame("an id for the message", _send(messageId="01a20b18-76be-73f4-9340-55bd1f3d9f6e"), "invalid_frame"),
+    Frame("a sender", _send(srcPlayerId="2"), "invalid_frame"),
+    Frame("an expiry", _send(expiresAt=9999999999), "invalid_frame"),
+    Frame("a time", _send(sentAt=1), "invalid_frame"),
+    Frame("a type", _send(type="message"), "invalid_frame"),
+    Frame("marked as replayed", _send(replayed=True), "invalid_frame"),
+    Frame("marked as a marker", _send(replayTo="canary"), "invalid_frame"),
+    Frame("a connection's id", _send(connectionId="canary"), "invalid_frame"),
+    Frame("no recipient", '{"action": "sendmessage", "message": "canary"}', "invalid_frame"),
+    Frame("no message", '{"action": "sendmessage", "destinationPlayerId": "2"}', "invalid_frame"),
+    Frame("an empty message", _send(message=""), "invalid_frame"),
+    Frame("a message that is null", _send(message=None), "invalid_frame"),
+    Frame("a message that is a number", _send(message=1), "invalid_frame"),
+    Frame("a message that is an object", _send(message={"canary": 1}), "invalid_frame"),
+    Frame("a message with a lone surrogate", _send(message="canary\ud800"), "invalid_frame"),
+    Frame("a recipient that is a number", _send(destinationPlayerId=2), "invalid_frame"),
+    Frame("a recipient that is several", _send(destinationPlayerId=["2"]), "invalid_frame"),
+    Frame("an empty recipient", _send(destinationPlayerId=""), "invalid_frame"),
+    Frame("a recipient that is too long", _send(destinationPlayerId="2" * 129), "invalid_frame"),
+    Frame("a recipient with a key separator", _send(destinationPlayerId="2#canary"), "invalid_frame"),
+    Frame("a recipient with NUL", _send(destinationPlayerId="2\0canary"), "invalid_frame"),
+    Frame("a recipient with bidi", _send(destinationPlayerId="\u202e2canary"), "invalid_frame"),
+    Frame("a recipient with a lone surrogate", _send(destinationPlayerId="2\ud800"), "invalid_frame"),
+    Frame("a recipient with a new line", _send(destinationPlayerId="2\n"), "invalid_frame"),
+    Frame("a recipient in look-alike letters", _send(destinationPlayerId="\u0430"), "invalid_frame"),
+    Frame("an empty clientMessageId", _send(clientMessageId=""), "invalid_frame"),
+    Frame("a clientMessageId that is too long", _send(clientMessageId="canary" * 11), "invalid_frame"),
+    Frame("a clientMessageId that is a number", _send(clientMessageId=1), "invalid_frame"),
+    Frame("a clientMessageId with a lone surrogate", _send(clientMessageId="\ud800"), "invalid_frame"),
+    Frame("an empty ackId", _send(ackId=""), "invalid_frame"),
+    Frame("an ackId that is too long", _send(ackId="canary" * 11), "invalid_frame"),
+    Frame("an ackId that is a fraction", _send(ackId=1.5), "invalid_frame"),
+    Frame("an ackId that is true", _send(ackId=True), "invalid_frame"),
+    Frame("an ackId with a lone surrogate", _send(ackId="\ud800"), "invalid_frame"),
+    Frame("a ping with a message", '{"action": "ping", "message": "canary"}', "invalid_frame"),
+    Frame("a sync from nowhere", '{"action": "sync", "after": "canary"}', "invalid_frame"),
+    Frame("a sync from a number", '{"action": "sync", "after": 0}', "invalid_frame"),
+    Frame("as somebody else", _send(playerId="2"), "forbidden"),
+    Frame(
+        "as somebody else by escapes",
+        _send().replace('"message"', '"player\\u0049d": "2", "message"'),
+        "forbidden",
+    ),
+    *_sizes(),
+    Frame("after all of these, a good one", _send(), None, stores=1),
+    Frame("and a good one to be sent once", _send(clientMessageId="canary"), None, stores=1),
+]
+
+_KEYS = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "01a20b18-76be-73f4-9340-55bd1f3d9f6e"}}
+_MARKER = {**_KEYS, "replayTo": {"S": "a"}, "replayed": {"N": "0"}, "sync": {"BOOL": True}}
+_MESSAGE = {**_KEYS, "srcPlayerId": {"S": "2"}, "message": {"S": "canary"}, "sentAt": {"N": "1"}}
+
+
+FOREIGN = {"id": {"S": "connection#canary"}, "playerId": {"S": "1"}}
+
+
+def _without(name: str) -> dict[str, Any]:
+    return inserted({key: value for key, value in _MESSAGE.items() if key != name})
+
+
+_WHOLE_MARKER = _MARKER | {
+    "after": {"S": "0"},
+    "began": {"S": "0"},
+    "askedAt": {"N": "1"},
+    "ackId": {"S": "1"},
+}
+_ODD_VALUES: dict[str, Any] = {
+    "binary": {"B": "AAE="},
+    "a set of binaries": {"BS": ["AAE="]},
+    "a set of numbers": {"NS": ["1"]},
+    "a set of texts": {"SS": ["canary"]},
+    "an empty set": {"SS": []},
+    "a list": {"L": [{"S": "canary"}]},
+    "a map": {"M": {"S": {"S": "canary"}}},
+    "null": {"NULL": True},
+    "a huge number": {"N": "9" * 38},
+    "a number with an exponent": {"N": "1E125"},
+    "a negative number": {"N": "-1"},
+    "not a number": {"N": "NaN"},
+    "a list in place of a text": {"S": ["canary"]},
+    "a number in place of a text": {"S": 1},
+    "half a character": {"S": "\ud800"},
+    "a true text": {"BOOL": "true"},
+    "of no type": {},
+    "of an unknown type": {"X": "canary"},
+    "nothing": None,
+    "plain": 1,
+}
+
+
+def _with_odd_values() -> Iterator[Record]:
+    """Every attribute that is read, with a value of every form but its own."""
+    for kind, item in (("message", _MESSAGE), ("marker", _WHOLE_MARKER)):
+        for name in item:
+            for form, value in _ODD_VALUES.items():
+                yield Record(f"{kind} whose {name} is {form}", inserted(item | {name: value}), noted=True)
+
+
+RECORDS = [
+    Record("null", None, noted=True),
+    Record("a text", "canary", noted=True),
+    Record("a list", ["canary"], noted=True),
+    *_with_odd_values(),
+    Record("with an endless sequence number", inserted(_MESSAGE, float("inf")), noted=True),
+    Record(
+        "with an id that another version made",
+        inserted(_MESSAGE | {"messageId": {"S": "01a20b18-76be-43f4-9340-55bd1f3d9f6e"}}),
+        noted=True,
+    ),
+    Record(
+        "message with the id of a marker",
+        inserted(_MESSAGE | {"messageId": {"S": "marker#01a20b18-76be-73f4-9340-55bd1f3d9f6e"}}),
+        noted=True,
+    ),
+    Record("to nobody who can connect", inserted(_MESSAGE | {"destinationPlayerId": {"S": "#"}}), noted=True),
+    Record(
+        "to a name too long for a key",
+        inserted(_MESSAGE | {"destinationPlayerId": {"S": "1" * 2048}}),
+        noted=True,
+    ),
+    Record("empty", {}, noted=False),
+    Record("of no kind", {"eventName": None}, noted=False),
+    Record("of an unknown kind", {"eventName": "CANARY"}, noted=False),
+    Record("without anything", {"eventName": "INSERT"}, noted=True),
+    Record("with null", {"eventName": "INSERT", "dynamodb": None}, noted=True),
+    Record("without an image", {"eventName": "INSERT", "dynamodb": {"SequenceNumber": "1"}}, noted=True),
+    Record("with an image that is null", inserted(None), noted=True),
+    Record("with an image that is an array", inserted(["canary"]), noted=True),
+    Record("with an empty image", inserted({}), noted=True),
+    Record(
+        "of a foreign table",
+        inserted(FOREIGN),
+        noted=True,
+    ),
+    Record("without a recipient", _without("destinationPlayerId"), noted=True),
+    Record("without an id", _without("messageId"), noted=True),
+    Record("without a sender", _without("srcPlayerId"), noted=True),
+    Record("without a text", _without("message"), noted=True),
+    Record("without a time", _without("sentAt"), noted=True),
+    Record("with keys alone", inserted(_KEYS), noted=True),
+    Record("with an id of another kind", inserted(_MESSAGE | {"messageId": {"N": "1"}}), noted=True),
+    Record("with an id that is none", inserted(_MESSAGE | {"messageId": {"S": "canary"}}), noted=True),
+    Record("with a text of another kind", inserted(_MESSAGE | {"message": {"L": []}}), noted=True),
+    Record("with a time that is none", inserted(_MESSAGE | {"sentAt": {"N": "canary"}}), noted=True),
+    Record("with values that are plain", inserted(_MESSAGE | {"message": "canary"}), noted=True),
+    Record(
+        "without a sequence number", {"eventName": "INSERT", "dynamodb": {"NewImage": _MESSAGE}}, noted=True
+    ),
+    Record("whose sequence number is not a number", inserted(_MESSAGE, "canary"), noted=True),
+    Record("without a stream", inserted(_MESSAGE) | {"eventSourceARN": "canary"}, noted=True),
+    Record("withdrawn", inserted({**_KEYS, "withdrawn": {"BOOL": True}}), noted=False),
+    Record("marker without a count", inserted({**_KEYS, "replayTo": {"S": "a"}}), noted=True),
+    *(
+        Record(f"marker with an ackId that is {name}", inserted(_MARKER | {"ackId": ack_id}), noted=True)
+        for name, ack_id in (
+            ("plain", "canary"),
+            ("of another kind", {"N": "1"}),
+            ("no JSON", {"S": "canary"}),
+            ("null", {"S": "null"}),
+            ("a fraction", {"S": "1.5"}),
+            ("an object", {"S": '{"canary": 1}'}),
+            ("too deep", {"S": "[" * 100_000}),
+        )
+    ),
+    Record("modified", {"eventName": "MODIFY", "dynamodb": {"NewImage": _MESSAGE}}, noted=False),
+    Record(
+        "removed", {"eventName": "REMOVE", "dynamodb": {"Keys": _KEYS, "OldImage": _MESSAGE}}, noted=False
+    ),
+    Record(
+        "expired",
+        {
+            "eventName": "REMOVE",
+            "userIdentity": {"type": "Service", "principalId": "dynamodb.amazonaws.com"},
+            "dynamodb": {"Keys": _KEYS},
+        },
+        noted=False,
+    ),
+]

@@ -1,0 +1,272 @@
+"""Stores and a gateway in memory that keep their ports' word, and can be told to fail."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from chalicelib.core.ports import (
+    Connection,
+    Delivery,
+    Endpoint,
+    Entry,
+    Message,
+    Page,
+    Player,
+    Send,
+    StreamPosition,
+    TooManyConnections,
+    Unavailable,
+    Walk,
+)
+from chalicelib.core.rate_limit import OverRate, RateLimit
+
+V = TypeVar("V")
+
+
+@dataclass
+class InMemoryConnections:
+    """`failing`: the methods that raise Unavailable. `clock` is in milliseconds."""
+
+    failing: set[str] = field(default_factory=set)
+    registered: dict[str, Connection] = field(default_factory=dict)
+    by_player: dict[str, Player] = field(default_factory=dict)
+    rate: RateLimit = field(default_factory=lambda: RateLimit(1000, 10_000))
+    connections_per_player: int = 100
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    used: Counter[tuple[str, int]] = field(default_factory=Counter)
+    refusals: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def register(self, connection: Connection, replays: bool = False) -> None:
+        self._fail("register")
+        player = self.player(connection.player_id)
+        connections = player.connections | {connection.id}
+        cost = 1 + self.rate.cost_of_replay if replays or player.missed_from is not None else 1
+        self._check(player.id, player.id, cost)
+        if len(connections) > self.connections_per_player:
+            self._use(player.id, 1)
+            raise TooManyConnections(player)
+        self._use(player.id, cost)
+        self.registered[connection.id] = connection
+        self.by_player[player.id] = replace(
+            player,
+            endpoint=connection.endpoint,
+            connections=connections,
+            since={**player.since, connection.id: connection.connected_at},
+        )
+
+    def find(self, connection_id: str) -> Connection | None:
+        self._fail("find")
+        return self.registered.get(connection_id)
+
+    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> Player | None:
+        self._fail("admit")
+        return self._count_own(player_id, connection_id, self.rate.cost_of_frame(size_bytes))
+
+    def charge_replay(self, player_id: str, connection_id: str) -> None:
+        self._fail("charge_replay")
+        self._count_own(player_id, connection_id, self.rate.cost_of_replay)
+
+    def make_live(
+        self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
+    ) -> bool:
+        self._fail("make_live")
+        player = self.player(player_id)
+        if connection_id not in player.connections:
+            return False
+        missed = None if player.missed_from == caught_up else player.missed_from
+        live = {**player.live, connection_id: start}
+        walks = _without(player.walks, connection_id)
+        self.by_player[player_id] = replace(player, live=live, missed_from=missed, walks=walks)
+        return True
+
+    def walk(self, player_id: str, connection_id: str, walk: Walk) -> None:
+        self._fail("walk")
+        player = self.player(player_id)
+        if connection_id in player.connections:
+            self.by_player[player_id] = replace(player, walks={**player.walks, connection_id: walk})
+
+    def note_missed(self, player_id: str, message_id: str) -> None:
+        self._fail("note_missed")
+        player = self.player(player_id)
+        self.by_player[player_id] = replace(player, missed_from=player.missed_from or message_id)
+
+    def advance_missed(self, player_id: str, old: str, new: str) -> None:
+        self._fail("advance_missed")
+        player = self.player(player_id)
+        if player.missed_from == old:
+            self.by_player[player_id] = replace(player, missed_from=new)
+
+    def remove(self, player_id: str, connection_id: str) -> None:
+        self._fail("remove")
+        player = self.player(player_id)
+        self.by_player[player_id] = replace(
+            player,
+            connections=player.connections - {connection_id},
+            live=_without(player.live, connection_id),
+            since=_without(player.since, connection_id),
+            walks=_without(player.walks, connection_id),
+        )
+        self.registered.pop(connection_id, None)
+
+    def remove_by_id(self, connection_id: str) -> str | None:
+        self._fail("remove_by_id")
+        connection = self.registered.get(connection_id)
+        if connection is None:
+            return None
+        self.remove(connection.player_id, connection_id)
+        return connection.player_id
+
+    def players(self, player_ids: Collection[str]) -> dict[str, Player]:
+        self._fail("players")
+        return {player_id: self.player(player_id) for player_id in player_ids}
+
+    def player(self, player_id: str) -> Player:
+        return self.by_player.get(player_id, Player(player_id))
+
+    def _count_own(self, player_id: str, connection_id: str, cost: int) -> Player | None:
+        player = self.player(player_id)
+        if connection_id not in player.connections:
+            return None
+        self._check(player_id, connection_id, cost)
+        self._use(player_id, cost)
+        return player
+
+    def _check(self, player_id: str, sender: str, cost: int) -> None:
+        now = self.clock()
+        window = self.rate.window_at(now)
+        if self.used[player_id, window] + cost <= self.rate.burst:
+            self.refusals.pop((sender, window), None)
+            return
+        self.refusals[sender, window] += 1
+        raise OverRate(window + self.rate.window_ms - now, self.refusals[sender, window])
+
+    def _use(self, player_id: str, cost: int) -> None:
+        self.used[player_id, self.rate.window_at(self.clock())] += cost
+
+    def _fail(self, method: str) -> None:
+        if method in self.failing:
+            raise Unavailable(method)
+
+
+@dataclass
+class InMemoryMessages:
+    """`stored` is in the order of the stream; `failing` as above."""
+
+    failing: set[str] = field(default_factory=set)
+    stored: list[Entry] = field(default_factory=list)
+    withdrawn: set[Send] = field(default_factory=set)
+
+    def put(self, entry: Entry) -> None:
+        self._fail("put")
+        if entry not in self.stored:
+            self.stored.append(entry)
+
+    def put_unless_withdrawn(self, message: Message) -> bool:
+        self._fail("put_unless_withdrawn")
+        if Send(message.destination_player_id, message.id) in self.withdrawn:
+            return False
+        self.put(message)
+        return True
+
+    def withdraw(self, send: Send) -> Message | None:
+        self._fail("withdraw")
+        for message in self.stored:
+            if isinstance(message, Message) and send == Send(message.destination_player_id, message.id):
+                return message
+        self.withdrawn.add(send)
+        return None
+
+    def page(self, player_id: str, after: str, until: str | None, limit: int) -> Page:
+        self._fail("page")
+        theirs = sorted(
+            (
+                entry
+                for entry in self.stored
+                if isinstance(entry, Message)
+                and entry.destination_player_id == player_id
+                and after < entry.id <= (until or "~")
+            ),
+            key=lambda message: message.id,
+        )
+        if len(theirs) <= limit:
+            return Page(tuple(theirs), more=False, end=until or "~")
+        return Page(tuple(theirs[:limit]), more=True, end=theirs[limit - 1].id)
+
+    def _fail(self, method: str) -> None:
+        if method in self.failing:
+            raise Unavailable(method)
+
+
+@dataclass
+class InMemorySends:
+    failing: set[str] = field(default_factory=set)
+    claims: dict[tuple[str, str], Send] = field(default_factory=dict)
+
+    def claim(self, player_id: str, client_message_id: str, send: Send) -> Send:
+        self._fail("claim")
+        return self.claims.setdefault((player_id, client_message_id), send)
+
+    def replace(self, player_id: str, client_message_id: str, old: Send, new: Send) -> bool:
+        self._fail("replace")
+        if self.claims[player_id, client_message_id] not in (old, new):
+            return False
+        self.claims[player_id, client_message_id] = new
+        return True
+
+    def _fail(self, method: str) -> None:
+        if method in self.failing:
+            raise Unavailable(method)
+
+
+@dataclass
+class FakeGateway:
+    """`answers`: what a post to a connection comes to, one after the other; the last one stays."""
+
+    answers: dict[str, list[Delivery]] = field(default_factory=dict)
+    posted: list[tuple[str, str]] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    endpoints: set[Endpoint] = field(default_factory=set)
+    on_post: Callable[[], None] = lambda: None
+    on_close: Callable[[], None] = lambda: None
+    gone: set[str] = field(default_factory=set)
+
+    def post(self, endpoint: Endpoint, connection_id: str, frame: str) -> Delivery:
+        self.endpoints.add(endpoint)
+        self.on_post()
+        answers = self.answers.get(connection_id, [Delivery.DELIVERED])
+        delivery = answers.pop(0) if len(answers) > 1 else answers[0]
+        if delivery is Delivery.DELIVERED:
+            self.posted.append((connection_id, frame))
+        return delivery
+
+    def close(self, endpoint: Endpoint, connection_id: str) -> None:
+        self.on_close()
+        self.closed.append(connection_id)
+
+    def is_gone(self, endpoint: Endpoint, connection_id: str) -> bool:
+        return connection_id in self.gone
+
+    def frames_to(self, connection_id: str) -> list[str]:
+        return [frame for to, frame in self.posted if to == connection_id]
+
+
+@dataclass
+class Notes:
+    outcomes: list[tuple[str, dict[str, str | int | float]]] = field(default_factory=list)
+
+    def __call__(self, outcome: str, /, **about: str | int | float) -> None:
+        self.outcomes.append((outcome, about))
+
+    def names(self) -> list[str]:
+        return [outcome for outcome, _ in self.outcomes]
+
+
+def _without(of_connections: Mapping[str, V], connection_id: str) -> dict[str, V]:
+    return {other: value for other, value in of_connections.items() if other != connection_id}
+
+
+def one_after_the_other(calls: Iterable[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -1,0 +1,1 @@
+"""The rules and the AWS modules, without a network."""
