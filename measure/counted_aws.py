@@ -42,6 +42,7 @@ class CountedAws:
         events = dynamodb.session().events
         for counted in ("dynamodb", "apigatewaymanagementapi"):
             events.register(f"provide-client-params.{counted}", lambda model, **_: calls.update([model.name]))
+        aws: CountedAws
         # Before the clients are made, which keep the hooks that their session has at that moment.
         events.register("before-call.apigatewaymanagementapi", lambda **call: aws._post(**call))
         aws: CountedAws = cls(wire(Settings.from_environment(environment | limits | settings)), calls)
