@@ -24,10 +24,10 @@ from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent
 
 from chalicelib.aws.management_api import POSTS_AT_ONCE
-from chalicelib.aws.messages import UnreadableRecord, entry_of, written_at
+from chalicelib.aws.messages import UnreadableRecord, parse_record, written_at
 from chalicelib.aws.telemetry import call, note
 from chalicelib.bootstrap import Service, access_of, wire
-from chalicelib.core.handshake import Refused
+from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.ports import Endpoint
 from chalicelib.settings import Settings, SettingsError
 
@@ -66,7 +66,7 @@ def websocket_connect(event: WebsocketEvent) -> Response:
     try:
         with call("connect", name_of(event)):
             subprotocol = service().messenger.connect(event.connection_id, endpoint_of(event), query, headers)
-    except Refused as refused:
+    except HandshakeRejected as refused:
         return Response(body=refused.detail, status_code=refused.status)
     return Response(body="", headers={"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {})
 
@@ -95,7 +95,7 @@ def push_messages(event: DynamoDBEvent) -> None:
         entries = []
         for record in records:
             try:
-                entry = entry_of(record)
+                entry = parse_record(record)
             except UnreadableRecord as unreadable:
                 note("unreadable", reason=str(unreadable))
                 continue

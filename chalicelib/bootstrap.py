@@ -9,7 +9,7 @@ from functools import cache
 
 from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.aws.dynamodb import make_client
-from chalicelib.aws.idempotency import SendsTable
+from chalicelib.aws.idempotency import IdempotencyTable
 from chalicelib.aws.management_api import POSTS_AT_ONCE, ManagementApi
 from chalicelib.aws.messages import MessagesTable
 from chalicelib.aws.telemetry import aside, log_lines, note
@@ -44,7 +44,7 @@ def wire(settings: Settings) -> Service:
         settings.connections_per_player,
     )
     messages = MessagesTable(client, settings.messages_table, retention)
-    sends = SendsTable(client, settings.websockets_table, retention)
+    sends = IdempotencyTable(client, settings.websockets_table, retention)
     gateway = ManagementApi()
     gateway.load()
     new_message_id = MessageIds()

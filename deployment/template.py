@@ -19,7 +19,7 @@ Template = dict[str, Any]
 NOT_DELETED = {"dynamodb": {"NewImage": {"messageId": {"S": [{"exists": True}]}}}}
 """Records of items that exist: those of deletions have no new image.
 
-Lambda documents filters on the key `dynamodb` alone, so `eventName` is not used. `entry_of` looks at it.
+Lambda documents filters on the key `dynamodb` alone, so `eventName` is not used. `parse_record` looks at it.
 """
 
 MAPPING: Mapping[str, Any] = {

@@ -34,7 +34,7 @@ from cryptography.x509.oid import NameOID
 
 from chalicelib.aws import telemetry
 from chalicelib.bootstrap import wire
-from chalicelib.core.ports import Endpoint, Message, Player, StreamPosition
+from chalicelib.core.ports import Endpoint, Message, PlayerConnections, StreamPosition
 from chalicelib.core.push import Push
 from chalicelib.settings import Settings
 
@@ -184,9 +184,9 @@ class Everybody:
     def __init__(self) -> None:
         self.removed: list[str] = []
 
-    def players(self, ids: Collection[str]) -> dict[str, Player]:
+    def players(self, ids: Collection[str]) -> dict[str, PlayerConnections]:
         here, start = Endpoint("api", "dev"), StreamPosition("", 0)
-        return {each: Player(each, here, frozenset([each]), {each: start}) for each in ids}
+        return {each: PlayerConnections(each, here, frozenset([each]), {each: start}) for each in ids}
 
     def remove(self, player_id: str, connection_id: str) -> None:
         self.removed.append(connection_id)

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from botocore.awsrequest import AWSResponse
 
-from chalicelib.aws.messages import entry_of
+from chalicelib.aws.messages import parse_record
 from chalicelib.bootstrap import Service, wire
 from chalicelib.core.ports import Endpoint
 from chalicelib.settings import Settings
@@ -45,7 +45,7 @@ class CountedAws:
         aws: CountedAws
         # Before the clients are made, which keep the hooks that their session has at that moment.
         events.register("before-call.apigatewaymanagementapi", lambda **call: aws._post(**call))
-        aws: CountedAws = cls(wire(Settings.from_environment(environment | limits | settings)), calls)
+        aws = cls(wire(Settings.from_environment(environment | limits | settings)), calls)
         client = boto3.client("dynamodb")
         dynamodb.create_tables(client, {"WebsocketsTable": "websockets", "MessagesTable": "messages"})
         aws._stream_arn = dynamodb.stream_arn(client, "messages")
@@ -81,7 +81,7 @@ class CountedAws:
                 return records
 
     def push(self) -> None:
-        entries = [entry for record in self.records() if (entry := entry_of(record)) is not None]
+        entries = [entry for record in self.records() if (entry := parse_record(record)) is not None]
         self.service.push.batch(entries, lambda: FAR)
 
     def _post(self, params: Any, **_: Any) -> tuple[AWSResponse, dict[str, Any]]:

@@ -27,7 +27,7 @@ from chalicelib.settings import authentication
 from localdev.token import make
 from measure import local, report, steps
 from measure.observations import Observations
-from measure.player import NotConnected, Player
+from measure.player import LoadPlayer, NotConnected
 from measure.progress import Progress
 from measure.scenarios import SCENARIOS, Load, Stage
 
@@ -56,8 +56,8 @@ def run(
     observed, progress, prefix = Observations(), Progress(scenario), f"load-{secrets.token_hex(3)}-"
     with target(url, telemetry) as (where, lines, kib):
 
-        def player(name: str) -> Player:
-            return Player(prefix + name, partial(client, where, prefix + name), observed)
+        def player(name: str) -> LoadPlayer:
+            return LoadPlayer(prefix + name, partial(client, where, prefix + name), observed)
 
         stage = Stage(player, observed, progress, kib, where, prefix + "attacker")
         facts = asyncio.run(SCENARIOS[scenario][0](stage, load))

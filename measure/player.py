@@ -17,11 +17,14 @@ class NotConnected(Exception):
     """The handshake was refused, or the connection was never greeted; the text says which."""
 
 
-class Player:
+class LoadPlayer:
     """`client` makes the connection, which it is to tell of by the function that it is given."""
 
     def __init__(
-        self, name: str, client: Callable[[Callable[[str, Any], None]], player.Player], observed: Observations
+        self,
+        name: str,
+        client: Callable[[Callable[[str, Any], None]], player.Player],
+        observed: Observations,
     ) -> None:
         self.name = name
         self._client = client(self._observe)

@@ -10,7 +10,7 @@ from typing import Any
 
 from measure import attacks
 from measure.observations import Observations, Send
-from measure.player import NotConnected, Player
+from measure.player import LoadPlayer, NotConnected
 from measure.progress import Progress
 
 CONNECTS_AT_ONCE = 32
@@ -40,7 +40,7 @@ class Stage:
     `url` is where an attacker connects, by the name `attacker`.
     """
 
-    player: Callable[[str], Player]
+    player: Callable[[str], LoadPlayer]
     observed: Observations
     progress: Progress
     server_kib: Callable[[], int | None]
@@ -158,12 +158,12 @@ SCENARIOS: dict[str, tuple[Scenario, Load]] = {
 """Each with what it does unless told otherwise."""
 
 
-async def _connect(stage: Stage, players: Sequence[Player]) -> None:
+async def _connect(stage: Stage, players: Sequence[LoadPlayer]) -> None:
     """Some at a time: here it is the conversation that is tested. Raises NotConnected."""
     room = asyncio.Semaphore(CONNECTS_AT_ONCE)
     connected = 0
 
-    async def connect(player: Player) -> None:
+    async def connect(player: LoadPlayer) -> None:
         nonlocal connected
         async with room:
             await player.connect()
@@ -174,7 +174,7 @@ async def _connect(stage: Stage, players: Sequence[Player]) -> None:
 
 
 async def _converse(
-    stage: Stage, load: Load, senders: Sequence[Player], recipients: Sequence[Player]
+    stage: Stage, load: Load, senders: Sequence[LoadPlayer], recipients: Sequence[LoadPlayer]
 ) -> Facts:
     begin, end = _span(stage, load)
     if load.rate is None:
@@ -194,7 +194,7 @@ async def _converse(
 
 
 async def _by_the_clock(
-    stage: Stage, writes: Sequence[tuple[Player, Player]], rate: float, begin: float
+    stage: Stage, writes: Sequence[tuple[LoadPlayer, LoadPlayer]], rate: float, begin: float
 ) -> None:
     """So many a second, whatever the service does; until all are acknowledged or refused."""
     sending: set[asyncio.Task[Send]] = set()
@@ -227,7 +227,7 @@ class Settled:
 
 
 async def _ping_pong(
-    stage: Stage, settled: Settled, sender: Player, recipient: Player, begin: float, end: float
+    stage: Stage, settled: Settled, sender: LoadPlayer, recipient: LoadPlayer, begin: float, end: float
 ) -> None:
     while (now := time.time()) < end:
         stage.progress.show(now - begin, end - begin)
@@ -253,7 +253,7 @@ async def _come_and_go(stage: Stage, name: str) -> None:
         return  # Counted where it happened.
 
 
-async def _reconnect(player: Player) -> None:
+async def _reconnect(player: LoadPlayer) -> None:
     with suppress(NotConnected):
         await player.connect()
 

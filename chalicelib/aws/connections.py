@@ -22,7 +22,7 @@ from chalicelib.aws.telemetry import timed
 from chalicelib.core.ports import (
     Connection,
     Endpoint,
-    Player,
+    PlayerConnections,
     StreamPosition,
     TooManyConnections,
     Unavailable,
@@ -95,7 +95,7 @@ class ConnectionsTable:
         with unavailable_on_failure():
             self._client.put_item(TableName=self._table, Item=_connection_item(connection))
 
-    def _register(self, connection: Connection, replays: bool) -> tuple[bool, Player]:
+    def _register(self, connection: Connection, replays: bool) -> tuple[bool, PlayerConnections]:
         return self._count(
             connection.player_id,
             connection.player_id,
@@ -122,7 +122,7 @@ class ConnectionsTable:
             return None
 
     @timed("admit")
-    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> Player | None:
+    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> PlayerConnections | None:
         return self._count_own(player_id, connection_id, self._rate.cost_of_frame(size_bytes))
 
     @timed("charge_replay")
@@ -130,7 +130,7 @@ class ConnectionsTable:
         if self._rate.cost_of_replay > 0:
             self._count_own(player_id, connection_id, self._rate.cost_of_replay)
 
-    def _count_own(self, player_id: str, connection_id: str, cost: int) -> Player | None:
+    def _count_own(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
         is_own, player = self._count(
             player_id, connection_id, cost, COUNT, COUNT_IF_OWN, {":connection": {"S": connection_id}}
         )
@@ -220,9 +220,9 @@ class ConnectionsTable:
         self.remove(player_id, connection_id)
         return player_id
 
-    def players(self, player_ids: Collection[str]) -> dict[str, Player]:
+    def players(self, player_ids: Collection[str]) -> dict[str, PlayerConnections]:
         ids = list(player_ids)
-        found: dict[str, Player] = {player_id: Player(player_id) for player_id in ids}
+        found: dict[str, PlayerConnections] = {player_id: PlayerConnections(player_id) for player_id in ids}
         for start in range(0, len(ids), KEYS_PER_BATCH_GET):
             keys = [_player_key(player_id) for player_id in ids[start : start + KEYS_PER_BATCH_GET]]
             for item in self._batch_get(keys):
@@ -257,8 +257,8 @@ class ConnectionsTable:
         condition: str,
         values: Item | None = None,
         names: dict[str, str] | None = None,
-    ) -> tuple[bool, Player]:
-        """As RateCounter.count, which raises OverRate; returns the player for the item."""
+    ) -> tuple[bool, PlayerConnections]:
+        """As RateCounter.count, which raises RateLimited; returns the player for the item."""
         counted, item = self._counter.count(
             player_id,
             sender,
@@ -337,9 +337,9 @@ def _connection_item(connection: Connection) -> Item:
     return item
 
 
-def _player(player_id: str, item: Item) -> Player:
+def _player(player_id: str, item: Item) -> PlayerConnections:
     endpoint = Endpoint(item["apiId"]["S"], item["stage"]["S"]) if "apiId" in item else None
-    return Player(
+    return PlayerConnections(
         player_id,
         endpoint,
         frozenset(item.get("connections", {}).get("SS", ())),

@@ -12,7 +12,7 @@ from chalicelib.aws.telemetry import timed
 from chalicelib.core.ports import Send
 
 
-class SendsTable:
+class IdempotencyTable:
     """The send store in DynamoDB. `retention_seconds`: as long as the messages themselves."""
 
     def __init__(self, client: Any, table: str, retention_seconds: int) -> None:

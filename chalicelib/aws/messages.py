@@ -113,7 +113,7 @@ class MessagesTable:
         return {**item, "expiresAt": in_seconds(self._retention_seconds)}
 
 
-def entry_of(record: Mapping[str, Any]) -> Entry | None:
+def parse_record(record: Mapping[str, Any]) -> Entry | None:
     """Return the message or marker that a stream record brought; None for anything but a new one.
 
     Raises UnreadableRecord for a record, or a new item, that this service has not written.

@@ -36,7 +36,7 @@ class RateCounter:
         """Run an update of the player's item that has COUNT and IS_WITHIN_RATE in it, in one call.
 
         `sender` is what refusals in a row are counted by. Returns whether the update took effect, and the
-        item: without effect, another part of the condition was not met. Raises OverRate and Unavailable.
+        item: without effect, another part of the condition was not met. Raises RateLimited and Unavailable.
         """
         start = self._window.enter(player_id, sender, cost)
         update["ExpressionAttributeNames"] |= {"#used": f"{_USED}{start}"}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from chalicelib.core.handshake import Handshake, Refused
+from chalicelib.core.handshake import Handshake, HandshakeRejected
 from chalicelib.core.ports import Identity, TokenRefused, Tokens
 
 NOT_CONFIGURED = (
@@ -28,19 +28,19 @@ class Access:
     allowed_origins: frozenset[str] = field(default_factory=frozenset)
 
     def identify(self, handshake: Handshake) -> Identity:
-        """Raises Refused, and Unavailable when the keys that prove tokens cannot be had."""
+        """Raises HandshakeRejected, and Unavailable when the keys that prove tokens cannot be had."""
         if self.allowed_origins and handshake.origin not in self.allowed_origins:
-            raise Refused(403, "this origin is not allowed")
+            raise HandshakeRejected(403, "this origin is not allowed")
         if self.is_open:
             if handshake.player_id is None:
-                raise Refused(400, "playerId: Field required")
+                raise HandshakeRejected(400, "playerId: Field required")
             return Identity(handshake.player_id)
         if self.tokens is None:
-            raise Refused(401, "this service is not set up to let anybody connect")
+            raise HandshakeRejected(401, "this service is not set up to let anybody connect")
         if len(handshake.tokens) > 1:
-            raise Refused(401, "more than one token")
+            raise HandshakeRejected(401, "more than one token")
         if not any(handshake.tokens):
-            raise Refused(401, TOKEN_NEEDED)
+            raise HandshakeRejected(401, TOKEN_NEEDED)
         return _proven(self.tokens(), handshake.tokens[0], handshake.player_id)
 
     def in_words(self) -> str:
@@ -54,7 +54,7 @@ def _proven(tokens: Tokens, token: str, player_id: str | None) -> Identity:
     try:
         identity = tokens.identify(token)
     except TokenRefused as refused:
-        raise Refused(401, refused.reason) from None
+        raise HandshakeRejected(401, refused.reason) from None
     if player_id not in (None, identity.player_id):
-        raise Refused(403, "playerId is not the token's player")
+        raise HandshakeRejected(403, "playerId is not the token's player")
     return identity

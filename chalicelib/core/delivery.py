@@ -11,14 +11,14 @@ from chalicelib.core.ports import (
     Endpoint,
     Gateway,
     Message,
-    Player,
+    PlayerConnections,
     StreamPosition,
     Telemetry,
     Unavailable,
     Walk,
 )
 from chalicelib.core.protocol import MessageFrame
-from chalicelib.core.rate_limit import OverRate
+from chalicelib.core.rate_limit import RateLimited
 
 PATIENCE_SECONDS = 1.9
 """How long one connection can delay the others by failing, the time to close it included."""
@@ -52,7 +52,7 @@ class Recipient:
     is_failing: bool = False
 
     @classmethod
-    def of(cls, player: Player, time_left: Callable[[], float], look_up_ms: float) -> "Recipient":
+    def of(cls, player: PlayerConnections, time_left: Callable[[], float], look_up_ms: float) -> "Recipient":
         return cls(
             player.id,
             player.endpoint or Endpoint("", ""),
@@ -119,7 +119,7 @@ class Posts:
 
     def _charge(self, recipient: Recipient, connection_id: str) -> None:
         """Charge the player's rate for the time that the others have lost, as a `sync` is charged."""
-        with suppress(OverRate, Unavailable):
+        with suppress(RateLimited, Unavailable):
             self.connections.charge_replay(recipient.id, connection_id)
 
 

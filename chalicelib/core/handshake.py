@@ -25,7 +25,7 @@ Multi = Mapping[str, Sequence[str]]
 """Every value of every parameter or header, as API Gateway hands them over."""
 
 
-class Refused(Exception):
+class HandshakeRejected(Exception):
     """The handshake is refused with this HTTP status. `detail` may be shown to the client."""
 
     def __init__(self, status: int, detail: str) -> None:
@@ -67,7 +67,7 @@ class ConnectQuery(BaseModel):
 
 
 def parse_handshake(query: Multi, headers: Multi) -> Handshake:
-    """Raises Refused, with 400."""
+    """Raises HandshakeRejected, with 400."""
     parameters = _single(query)
     by_name: dict[str, list[str]] = {}
     for name, values in headers.items():
@@ -77,7 +77,7 @@ def parse_handshake(query: Multi, headers: Multi) -> Handshake:
     try:
         wanted = ConnectQuery.model_validate(asked)
     except ValidationError as invalid:
-        raise Refused(400, describe(invalid)) from None
+        raise HandshakeRejected(400, describe(invalid)) from None
     return Handshake(
         wanted.player_id,
         wanted.after,
@@ -92,20 +92,20 @@ def _single(query: Multi) -> dict[str, str]:
     repeated = next((name for name, values in query.items() if len(values) != 1), None)
     if repeated is not None:
         known = repeated if repeated in RESERVED_PARAMETERS else "a query parameter"
-        raise Refused(400, f"{known}: given more than once")
+        raise HandshakeRejected(400, f"{known}: given more than once")
     return {name: values[0] for name, values in query.items()}
 
 
 def _client_data(parameters: Mapping[str, str]) -> dict[str, str]:
     own = {name: value for name, value in parameters.items() if name not in RESERVED_PARAMETERS}
     if "" in own:
-        raise Refused(400, "query parameters need a name")
+        raise HandshakeRejected(400, "query parameters need a name")
     try:
         size = sum(len(f"{name}{value}".encode()) for name, value in own.items())
     except UnicodeEncodeError:
-        raise Refused(400, "query parameters must be UTF-8") from None
+        raise HandshakeRejected(400, "query parameters must be UTF-8") from None
     if len(own) > CLIENT_DATA_PAIRS or size > CLIENT_DATA_BYTES:
-        raise Refused(
+        raise HandshakeRejected(
             400, f"at most {CLIENT_DATA_PAIRS} further query parameters, {CLIENT_DATA_BYTES} bytes in all"
         )
     return own
@@ -135,5 +135,5 @@ def _accepted(subprotocols: Sequence[str]) -> str | None:
     """Browsers give up when none that they offered is accepted, and a token must not be echoed."""
     ordinary = [name for name in subprotocols if not name.startswith(BEARER_PROTOCOL)]
     if subprotocols and (not ordinary or not _SUBPROTOCOL.fullmatch(ordinary[0])):
-        raise Refused(400, f"offer an ordinary subprotocol next to {BEARER_PROTOCOL}<token>")
+        raise HandshakeRejected(400, f"offer an ordinary subprotocol next to {BEARER_PROTOCOL}<token>")
     return ordinary[0] if ordinary else None

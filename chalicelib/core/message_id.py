@@ -11,7 +11,7 @@ def moved_back(position: str, milliseconds: int) -> str:
     """The position so much earlier: every id made since then is greater. `position` may be 0."""
     if position == "0":
         return position
-    return position_at(made_at(position) - milliseconds)
+    return position_at(timestamp_of(position) - milliseconds)
 
 
 def position_at(milliseconds: int) -> str:
@@ -19,7 +19,7 @@ def position_at(milliseconds: int) -> str:
     return str(UUID(int=max(0, milliseconds) << 80))
 
 
-def made_at(message_id: str) -> int:
+def timestamp_of(message_id: str) -> int:
     """When the id was made, in milliseconds since the epoch."""
     return UUID(message_id).int >> 80
 

@@ -5,20 +5,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from chalicelib.core.access import Access
-from chalicelib.core.handshake import Multi, Refused, parse_handshake
-from chalicelib.core.message_id import made_at
+from chalicelib.core.handshake import HandshakeRejected, Multi, parse_handshake
+from chalicelib.core.message_id import timestamp_of
 from chalicelib.core.ports import (
     Connection,
     ConnectionStore,
     Delivery,
     Endpoint,
     Gateway,
+    IdempotencyStore,
     Message,
     MessageStore,
-    Player,
+    PlayerConnections,
     ReplayMarker,
     Send,
-    SendStore,
     Telemetry,
     TooManyConnections,
     Unavailable,
@@ -37,7 +37,7 @@ from chalicelib.core.protocol import (
     parse_object,
     read_ack_id,
 )
-from chalicelib.core.rate_limit import OverRate
+from chalicelib.core.rate_limit import RateLimited
 
 LIVE_WITHIN_MS = 60_000
 """A connection that isn't live, and was sent no page of its replay for so long, never will be live.
@@ -62,7 +62,7 @@ class Messenger:
     access: Access
     connections: ConnectionStore
     messages: MessageStore
-    sends: SendStore
+    sends: IdempotencyStore
     gateway: Gateway
     new_message_id: Callable[[], str]
     clock: Callable[[], int]
@@ -70,7 +70,7 @@ class Messenger:
     max_message_bytes: int
 
     def connect(self, connection_id: str, endpoint: Endpoint, query: Multi, headers: Multi) -> str | None:
-        """Register the connection and ask for it to go live; raises Refused and leaves nothing behind.
+        """Register the connection and put its marker. Raises HandshakeRejected, and leaves nothing behind.
 
         Nothing can be posted to it before this has returned, so it is the stream that makes it live:
         the marker arrives there in order with the player's messages. Returns the subprotocol to accept with.
@@ -87,21 +87,21 @@ class Messenger:
                 identity.expires_at,
             )
             self._register(connection, handshake.after)
-        except Refused as refused:
+        except HandshakeRejected as refused:
             self.note("refused", connection=connection_id, code=str(refused.status), reason=refused.detail)
             raise
-        except OverRate as over:
+        except RateLimited as over:
             if over.in_a_row == 1:
                 self.note("refused", connection=connection_id, code="429", reason="over the player's rate")
-            raise Refused(429, f"try again in {over.retry_after_ms} ms") from None
+            raise HandshakeRejected(429, f"try again in {over.retry_after_ms} ms") from None
         except Unavailable as unavailable:
             self.note("refused", connection=connection_id, code="429", reason=str(unavailable))
-            raise Refused(429, "try again") from None
+            raise HandshakeRejected(429, "try again") from None
         self.note("connected", player=identity.player_id, connection=connection_id)
         return handshake.subprotocol
 
     def _register(self, connection: Connection, after: str | None) -> None:
-        """Raises Refused, OverRate and Unavailable; leaves nothing, as far as it is let.
+        """Raises HandshakeRejected, RateLimited and Unavailable; leaves nothing, as far as it is let.
 
         The marker's id is made when it is put: from then on the connection is waited for.
         """
@@ -113,13 +113,13 @@ class Messenger:
                 self.connections.register(connection, after is not None)
             self.messages.put(ReplayMarker(self.new_message_id(), connection.player_id, connection.id, after))
         except TooManyConnections:
-            raise Refused(429, "too many connections of this player") from None
+            raise HandshakeRejected(429, "too many connections of this player") from None
         except Unavailable:
             with suppress(Unavailable):
                 self.connections.remove(connection.player_id, connection.id)
             raise
 
-    def _forget_gone(self, player: Player) -> None:
+    def _forget_gone(self, player: PlayerConnections) -> None:
         """Connections that ended without a word count no longer, nor those whose token has expired."""
         for connection_id in player.connections:
             connection = self.connections.find(connection_id)
@@ -130,7 +130,7 @@ class Messenger:
             if expired and connection is not None:
                 self.gateway.close(connection.endpoint, connection_id)
 
-    def _is_gone(self, player: Player, connection_id: str) -> bool:
+    def _is_gone(self, player: PlayerConnections, connection_id: str) -> bool:
         """A young connection that was never live might not be there yet."""
         is_young = player.since.get(connection_id, 0) > self.clock() - HANDSHAKE_MS
         return (
@@ -148,7 +148,7 @@ class Messenger:
         except FrameError as refused:
             self.note("refused", connection=connection_id, code=refused.code)
             reply = Error.of(refused, read_ack_id(body))
-        except OverRate as over:
+        except RateLimited as over:
             self._refuse_for_rate(connection_id, endpoint, body, over)
             return
         except Unavailable:
@@ -159,7 +159,7 @@ class Messenger:
         if isinstance(reply, Error) and reply.code in AFTER_WHICH_IT_IS_CLOSED:
             self.gateway.close(endpoint, connection_id)
 
-    def _refuse_for_rate(self, connection_id: str, endpoint: Endpoint, body: str, over: OverRate) -> None:
+    def _refuse_for_rate(self, connection_id: str, endpoint: Endpoint, body: str, over: RateLimited) -> None:
         """Say when to go on. The first refusal of a row is logged, and the last one closes the connection."""
         if over.in_a_row == 1:
             self.note("refused", connection=connection_id, code="rate_limited")
@@ -196,7 +196,7 @@ class Messenger:
     def _admit(self, connection_id: str, size_bytes: int) -> Connection:
         """Whose frame this is, if it may be carried out. Every frame counts, whatever it holds.
 
-        So it is counted before it is parsed. Raises FrameError, OverRate and Unavailable.
+        So it is counted before it is parsed. Raises FrameError, RateLimited and Unavailable.
         """
         connection = self.connections.find(connection_id)
         if connection is None:
@@ -209,10 +209,10 @@ class Messenger:
             raise FrameError("unknown_connection", "this connection is not known; connect again")
         return connection
 
-    def _is_stuck(self, connection: Connection, player: Player) -> bool:
+    def _is_stuck(self, connection: Connection, player: PlayerConnections) -> bool:
         """Return whether it isn't live, and its replay has made no progress for LIVE_WITHIN_MS."""
         walk = player.walks.get(connection.id)
-        progress = connection.connected_at if walk is None else made_at(walk.turn)
+        progress = connection.connected_at if walk is None else timestamp_of(walk.turn)
         return connection.id not in player.live and self.clock() - progress >= LIVE_WITHIN_MS
 
     def _has_expired(self, connection: Connection) -> bool:

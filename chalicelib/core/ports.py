@@ -16,7 +16,7 @@ class Unavailable(Exception):
 class TooManyConnections(Exception):
     """The player has as many as a player may."""
 
-    def __init__(self, player: "Player") -> None:
+    def __init__(self, player: "PlayerConnections") -> None:
         super().__init__()
         self.player = player
 
@@ -89,7 +89,7 @@ class Walk:
 
 
 @dataclass(frozen=True, slots=True)
-class Player:
+class PlayerConnections:
     """A player's connections: all that are registered, and those of them that receive.
 
     `live` has the position in the stream after which each of them receives, `since` when each was registered,
@@ -186,16 +186,16 @@ class ConnectionStore(Protocol):
         """Save it, and make it one of its player's connections. It receives nothing yet.
 
         Counts against the player's rate, and as much as a `sync` if it `replays` or the player has missed
-        something. Raises OverRate and TooManyConnections, and has saved nothing.
+        something. Raises RateLimited and TooManyConnections, and has saved nothing.
         """
 
     def find(self, connection_id: str) -> Connection | None: ...
 
-    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> Player | None:
-        """Count one frame; raises OverRate. None when the connection is not one of the player's."""
+    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> PlayerConnections | None:
+        """Count one frame; raises RateLimited. None when the connection is not one of the player's."""
 
     def charge_replay(self, player_id: str, connection_id: str) -> None:
-        """Count a replay, beside the frame that asks for it; raises OverRate."""
+        """Count a replay, beside the frame that asks for it; raises RateLimited."""
 
     def make_live(
         self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
@@ -221,7 +221,7 @@ class ConnectionStore(Protocol):
     def remove_by_id(self, connection_id: str) -> str | None:
         """Forget exactly this connection, whosever it is: the player's id, or None when it is not known."""
 
-    def players(self, player_ids: Collection[str]) -> dict[str, Player]:
+    def players(self, player_ids: Collection[str]) -> dict[str, PlayerConnections]:
         """Every one of them, up to date; one without an item has no connections."""
 
 
@@ -244,7 +244,7 @@ class MessageStore(Protocol):
         """
 
 
-class SendStore(Protocol):
+class IdempotencyStore(Protocol):
     """Which message a player's `clientMessageId` became. Every method raises Unavailable."""
 
     def claim(self, player_id: str, client_message_id: str, send: Send) -> Send:

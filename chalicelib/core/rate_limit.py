@@ -14,7 +14,7 @@ WINDOW_PERCENT = 80
 """How long a window is, of the time in which a sender at the rate uses up a burst. The rest is slack."""
 
 
-class OverRate(Exception):
+class RateLimited(Exception):
     """The player has too little left in this window, which ends in `retry_after_ms` milliseconds.
 
     `in_a_row`: how often this process has refused the sender in this window, since it last admitted it.
@@ -69,7 +69,7 @@ class CurrentWindow:
         self._refusals: Counter[str] = Counter()
 
     def enter(self, player_id: str, sender: str, cost: int) -> int:
-        """Return the current window's start. Raises OverRate if the player is known to have too little left.
+        """Return the current window's start. Raises RateLimited if too little is known to be left.
 
         `sender` is what refusals in a row are counted by.
         """
@@ -85,7 +85,7 @@ class CurrentWindow:
         self._refusals.pop(sender, None)
 
     def not_counted(self, start: int, player_id: str, used: int, sender: str, cost: int) -> None:
-        """Take in that the table has not counted a cost. Raises OverRate if the rate was the reason."""
+        """Take in that the table has not counted a cost. Raises RateLimited if the rate was the reason."""
         self._see(start, player_id, used)
         self._check(start, used, sender, cost)
 
@@ -97,4 +97,4 @@ class CurrentWindow:
         if used + cost > self._rate.burst:
             self._refusals[sender] += 1
             end = start + self._rate.window_ms
-            raise OverRate(max(1, end - self._clock()), self._refusals[sender])
+            raise RateLimited(max(1, end - self._clock()), self._refusals[sender])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chalicelib.core.delivery import RESERVE_SECONDS, Posts, Recipient, frame_of
-from chalicelib.core.message_id import made_at, moved_back, position_at
+from chalicelib.core.message_id import moved_back, position_at, timestamp_of
 from chalicelib.core.ports import (
     POST_SECONDS,
     ConnectionStore,
@@ -166,7 +166,7 @@ class Turn:
 
     def _posts_until(self) -> float:
         """When to stop posting, by the monotonic clock."""
-        waited = (self._replays.clock() - made_at(self._marker.id)) / 1000
+        waited = (self._replays.clock() - timestamp_of(self._marker.id)) / 1000
         least, most = PAGE_SECONDS
         left = self._recipient.time_left() - RESERVE_SECONDS
         return self._replays.posts.monotonic() + min(max(least, waited), most, left)

@@ -17,7 +17,7 @@ from measure import cold, costs, report, steps
 from measure.bench import Row, table
 from measure.load import client, result
 from measure.observations import Observations
-from measure.player import Player
+from measure.player import LoadPlayer
 from measure.progress import Progress
 from measure.scale import Parameters, simulate
 from measure.scenarios import Load, Stage, pairs
@@ -98,7 +98,7 @@ def test_a_service_that_stands_still_is_seen_by_every_message_that_was_due_meanw
         async with serve(StallingService(stall_at=50), "127.0.0.1", 0) as server:
             url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
             stage = Stage(
-                lambda name: Player(name, partial(client, url, name), observed),
+                lambda name: LoadPlayer(name, partial(client, url, name), observed),
                 observed,
                 Progress(""),
                 lambda: 0,

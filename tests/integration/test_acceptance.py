@@ -20,8 +20,7 @@ from clients.player import CLOSED, Frame, Player
 from tests.support.chalice_process import ChaliceLocal
 from tests.support.dynamodb_tables import ENGINE
 from tests.support.recorder import MESSAGES, Recorder
-from tests.support.sockets import PATIENCE_SECONDS
-from tests.support.sockets import Player as Socket
+from tests.support.sockets import PATIENCE_SECONDS, Socket
 from tests.support.tokens import token
 
 URL = os.environ.get("ACCEPT_URL")

@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.connections import ConnectionsTable
-from chalicelib.aws.idempotency import SendsTable
+from chalicelib.aws.idempotency import IdempotencyTable
 from chalicelib.aws.messages import MessagesTable
 from chalicelib.core.ports import Connection, Endpoint, Message, Send, StreamPosition, Unavailable
 from chalicelib.core.rate_limit import RateLimit
@@ -68,7 +68,7 @@ def test_what_it_does_not_support_is_refused_by_name(
 
 def test_the_stores_work_over_its_client(client: Any) -> None:
     connections = ConnectionsTable(client, "websockets", DAY, RateLimit(10, 5), connections_per_player=1)
-    messages, sends = MessagesTable(client, "messages", DAY), SendsTable(client, "websockets", DAY)
+    messages, sends = MessagesTable(client, "messages", DAY), IdempotencyTable(client, "websockets", DAY)
     message = Message(M1, "2", "1", "hi", 1000)
 
     connections.register(Connection("c", "1", Endpoint("api", "dev"), 1000, {}))

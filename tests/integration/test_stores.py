@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.aws.dynamodb import CONFIG
-from chalicelib.aws.idempotency import SendsTable
+from chalicelib.aws.idempotency import IdempotencyTable
 from chalicelib.aws.messages import (
     EXPIRY_SLACK_SECONDS,
     MessagesTable,
     UnreadableRecord,
-    entry_of,
+    parse_record,
     written_at,
 )
 from chalicelib.aws.rate_counter import OLD_WINDOWS
@@ -29,20 +29,20 @@ from chalicelib.core.ports import (
     Connection,
     ConnectionStore,
     Endpoint,
+    IdempotencyStore,
     Message,
     MessageStore,
     Page,
-    Player,
+    PlayerConnections,
     ReplayMarker,
     Send,
-    SendStore,
     TooManyConnections,
     Unavailable,
     Walk,
 )
-from chalicelib.core.rate_limit import OverRate, RateLimit
+from chalicelib.core.rate_limit import RateLimit, RateLimited
 from tests.support.dynamodb_tables import Tables, make_tables
-from tests.support.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
+from tests.support.fakes import InMemoryConnections, InMemoryIdempotency, InMemoryMessages
 from tests.support.sockets import PATIENCE_SECONDS
 from tests.support.stream_records import STREAM, inserted, position
 
@@ -109,7 +109,7 @@ def connection(connection_id: str, player_id: str = "1") -> Connection:
     return Connection(connection_id, player_id, HERE, 1000, {"level": "9", "empty": ""})
 
 
-def player(store: ConnectionStore, player_id: str = "1") -> Player:
+def player(store: ConnectionStore, player_id: str = "1") -> PlayerConnections:
     return store.players([player_id])[player_id]
 
 
@@ -117,13 +117,13 @@ def test_a_registered_connection_is_found_as_it_was_saved(store: ConnectionStore
     store.register(connection("c"))
 
     assert store.find("c") == connection("c")
-    assert player(store) == Player("1", HERE, frozenset({"c"}), since={"c": 1000})
+    assert player(store) == PlayerConnections("1", HERE, frozenset({"c"}), since={"c": 1000})
 
 
 def test_what_was_never_registered_is_not_found(store: ConnectionStore) -> None:
     assert store.find("c") is None
     assert store.remove_by_id("c") is None
-    assert player(store) == Player("1")
+    assert player(store) == PlayerConnections("1")
 
 
 def test_a_connection_that_is_registered_after_it_was_not_found_is_found(store: ConnectionStore) -> None:
@@ -136,7 +136,7 @@ def test_a_connection_that_is_registered_after_it_was_not_found_is_found(store: 
 def test_only_a_players_own_connection_is_admitted_or_made_live(store: ConnectionStore) -> None:
     store.register(connection("c"))
 
-    assert store.admit("1", "c", SIZE) == Player("1", HERE, frozenset({"c"}), since={"c": 1000})
+    assert store.admit("1", "c", SIZE) == PlayerConnections("1", HERE, frozenset({"c"}), since={"c": 1000})
     assert store.admit("1", "other", SIZE) is None
     assert store.admit("2", "c", SIZE) is None
     assert store.make_live("1", "other", position(7)) is False
@@ -148,7 +148,7 @@ def test_asking_about_a_stranger_leaves_nothing_behind(store: ConnectionStore) -
     store.admit("stranger", "c", SIZE)
     store.make_live("stranger", "c", position(7))
 
-    assert player(store, "stranger") == Player("stranger")
+    assert player(store, "stranger") == PlayerConnections("stranger")
 
 
 def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) -> None:
@@ -159,7 +159,9 @@ def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) 
     store.remove("1", "a")
     store.remove("1", "a")
 
-    assert player(store) == Player("1", HERE, frozenset({"b"}), {"b": position(7)}, since={"b": 1000})
+    assert player(store) == PlayerConnections(
+        "1", HERE, frozenset({"b"}), {"b": position(7)}, since={"b": 1000}
+    )
     assert store.admit("1", "a", SIZE) is None
 
 
@@ -176,7 +178,9 @@ def test_everything_may_be_repeated(store: ConnectionStore) -> None:
         store.register(connection("c"))
         store.make_live("1", "c", position(7))
 
-    assert player(store) == Player("1", HERE, frozenset({"c"}), {"c": position(7)}, since={"c": 1000})
+    assert player(store) == PlayerConnections(
+        "1", HERE, frozenset({"c"}), {"c": position(7)}, since={"c": 1000}
+    )
 
 
 def test_a_sequence_number_can_have_forty_digits(store: ConnectionStore) -> None:
@@ -239,7 +243,7 @@ def test_the_first_missed_message_is_kept_until_a_connection_has_caught_up_with_
 def test_a_player_who_never_connected_can_miss_messages(store: ConnectionStore) -> None:
     store.note_missed("nobody", "m1")
 
-    assert player(store, "nobody") == Player("nobody", missed_from="m1")
+    assert player(store, "nobody") == PlayerConnections("nobody", missed_from="m1")
 
 
 def test_any_number_of_players_can_be_asked_for_at_once(store: ConnectionStore) -> None:
@@ -290,7 +294,7 @@ def test_the_embedded_dynamodb_counts_right_under_many_threads(tables: Tables) -
 def admitted(store: ConnectionStore, connection_id: str = "c", size_bytes: int = SIZE) -> bool:
     try:
         assert store.admit("1", connection_id, size_bytes) is not None
-    except OverRate:
+    except RateLimited:
         return False
     return True
 
@@ -315,7 +319,7 @@ def test_a_frame_is_let_in_exactly_when_it_was_said_that_it_would_be(
     clock.advance(WINDOW_MS // 3)
     while admitted(limited):
         pass
-    with pytest.raises(OverRate) as caught:
+    with pytest.raises(RateLimited) as caught:
         limited.admit("1", "c", SIZE)
     clock.advance(caught.value.retry_after_ms - 1)
     too_early = admitted(limited)
@@ -348,7 +352,7 @@ def test_refusals_in_a_row_are_counted(limited: ConnectionStore, clock: Clock) -
     while admitted(limited):
         pass
 
-    with pytest.raises(OverRate) as caught:
+    with pytest.raises(RateLimited) as caught:
         limited.admit("1", "c", SIZE)
 
     assert caught.value.in_a_row == 2
@@ -368,7 +372,7 @@ def test_connects_count_against_the_rate_and_one_too_many_saves_nothing(
         limited.register(connection(f"c{number}"))
         limited.remove("1", f"c{number}")
 
-    with pytest.raises(OverRate):
+    with pytest.raises(RateLimited):
         limited.register(connection("c"))
 
     assert limited.find("c") is None
@@ -448,7 +452,7 @@ def test_frames_over_the_rate_cost_no_call_where_that_is_known(tables: Tables) -
     let_in = [admitted(store) for _ in range(1000)]
 
     assert (sum(let_in), len(calls)) == (4, 4)
-    with pytest.raises(OverRate):
+    with pytest.raises(RateLimited):
         store.register(connection("d"))
     assert len(calls) == 4
 
@@ -548,7 +552,7 @@ def test_a_connect_too_many_costs_two_calls_and_over_the_rate_none(tables: Table
         assert calls == ["UpdateItem"] * 2
 
     calls.clear()
-    with pytest.raises(OverRate):
+    with pytest.raises(RateLimited):
         store.register(connection("d"))
     assert calls == []
 
@@ -561,7 +565,7 @@ def test_being_refused_a_connection_counts_against_the_rate(limited: ConnectionS
         with pytest.raises(TooManyConnections):
             limited.register(connection("d"))
 
-    with pytest.raises(OverRate):
+    with pytest.raises(RateLimited):
         limited.register(connection("d"))
 
 
@@ -587,7 +591,7 @@ def test_a_replay_counts_for_a_second_with_the_frame_that_asks_for_it(
         slow.charge_replay("1", "c")
 
     assert not admitted(slow)
-    with pytest.raises(OverRate):
+    with pytest.raises(RateLimited):
         slow.charge_replay("1", "c")
 
 
@@ -608,7 +612,7 @@ def test_a_connect_that_replays_and_is_over_the_rate_saves_nothing(slow: Connect
     slow.register(connection("c"), replays=True)
     slow.admit("1", "c", SIZE)
 
-    with pytest.raises(OverRate):
+    with pytest.raises(RateLimited):
         slow.register(connection("d"), replays=True)
 
     assert slow.find("d") is None
@@ -730,7 +734,7 @@ def test_players_that_cannot_be_read_whole_are_unavailable(failing_tables: Table
 def test_every_failure_of_dynamodb_is_unavailable(failing_tables: Tables, failure: str) -> None:
     store = connections_table(failing_tables)
     messages = MessagesTable(failing_tables.client, failing_tables.messages, DAY)
-    sends = SendsTable(failing_tables.client, failing_tables.websockets, DAY)
+    sends = IdempotencyTable(failing_tables.client, failing_tables.websockets, DAY)
     failing_tables.client.meta.events.register_first(
         "before-send.dynamodb", lambda **_: answer(400, {"__type": f"com.amazonaws#{failure}"})
     )
@@ -799,7 +803,7 @@ def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | 
 
     (item,) = scan(tables, tables.messages).values()
 
-    brought = entry_of(inserted(item, "12"))
+    brought = parse_record(inserted(item, "12"))
     assert brought == entry
     assert brought is not None
     assert brought.stream_position == position(12)
@@ -819,7 +823,7 @@ def test_a_marker_of_version_1_0_0_is_read(tables: Tables) -> None:
         "sync",
         "expiresAt",
     }
-    assert entry_of(inserted(item)) == marker
+    assert parse_record(inserted(item)) == marker
 
 
 # Messages
@@ -948,7 +952,7 @@ def test_a_withdrawn_message_is_nothing_to_push(tables: Tables) -> None:
     MessagesTable(tables.client, tables.messages, DAY).withdraw(Send("1", mid(1)))
     item = scan(tables, tables.messages)[mid(1)]
 
-    assert entry_of(inserted(item)) is None
+    assert parse_record(inserted(item)) is None
 
 
 def test_what_has_expired_is_not_replayed_though_dynamodb_still_has_it(tables: Tables) -> None:
@@ -1000,21 +1004,21 @@ def test_a_page_is_read_consistently(tables: Tables) -> None:
 
 
 @pytest.fixture(params=["dynamodb", "in memory"])
-def send_store(request: pytest.FixtureRequest) -> SendStore:
+def send_store(request: pytest.FixtureRequest) -> IdempotencyStore:
     if request.param == "in memory":
-        return InMemorySends()
+        return InMemoryIdempotency()
     tables = make_tables()
-    return SendsTable(tables.client, tables.websockets, DAY)
+    return IdempotencyTable(tables.client, tables.websockets, DAY)
 
 
-def test_the_first_claim_of_an_id_stands(send_store: SendStore) -> None:
+def test_the_first_claim_of_an_id_stands(send_store: IdempotencyStore) -> None:
     assert send_store.claim("1", "u", Send("2", "m1")) == Send("2", "m1")
     assert send_store.claim("1", "u", Send("3", "m2")) == Send("2", "m1")
     assert send_store.claim("2", "u", Send("3", "m2")) == Send("3", "m2")
     assert send_store.claim("1", "v", Send("3", "m2")) == Send("3", "m2")
 
 
-def test_a_claim_is_replaced_only_while_it_stands(send_store: SendStore) -> None:
+def test_a_claim_is_replaced_only_while_it_stands(send_store: IdempotencyStore) -> None:
     old, new, other = Send("2", "m1"), Send("2", "m2"), Send("2", "m3")
     send_store.claim("1", "u", old)
 
@@ -1029,7 +1033,7 @@ def test_a_claim_is_replaced_only_while_it_stands(send_store: SendStore) -> None
 
 @pytest.mark.parametrize("event_name", ["MODIFY", "REMOVE"])
 def test_only_a_new_item_is_anything_to_push(event_name: str) -> None:
-    assert entry_of({"eventName": event_name, "dynamodb": {}}) is None
+    assert parse_record({"eventName": event_name, "dynamodb": {}}) is None
 
 
 @pytest.mark.parametrize(
@@ -1046,7 +1050,7 @@ def test_only_a_new_item_is_anything_to_push(event_name: str) -> None:
 )
 def test_a_new_item_of_another_kind_is_unreadable_and_its_content_is_not_repeated(record: Any) -> None:
     with pytest.raises(UnreadableRecord) as caught:
-        entry_of(record)
+        parse_record(record)
 
     assert "canary" not in str(caught.value)
 

@@ -20,7 +20,7 @@ from chalicelib.core.messenger import REFUSALS_UNTIL_CLOSED
 from localdev.limits import Limits
 from tests.support.bad_input import CONNECTS, FRAMES, MAX_MESSAGE_BYTES, Connect, Frame
 from tests.support.chalice_process import ChaliceLocal
-from tests.support.sockets import PATIENCE_SECONDS, Player
+from tests.support.sockets import PATIENCE_SECONDS, Socket
 from tests.support.tokens import SECRET, token
 
 ORIGIN = "https://game.example"
@@ -50,10 +50,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
 
 
 @asynccontextmanager
-async def player(local: ChaliceLocal, player_id: str) -> AsyncIterator[Player]:
+async def player(local: ChaliceLocal, player_id: str) -> AsyncIterator[Socket]:
     headers = {"Authorization": f"Bearer {token(sub=player_id)}", "Origin": ORIGIN}
     async with connect(local.url, additional_headers=headers) as socket:
-        connected = Player(socket)
+        connected = Socket(socket)
         assert (await connected.frame())["event"] == "connected"
         yield connected
 
@@ -98,8 +98,8 @@ def test_whoever_is_over_the_rate_is_told_so_and_then_closed_and_nobody_else_is(
     hello = json.dumps({"action": "sendmessage", "message": "hi", "destinationPlayerId": "victim"})
 
     async def flood(url: str) -> list[dict[str, Any]]:
-        victim = await Player.connect(url, "victim")
-        flooder = await Player.connect(url, "flooder")
+        victim = await Socket.connect(url, "victim")
+        flooder = await Socket.connect(url, "flooder")
         replies: list[dict[str, Any]] = []
 
         async def read() -> None:
@@ -155,7 +155,7 @@ def test_a_token_that_expires_ends_the_connection_at_its_next_frame(local: Chali
     async def outlive() -> None:
         headers = {"Authorization": f"Bearer {token(sub='short', exp=_in_seconds(2))}", "Origin": ORIGIN}
         async with connect(local.url, additional_headers=headers) as socket:
-            short = Player(socket)
+            short = Socket(socket)
             assert (await short.frame())["event"] == "connected"
             while (reply := await short.ask(action="ping"))["type"] == "pong":
                 await asyncio.sleep(0.1)

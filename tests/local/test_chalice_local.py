@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from tests.support import logs
 from tests.support.chalice_process import CHALICE, PROJECT, ChaliceLocal, bare_environment, is_free
-from tests.support.sockets import PATIENCE_SECONDS, Player, until
+from tests.support.sockets import PATIENCE_SECONDS, Socket, until
 
 STEPS = ("connected", "live", "stored", "triggered", "delivered", "disconnected")
 
@@ -53,7 +53,7 @@ def look_in(local: ChaliceLocal) -> Any:
 
 def test_the_original_frame_arrives_at_player_2_and_is_acknowledged_to_player_1(local: ChaliceLocal) -> None:
     async def talk() -> None:
-        one, two = await Player.connect(local.url, "1"), await Player.connect(local.url, "2")
+        one, two = await Socket.connect(local.url, "1"), await Socket.connect(local.url, "2")
         await one.socket.send(
             '{"routeKey": "sendmessage", "action": "sendmessage", "message": "Hello, from player 1!",'
             ' "playerId": "1", "destinationPlayerId": "2"}'
@@ -75,7 +75,7 @@ def test_the_original_frame_arrives_at_player_2_and_is_acknowledged_to_player_1(
 
 async def one_message(local: ChaliceLocal, is_over: Callable[[], bool]) -> str:
     """From `s` to `r`, who both leave then; its id, once it is over."""
-    sender, recipient = await Player.connect(local.url, "s"), await Player.connect(local.url, "r")
+    sender, recipient = await Socket.connect(local.url, "s"), await Socket.connect(local.url, "r")
     ack = await sender.send_message("r", "canary-text")
     await recipient.message()
     await sender.socket.close()
@@ -127,7 +127,7 @@ def test_a_message_can_be_followed_by_its_id_through_lines_that_say_where_its_ti
 
 def test_a_message_to_a_player_who_is_offline_is_acknowledged(local: ChaliceLocal) -> None:
     async def talk() -> None:
-        sender = await Player.connect(local.url, "alone")
+        sender = await Socket.connect(local.url, "alone")
 
         assert (await sender.send_message("offline", "hi"))["type"] == "ack"
         assert await sender.ask(action="ping") == {"type": "pong"}
@@ -139,8 +139,8 @@ def test_a_player_who_was_offline_is_sent_what_came_meanwhile_and_nothing_twice(
     local: ChaliceLocal,
 ) -> None:
     async def talk() -> None:
-        sender = await Player.connect(local.url, "writer")
-        first = await Player.connect(local.url, "reader")
+        sender = await Socket.connect(local.url, "writer")
+        first = await Socket.connect(local.url, "reader")
         await sender.send_message("reader", "seen")
         position = (await first.message())["messageId"]
         await first.socket.close()
@@ -161,7 +161,10 @@ def test_a_player_who_was_offline_is_sent_what_came_meanwhile_and_nothing_twice(
 
 def test_a_message_sent_again_with_its_client_message_id_arrives_once(local: ChaliceLocal) -> None:
     async def talk() -> None:
-        sender, reader = await Player.connect(local.url, "again"), await Player.connect(local.url, "once")
+        sender, reader = (
+            await Socket.connect(local.url, "again"),
+            await Socket.connect(local.url, "once"),
+        )
         frame = {"action": "sendmessage", "destinationPlayerId": "once", "message": "hi"}
         first = await sender.ask(**frame, clientMessageId="an-id")
         second = await sender.ask(**frame, clientMessageId="an-id")
@@ -176,7 +179,7 @@ def test_a_message_sent_again_with_its_client_message_id_arrives_once(local: Cha
 
 def test_a_sync_is_answered_with_a_page_and_synced(local: ChaliceLocal) -> None:
     async def talk() -> None:
-        player = await Player.connect(local.url, "syncing")
+        player = await Socket.connect(local.url, "syncing")
         await player.send_message("syncing", "to myself")
         await player.message()
 
@@ -191,8 +194,11 @@ def test_a_sync_is_answered_with_a_page_and_synced(local: ChaliceLocal) -> None:
 
 def test_a_players_connections_all_receive_and_closing_one_leaves_the_others(local: ChaliceLocal) -> None:
     async def talk() -> None:
-        phone, laptop = await Player.connect(local.url, "both"), await Player.connect(local.url, "both")
-        sender = await Player.connect(local.url, "sender")
+        phone, laptop = (
+            await Socket.connect(local.url, "both"),
+            await Socket.connect(local.url, "both"),
+        )
+        sender = await Socket.connect(local.url, "sender")
         await sender.send_message("both", "first")
         assert [(await phone.message())["message"], (await laptop.message())["message"]] == ["first"] * 2
 
@@ -223,7 +229,7 @@ def test_a_connection_is_saved_with_its_clients_query_parameters(local: ChaliceL
 def test_fifty_pairs_exchange_twenty_messages_each_at_once_all_in_order(local: ChaliceLocal) -> None:
     texts = [f"message {number}" for number in range(20)]
 
-    async def send_all(player: Player, to: str) -> list[str]:
+    async def send_all(player: Socket, to: str) -> list[str]:
         """Send, each after the ack of the one before; return what arrived meanwhile and after."""
         arrived: list[str] = []
         for text in texts:
@@ -237,7 +243,7 @@ def test_fifty_pairs_exchange_twenty_messages_each_at_once_all_in_order(local: C
 
     async def pair(number: int) -> None:
         a, b = f"pair-{number}-a", f"pair-{number}-b"
-        first, second = await asyncio.gather(Player.connect(local.url, a), Player.connect(local.url, b))
+        first, second = await asyncio.gather(Socket.connect(local.url, a), Socket.connect(local.url, b))
         arrived = await asyncio.gather(send_all(first, b), send_all(second, a))
         assert list(arrived) == [texts, texts]
         await first.socket.close()
@@ -251,7 +257,10 @@ def test_fifty_pairs_exchange_twenty_messages_each_at_once_all_in_order(local: C
 
 def test_a_socket_killed_without_a_close_ends_with_its_connection_removed(local: ChaliceLocal) -> None:
     async def talk() -> None:
-        victim, sender = await Player.connect(local.url, "killed"), await Player.connect(local.url, "killer")
+        victim, sender = (
+            await Socket.connect(local.url, "killed"),
+            await Socket.connect(local.url, "killer"),
+        )
         victim.socket.transport.abort()
         assert (await sender.send_message("killed", "hi"))["type"] == "ack"
         await until(lambda: "connections" not in players_item(local, "killed"))
@@ -263,7 +272,10 @@ def test_a_connection_that_went_without_a_word_is_removed_at_the_first_410(local
     """Its `$disconnect` never came: here, because the connection was never there but in the table."""
 
     async def talk() -> None:
-        here, sender = await Player.connect(local.url, "haunted"), await Player.connect(local.url, "medium")
+        here, sender = (
+            await Socket.connect(local.url, "haunted"),
+            await Socket.connect(local.url, "medium"),
+        )
         look_in(local).update_item(
             TableName="serverless-websockets-dev-websockets",
             Key={"id": {"S": "player#haunted"}},
@@ -281,7 +293,7 @@ def test_a_connection_that_went_without_a_word_is_removed_at_the_first_410(local
 
 def test_a_connection_whose_record_is_gone_is_told_so_and_closed(local: ChaliceLocal) -> None:
     async def talk() -> None:
-        player = await Player.connect(local.url, "forgotten")
+        player = await Socket.connect(local.url, "forgotten")
         look_in(local).delete_item(
             TableName="serverless-websockets-dev-websockets", Key={"id": {"S": "player#forgotten"}}
         )
@@ -321,7 +333,7 @@ def test_another_stage_is_served_under_its_name_without_the_reloader(
     local = start("--stage", "blue", "--no-autoreload").started()
 
     async def talk() -> dict[str, Any]:
-        return await (await Player.connect(local.url, "1")).send_message("2", "hi")
+        return await (await Socket.connect(local.url, "1")).send_message("2", "hi")
 
     assert local.url.endswith("/blue/")
     assert asyncio.run(talk())["type"] == "ack"
@@ -334,7 +346,7 @@ def test_ctrl_c_ends_everything_without_a_traceback(
     local = start(*options).started()
 
     async def send_without_end(player_id: str) -> None:
-        player = await Player.connect(local.url, player_id)
+        player = await Socket.connect(local.url, player_id)
         with suppress(ConnectionClosed):
             while True:
                 await player.send_message(player_id, "hi")
@@ -370,7 +382,7 @@ def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(
     local = start(project=project).started()
 
     async def talk() -> dict[str, Any]:
-        return await (await Player.connect(local.url, "1")).send_message("2", "hi")
+        return await (await Socket.connect(local.url, "1")).send_message("2", "hi")
 
     assert asyncio.run(talk())["status"] == "Message sent!"
     protocol = project / "chalicelib" / "protocol.py"
@@ -386,7 +398,7 @@ def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(
 
 async def outlives(local: ChaliceLocal, seconds: float) -> bool:
     """Whether a connection is still open after the reloader has had time to look more than once."""
-    player = await Player.connect(local.url, "outliving")
+    player = await Socket.connect(local.url, "outliving")
     try:
         await asyncio.wait_for(player.socket.wait_closed(), seconds)
     except asyncio.TimeoutError:
@@ -405,7 +417,7 @@ def test_a_persons_own_aws_settings_are_neither_used_nor_in_the_way(
     ).started()
 
     async def talk() -> dict[str, Any]:
-        return await (await Player.connect(local.url, "1")).send_message("2", "hi")
+        return await (await Socket.connect(local.url, "1")).send_message("2", "hi")
 
     assert asyncio.run(talk())["type"] == "ack"
 
@@ -417,7 +429,7 @@ def test_a_dynamodb_that_is_named_is_used_and_keeps_its_messages(
     endpoint = f"http://127.0.0.1:{port}"
 
     async def talk(local: ChaliceLocal) -> str:
-        one, two = await Player.connect(local.url, "1"), await Player.connect(local.url, "2")
+        one, two = await Socket.connect(local.url, "1"), await Socket.connect(local.url, "2")
         await one.send_message("2", "hi")
         return str((await two.message())["message"])
 

@@ -24,7 +24,7 @@ from websockets.exceptions import InvalidStatus
 
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from tests.support.chalice_process import CHALICE, PROJECT, ChaliceLocal, bare_environment
-from tests.support.sockets import Player
+from tests.support.sockets import Socket
 
 Start = Callable[..., ChaliceLocal]
 EXIT_SECONDS = 120
@@ -34,7 +34,7 @@ def talk(url: str, messages: int = 1) -> None:
     """A player writes to another, and each message arrives."""
 
     async def exchange() -> None:
-        one, two = await Player.connect(url, "1"), await Player.connect(url, "2")
+        one, two = await Socket.connect(url, "1"), await Socket.connect(url, "2")
         for number in range(messages):
             assert (await one.send_message("2", f"hi {number}"))["type"] == "ack"
             assert (await two.message())["message"] == f"hi {number}"
@@ -287,7 +287,7 @@ def test_an_edit_keeps_the_tables_and_players_come_back_and_have_missed_nothing(
     local = start(project=project).started()
 
     async def before() -> str:
-        one, two = await Player.connect(local.url, "1"), await Player.connect(local.url, "2")
+        one, two = await Socket.connect(local.url, "1"), await Socket.connect(local.url, "2")
         await one.send_message("2", "received")
         position = str((await two.message())["messageId"])
         await two.socket.close()
@@ -296,9 +296,9 @@ def test_an_edit_keeps_the_tables_and_players_come_back_and_have_missed_nothing(
         return position
 
     async def after(position: str) -> tuple[list[str], list[str]]:
-        two = Player(await connect(f"{local.url}?playerId=2&after={position}"))
-        three = Player(await connect(f"{local.url}?playerId=3"))
-        one = await Player.connect(local.url, "1")
+        two = Socket(await connect(f"{local.url}?playerId=2&after={position}"))
+        three = Socket(await connect(f"{local.url}?playerId=3"))
+        one = await Socket.connect(local.url, "1")
         await one.send_message("2", "new for 2")
         await one.send_message("3", "new for 3")
         return await until(two, "new for 2"), await until(three, "new for 3")
@@ -313,7 +313,7 @@ def test_an_edit_keeps_the_tables_and_players_come_back_and_have_missed_nothing(
     assert "Traceback" not in local.lines
 
 
-async def until(player: Player, last: str) -> list[str]:
+async def until(player: Socket, last: str) -> list[str]:
     texts: list[str] = []
     while texts[-1:] != [last]:
         texts.append(str((await player.message())["message"]))
@@ -324,10 +324,10 @@ def test_an_edit_empties_the_tables_when_they_are_not_to_be_kept(start: Start, p
     local = start(project=project, KEEP_TABLES="no").started()
 
     async def send(text: str) -> None:
-        await (await Player.connect(local.url, "1")).send_message("2", text)
+        await (await Socket.connect(local.url, "1")).send_message("2", text)
 
     async def read() -> list[str]:
-        return await until(Player(await connect(f"{local.url}?playerId=2&after=0")), "after")
+        return await until(Socket(await connect(f"{local.url}?playerId=2&after=0")), "after")
 
     asyncio.run(send("before"))
     edit(project)
@@ -449,9 +449,9 @@ def test_traffic_to_this_machine_never_goes_through_a_proxy(start: Start, names:
 
 async def status_of_a_second_connection(url: str, player_id: str) -> int:
     """Before it is refused, the service asks `@connections` about the first one, over HTTP."""
-    await Player.connect(url, player_id)
+    await Socket.connect(url, player_id)
     with pytest.raises(InvalidStatus) as caught:
-        await Player.connect(url, player_id)
+        await Socket.connect(url, player_id)
     return caught.value.response.status_code
 
 

@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 
 from tests.support.browser import Page, browsing, needs_browser
 from tests.support.chalice_process import ChaliceLocal
-from tests.support.sockets import PATIENCE_SECONDS, Player, until
+from tests.support.sockets import PATIENCE_SECONDS, Socket, until
 from tests.support.tokens import SECRET, token
 
 TWO_ARE_CONNECTED = "document.querySelectorAll('.state.connected').length === 2"
@@ -170,7 +170,7 @@ def test_all_of_it_can_be_done_with_the_keyboard(page: Page) -> None:
     focused = "document.activeElement.closest('.player h2, .player')?.querySelector('h2').textContent"
     for _ in range(30):
         page.press("Tab")
-        if page.evaluate(f"document.activeElement.name === 'message' && {focused} === 'Player 1'"):
+        if page.evaluate(f"document.activeElement.name === 'message' && {focused} === 'Socket 1'"):
             break
     page.evaluate("document.activeElement.select()")
 
@@ -292,7 +292,7 @@ def test_odd_items_are_shown_and_hold_up_no_message(local: ChaliceLocal) -> None
 
     async def talk() -> str:
         socket = await connect(f"{local.url}?playerId=odd&after=0")
-        odd, other = Player(socket), await Player.connect(local.url, "other")
+        odd, other = Socket(socket), await Socket.connect(local.url, "other")
         assert (await odd.frame())["event"] == "connected"
         await other.send_message("odd", "after all of these")
         return str((await odd.message())["message"])

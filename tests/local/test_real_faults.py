@@ -15,7 +15,7 @@ from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from measure.local import free_port
 from tests.support.chalice_process import ChaliceLocal
 from tests.support.project_copy import copy_project
-from tests.support.sockets import PATIENCE_SECONDS, Player
+from tests.support.sockets import PATIENCE_SECONDS, Socket
 
 DOWN = (ConnectionClosed, InvalidHandshake, OSError, EOFError, asyncio.TimeoutError)
 
@@ -64,7 +64,7 @@ async def send_all(url: str, player_id: str, to: str, texts: list[str]) -> None:
     waiting = list(texts)
     while waiting:
         with suppress(*DOWN):
-            sender = await Player.connect(url, player_id)
+            sender = await Socket.connect(url, player_id)
             while waiting:
                 frame = {"action": "sendmessage", "destinationPlayerId": to, "message": waiting[0]}
                 reply = await sender.ask(**frame, clientMessageId=waiting[0][:64])

@@ -13,7 +13,7 @@ from typing import Any
 
 from chalicelib.core.access import Access
 from chalicelib.core.delivery import Posts
-from chalicelib.core.handshake import Refused
+from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.messenger import Messenger
 from chalicelib.core.ports import (
@@ -29,11 +29,11 @@ from chalicelib.core.ports import (
     Unavailable,
 )
 from chalicelib.core.push import Calls, Push
-from chalicelib.core.rate_limit import OverRate, RateLimit
+from chalicelib.core.rate_limit import RateLimit, RateLimited
 from chalicelib.core.replay import Replays
 from chalicelib.settings import LARGEST_FRAME_BYTES
 from tests.simulation.schedule import Crash, Schedule
-from tests.support.fakes import InMemoryConnections, InMemoryMessages, InMemorySends
+from tests.support.fakes import InMemoryConnections, InMemoryIdempotency, InMemoryMessages
 
 HERE = Endpoint("api", "dev")
 SHARDS = 2
@@ -108,7 +108,7 @@ class World:
         if self.random.random() < 0.3:
             self.connections.rate, self.connections.connections_per_player = RateLimit(2, 5), 3
         self.messages = StreamedMessages(self)
-        self.sends = InMemorySends()
+        self.sends = InMemoryIdempotency()
         self.new_message_id = new_message_id = MessageIds(self._time_ns)
         connections: Any = Aws(self, self.connections, reads=("find", "players"))
         messages: Any = Aws(self, self.messages, reads=("page",))
@@ -305,7 +305,7 @@ class World:
 
     def _expected(self, error: BaseException | None) -> None:
         """Functions may crash, and ask for a batch again; whatever else they raise is a bug."""
-        if error is not None and not isinstance(error, (Crash, Unavailable, Refused)):
+        if error is not None and not isinstance(error, (Crash, Unavailable, HandshakeRejected)):
             raise error
 
     def _note(self, outcome: str, /, **about: str | int | float) -> None:
@@ -321,7 +321,7 @@ class World:
 
 def _late(effect: Callable[[], Any]) -> None:
     """Nobody is there any more to be told that the condition of a write was not met."""
-    with suppress(OverRate, TooManyConnections):
+    with suppress(RateLimited, TooManyConnections):
         effect()
 
 

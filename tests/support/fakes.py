@@ -13,14 +13,14 @@ from chalicelib.core.ports import (
     Entry,
     Message,
     Page,
-    Player,
+    PlayerConnections,
     Send,
     StreamPosition,
     TooManyConnections,
     Unavailable,
     Walk,
 )
-from chalicelib.core.rate_limit import OverRate, RateLimit
+from chalicelib.core.rate_limit import RateLimit, RateLimited
 
 V = TypeVar("V")
 
@@ -31,7 +31,7 @@ class InMemoryConnections:
 
     failing: set[str] = field(default_factory=set)
     registered: dict[str, Connection] = field(default_factory=dict)
-    by_player: dict[str, Player] = field(default_factory=dict)
+    by_player: dict[str, PlayerConnections] = field(default_factory=dict)
     rate: RateLimit = field(default_factory=lambda: RateLimit(1000, 10_000))
     connections_per_player: int = 100
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -60,7 +60,7 @@ class InMemoryConnections:
         self._fail("find")
         return self.registered.get(connection_id)
 
-    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> Player | None:
+    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> PlayerConnections | None:
         self._fail("admit")
         return self._count_own(player_id, connection_id, self.rate.cost_of_frame(size_bytes))
 
@@ -118,14 +118,14 @@ class InMemoryConnections:
         self.remove(connection.player_id, connection_id)
         return connection.player_id
 
-    def players(self, player_ids: Collection[str]) -> dict[str, Player]:
+    def players(self, player_ids: Collection[str]) -> dict[str, PlayerConnections]:
         self._fail("players")
         return {player_id: self.player(player_id) for player_id in player_ids}
 
-    def player(self, player_id: str) -> Player:
-        return self.by_player.get(player_id, Player(player_id))
+    def player(self, player_id: str) -> PlayerConnections:
+        return self.by_player.get(player_id, PlayerConnections(player_id))
 
-    def _count_own(self, player_id: str, connection_id: str, cost: int) -> Player | None:
+    def _count_own(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
         player = self.player(player_id)
         if connection_id not in player.connections:
             return None
@@ -140,7 +140,7 @@ class InMemoryConnections:
             self.refusals.pop((sender, window), None)
             return
         self.refusals[sender, window] += 1
-        raise OverRate(window + self.rate.window_ms - now, self.refusals[sender, window])
+        raise RateLimited(window + self.rate.window_ms - now, self.refusals[sender, window])
 
     def _use(self, player_id: str, cost: int) -> None:
         self.used[player_id, self.rate.window_at(self.clock())] += cost
@@ -200,7 +200,7 @@ class InMemoryMessages:
 
 
 @dataclass
-class InMemorySends:
+class InMemoryIdempotency:
     failing: set[str] = field(default_factory=set)
     claims: dict[tuple[str, str], Send] = field(default_factory=dict)
 

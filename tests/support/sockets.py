@@ -12,13 +12,13 @@ PATIENCE_SECONDS = 30
 """How long a test waits for what must happen: only a failing test ever waits it out."""
 
 
-class Player:
+class Socket:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self._arrived: deque[dict[str, Any]] = deque()
 
     @classmethod
-    async def connect(cls, url: str, player_id: str, **options: Any) -> "Player":
+    async def connect(cls, url: str, player_id: str, **options: Any) -> "Socket":
         """Connect, and wait to be told so."""
         player = cls(await connect(f"{url}?playerId={player_id}", **options))
         greeting = await player.frame()

@@ -3,7 +3,7 @@
 import pytest
 
 from chalicelib.core.access import Access
-from chalicelib.core.handshake import Multi, Refused, parse_handshake
+from chalicelib.core.handshake import HandshakeRejected, Multi, parse_handshake
 from chalicelib.core.ports import Identity
 
 OPEN = Access(is_open=True)
@@ -38,8 +38,8 @@ def identified(access: Access, query: Multi, headers: Multi) -> str:
     return access.identify(parse_handshake(query, headers)).player_id
 
 
-def refusal(access: Access, query: Multi, headers: Multi) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(access: Access, query: Multi, headers: Multi) -> HandshakeRejected:
+    with pytest.raises(HandshakeRejected) as caught:
         identified(access, query, headers)
     return caught.value
 

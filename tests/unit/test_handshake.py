@@ -2,7 +2,7 @@
 
 import pytest
 
-from chalicelib.core.handshake import Handshake, Refused, parse_handshake
+from chalicelib.core.handshake import Handshake, HandshakeRejected, parse_handshake
 
 TOKEN = "header.claims.signature"
 
@@ -14,8 +14,8 @@ def parse(query: dict[str, str] | None = None, **headers: str) -> Handshake:
     )
 
 
-def refusal(query: dict[str, str] | None = None, **headers: str) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(query: dict[str, str] | None = None, **headers: str) -> HandshakeRejected:
+    with pytest.raises(HandshakeRejected) as caught:
         parse(query, **headers)
     return caught.value
 
@@ -48,7 +48,7 @@ def test_a_query_that_cannot_be_taken_says_why(query: dict[str, str], named: str
 
 @pytest.mark.parametrize("name", ["playerId", "token", "after", "level"])
 def test_a_parameter_that_is_given_twice_is_refused_and_its_values_are_not_repeated(name: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(HandshakeRejected) as caught:
         parse_handshake({"playerId": ["1"], name: ["canary", "other"]}, {})
 
     assert caught.value.status == 400

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.access import Access
-from chalicelib.core.handshake import Refused
+from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import position_at
 from chalicelib.core.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED, Messenger
 from chalicelib.core.ports import (
@@ -23,7 +23,7 @@ from chalicelib.core.ports import (
 )
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.settings import LARGEST_FRAME_BYTES
-from tests.support.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, InMemorySends, Notes
+from tests.support.fakes import FakeGateway, InMemoryConnections, InMemoryIdempotency, InMemoryMessages, Notes
 from tests.support.stream_records import position
 
 HERE = Endpoint("api", "dev")
@@ -35,7 +35,7 @@ class World:
     def __init__(self, access: Access = Access(is_open=True)) -> None:  # noqa: B008  # It is immutable.
         self.connections = InMemoryConnections()
         self.messages = InMemoryMessages()
-        self.sends = InMemorySends()
+        self.sends = InMemoryIdempotency()
         self.now = 1000
         self.gateway = FakeGateway()
         self.notes = Notes()
@@ -69,7 +69,7 @@ class World:
     def refusal(self, query: dict[str, str], headers: dict[str, str] | None = None) -> int:
         """The status that a handshake is refused with, which must leave nothing behind."""
         before = dict(self.connections.registered), list(self.messages.stored)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(HandshakeRejected) as caught:
             self.shake_hands("refused", query, headers)
         assert (self.connections.registered, self.messages.stored) == before
         return caught.value.status
@@ -129,7 +129,7 @@ def test_a_player_may_have_several_connections_and_disconnecting_ends_exactly_on
 
 
 def test_a_query_without_a_player_is_refused_with_400(world: World) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(HandshakeRejected) as caught:
         world.messenger.connect("c", HERE, {}, {})
 
     assert caught.value.status == 400
@@ -143,7 +143,7 @@ def test_a_connect_that_could_not_be_stored_is_refused_and_leaves_nothing(world:
     else:
         world.messages.failing = {"put"}
 
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(HandshakeRejected) as caught:
         world.connect("1", "c")
 
     assert caught.value.status == 429

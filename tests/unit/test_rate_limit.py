@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core.rate_limit import CurrentWindow, OverRate, RateLimit
+from chalicelib.core.rate_limit import CurrentWindow, RateLimit, RateLimited
 
 limits = st.builds(RateLimit, st.integers(1, 1000), st.integers(1, 100))
 NOW = 1_790_000_000_000
@@ -63,7 +63,7 @@ def test_what_this_process_has_seen_is_refused_until_the_window_ends_and_not_aft
     start = window.enter("1", "c", 1)
     window.counted(start, "1", 60, "c")
 
-    with pytest.raises(OverRate) as caught:
+    with pytest.raises(RateLimited) as caught:
         window.enter("1", "c", 1)
     now += caught.value.retry_after_ms
 
@@ -74,7 +74,7 @@ def test_a_cost_that_still_fits_is_not_refused() -> None:
     window = CurrentWindow(RateLimit(20, 60), lambda: 0)
     window.counted(0, "1", 50, "c")
 
-    with pytest.raises(OverRate):
+    with pytest.raises(RateLimited):
         window.enter("1", "c", 11)
 
     assert window.enter("1", "c", 10) == 0
@@ -98,7 +98,7 @@ def test_an_answer_that_was_overtaken_takes_nothing_back() -> None:
     window.counted(0, "1", 60, "c")
     window.counted(0, "1", 59, "c")
 
-    with pytest.raises(OverRate):
+    with pytest.raises(RateLimited):
         window.enter("1", "c", 1)
 
 
@@ -107,7 +107,7 @@ def test_refusals_in_a_row_are_counted_by_sender_and_end_with_an_admission_or_th
     window = CurrentWindow(RateLimit(20, 60), lambda: now)
 
     def refused(sender: str) -> int:
-        with pytest.raises(OverRate) as caught:
+        with pytest.raises(RateLimited) as caught:
             window.not_counted(window.enter("1", sender, 0), "1", 60, sender, 1)
         return caught.value.in_a_row
 
