@@ -68,7 +68,10 @@ def test_what_it_does_not_support_is_refused_by_name(
 
 def test_the_stores_work_over_its_client(client: Any) -> None:
     connections = ConnectionsTable(client, "websockets", DAY, RateLimit(10, 5), connections_per_player=1)
-    messages, sends = MessagesTable(client, "messages", DAY), IdempotencyTable(client, "websockets", DAY)
+    messages, sends = (
+        MessagesTable(client, "messages", 3650 * DAY),
+        IdempotencyTable(client, "websockets", DAY),
+    )
     message = Message(M1, "2", "1", "hi", 1000)
 
     connections.register(Connection("c", "1", Endpoint("api", "dev"), 1000, {}))
@@ -76,7 +79,7 @@ def test_the_stores_work_over_its_client(client: Any) -> None:
 
     assert connections.players(["1"])["1"].connections == {"c"}
     assert connections.make_live("1", "c", StreamPosition("s", 7))
-    assert messages.page("2", "0", "0", 10).messages == (message,)
+    assert messages.page("2", "0", None, 10).messages == (message,)
     assert (
         sends.claim("1", "u", Send("2", M1)) == sends.claim("1", "u", Send("2", "another")) == Send("2", M1)
     )
@@ -87,7 +90,7 @@ def test_a_fault_in_place_of_a_call_reaches_the_stores(engine: DynamoDb) -> None
         raise ApiError("ProvisionedThroughputExceededException", "too fast")
 
     with pytest.raises(Unavailable, match="ProvisionedThroughputExceededException"):
-        MessagesTable(Client(throttled), "messages", DAY).page("2", "0", "0", 10)
+        MessagesTable(Client(throttled), "messages", DAY).page("2", "0", None, 10)
 
 
 def test_what_it_returns_can_be_changed_without_changing_a_table(client: Any) -> None:
