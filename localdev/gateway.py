@@ -17,7 +17,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.datastructures import Headers
@@ -64,6 +64,14 @@ class OpenConnection:
     ending: asyncio.TimerHandle = field(init=False)
 
 
+@dataclass(eq=False)
+class OpeningConnection:
+    """A connection whose `$connect` has returned, and whose handshake goes on. `posts` are sent after it."""
+
+    origin: Origin
+    posts: list[bytes] = field(default_factory=list)
+
+
 class FunctionFailed(Exception):
     """A function raised an exception, which has been shown already."""
 
@@ -86,7 +94,8 @@ class Gateway:
         self._routes = routes
         self._limits = limits
         self._connections: dict[str, OpenConnection] = {}
-        self._accepted: WeakKeyDictionary[ServerConnection, Origin] = WeakKeyDictionary()
+        self._accepted: WeakKeyDictionary[ServerConnection, OpeningConnection] = WeakKeyDictionary()
+        self._opening: WeakValueDictionary[str, OpeningConnection] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._management_transports: set[asyncio.Transport] = set()
         self._functions = ThreadPoolExecutor(FUNCTIONS_AT_ONCE, thread_name_prefix="lambda")
@@ -168,7 +177,7 @@ class Gateway:
         subprotocol = _header(answer, "Sec-WebSocket-Protocol")
         if subprotocol is not None:  # The one header of the answer that reaches the client.
             response.headers["Sec-WebSocket-Protocol"] = subprotocol
-        self._accepted[socket] = origin
+        self._accepted[socket] = self._opening[origin.connection_id] = OpeningConnection(origin)
         return None
 
     def _origin(self, socket: ServerConnection, request: Handshake) -> Origin:
@@ -185,9 +194,13 @@ class Gateway:
     # Conversation
 
     async def _converse(self, socket: ServerConnection) -> None:
-        origin = self._accepted.pop(socket)
+        opening = self._accepted.pop(socket)
+        origin = opening.origin
         connection = OpenConnection(origin, socket)
         self._connections[origin.connection_id] = connection
+        self._opening.pop(origin.connection_id)
+        for data in opening.posts:
+            self._post(connection, data)
         self._end_when_due(connection, time.monotonic() + self._limits.lifetime_seconds)
         try:
             await self._read(connection)
@@ -300,6 +313,9 @@ class Gateway:
             return Answer(400, {"message": f"Invalid connectionId: {connection_id}"}, "BadRequestException")
         if len(request.body) > self._limits.message_bytes:
             return Answer(413, {"message": "Payload too large"}, "PayloadTooLargeException")
+        opening = self._opening.get(connection_id)
+        if opening is not None and request.method == "POST":
+            return self._post_later(opening, request.body)
         connection = self._connections.get(connection_id)
         if connection is None:
             return Answer(410, error="GoneException")
@@ -322,6 +338,12 @@ class Gateway:
             return Answer(410, error="GoneException")
         broadcast((connection.socket,), data, text=True)
         connection.last_active_at = time.monotonic()
+        return Answer(200)
+
+    def _post_later(self, opening: OpeningConnection, data: bytes) -> Answer:
+        if sum(map(len, opening.posts)) + len(data) > self._limits.client_buffer_bytes:
+            return Answer(429, {"message": "Too many requests"}, "LimitExceededException")
+        opening.posts.append(data)
         return Answer(200)
 
     def _first_line(self, *args: Any, **kwargs: Any) -> asyncio.Protocol:

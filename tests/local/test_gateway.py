@@ -14,6 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from localdev.gateway import Gateway, OpenConnection
@@ -764,6 +765,33 @@ def test_nothing_can_be_posted_while_connect_runs_and_everything_once_it_has_ret
         assert await received(socket) == "in time"
 
     run(test)
+
+
+class SlowGateway(Gateway):
+    """A gateway that is busy after `$connect` has returned, until `goes_on` is set."""
+
+    goes_on: asyncio.Event
+
+    async def _converse(self, socket: ServerConnection) -> None:
+        await self.goes_on.wait()
+        await super()._converse(socket)
+
+
+def test_posts_before_the_end_of_the_handshake_reach_the_client_in_order() -> None:
+    async def test(api: Api) -> None:
+        assert isinstance(api.gateway, SlowGateway)
+        api.gateway.goes_on = asyncio.Event()
+        socket, connection_id = await api.connected()
+
+        try:
+            for text in ("first", "second"):
+                await api.post(connection_id, text)
+        finally:
+            api.gateway.goes_on.set()
+
+        assert [await received(socket), await received(socket)] == ["first", "second"]
+
+    run(test, SlowGateway)
 
 
 @pytest.mark.parametrize("operation", ["post_to_connection", "get_connection", "delete_connection"])
