@@ -12,7 +12,12 @@ def test_make_alone_lists_every_target_with_what_it_does() -> None:
     (phony,) = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
 
     printed = subprocess.run(
-        ["make"], cwd=PROJECT, capture_output=True, text=True, check=True, encoding="utf-8"
+        ["make", "--no-print-directory"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     ).stdout
 
     listed = re.findall(r"^make (\S+) +\S", printed, re.MULTILINE)

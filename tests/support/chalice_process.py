@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from measure.local import free_port
+from measure.local import free_ports
 from tests.support import logs
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -44,7 +44,7 @@ class ChaliceLocal:
         **variables: str,
     ) -> "ChaliceLocal":
         """Start it; `started` waits until it serves. `output_to`: a descriptor in place of the file."""
-        ports = free_port(), free_port(), free_port()
+        ports = free_ports(3)
         environment = bare_environment(directory, WEBSOCKET_PORT=str(ports[1]), DYNAMODB_PORT=str(ports[2]))
         environment["PYTHONDONTWRITEBYTECODE"] = (
             "1"  # Chalice's watcher can die of a .pyc file that comes and goes.
