@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from localdev.engine import REGION
 
-TEMPLATE = Path(__file__).parent.parent / "cloudformation" / "tables.yaml"
+TEMPLATE = Path(__file__).parent.parent / "deployment" / "tables.yaml"
 MADE_UP_CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
 """So that a person's own are never read."""
 
