@@ -385,7 +385,7 @@ def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(
         return await (await Socket.connect(local.url, "1")).send_message("2", "hi")
 
     assert asyncio.run(talk())["status"] == "Message sent!"
-    protocol = project / "chalicelib" / "protocol.py"
+    protocol = project / "chalicelib" / "core" / "protocol.py"
     protocol.write_text(
         protocol.read_text(encoding="utf-8").replace("Message sent!", "Edited!"), encoding="utf-8"
     )

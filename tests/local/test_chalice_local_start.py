@@ -269,7 +269,8 @@ def test_an_edit_that_is_not_json_is_one_line_and_the_next_edit_is_followed(
     right = config.read_text(encoding="utf-8")
 
     config.write_text(right[:100], encoding="utf-8")
-    local.wait_for(lambda: "chalice: Unable to load the project config file" in local.lines)
+    said = "chalice: did not restart, because .chalice/config.json is not valid: Unable to load the project"
+    local.wait_for(lambda: said in local.lines)
     talk(local.url)
     config.write_text(right, encoding="utf-8")
 
@@ -277,7 +278,7 @@ def test_an_edit_that_is_not_json_is_one_line_and_the_next_edit_is_followed(
 
 
 def edit(project: Path) -> None:
-    source = project / "chalicelib" / "ports.py"
+    source = project / "chalicelib" / "core" / "ports.py"
     source.write_text(f"{source.read_text(encoding='utf-8')}\n# An edit.\n", encoding="utf-8")
 
 
