@@ -32,7 +32,7 @@ UV := 0.13.9
 DYNOXIDE := 1.2.1
 DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
 
-.PHONY: help run test test-slow test-javascript test-moto test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
+.PHONY: help run test test-slow test-javascript test-moto test-dynamodb chat token deploy destroy notes policies package rehearse accept prove load bench \
 	scale specification validate-specification asyncapi-parser dynamodb-engine setup lock wheels clean
 
 ## help: list the targets
@@ -108,6 +108,10 @@ destroy: .venv/runs
 ## notes: write Chalice's notes of STAGE from its resources on AWS
 notes: .venv/runs
 	$(BIN)/python -m deployment notes -- "$$STAGE"
+
+## policies: write the functions' IAM policies to .chalice/
+policies: .venv/runs
+	$(BIN)/python -m deployment.policies
 
 ## package: write a CloudFormation template of STAGE to build/
 package: .venv/runs

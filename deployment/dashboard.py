@@ -9,13 +9,20 @@ from deployment.stage import FUNCTIONS, Stage
 COLUMNS, HEIGHT = 12, 6
 
 Metric = list[Any]
+Graph = dict[str, Any]
 
 
 def body(stage: Stage) -> str:
     """Return the dashboard as CloudWatch's JSON. CloudFormation substitutes `${AWS::Region}`."""
+    graphs = [*_service_graphs(stage), *_aws_graphs(stage)]
+    return json.dumps({"widgets": [_positioned(graph, n) for n, graph in enumerate(graphs)]})
+
+
+def _service_graphs(stage: Stage) -> list[Graph]:
+    """Return the graphs of the metrics that the service emits."""
     connect = stage.function_name("websocket_connect")
     message, push = stage.function_name("websocket_message"), stage.function_name("push_messages")
-    graphs = [
+    return [
         _graph(
             "Messages per minute",
             [
@@ -44,6 +51,13 @@ def body(stage: Stage) -> str:
                 [NAMESPACE, "throttled", "FunctionName", message],
             ],
         ),
+    ]
+
+
+def _aws_graphs(stage: Stage) -> list[Graph]:
+    """Return the graphs of the stream, the functions and the tables."""
+    push = stage.function_name("push_messages")
+    return [
         _graph(
             "Stream: iterator age (ms), and records per batch",
             [
@@ -75,7 +89,6 @@ def body(stage: Stage) -> str:
             ],
         ),
     ]
-    return json.dumps({"widgets": [_positioned(graph, n) for n, graph in enumerate(graphs)]})
 
 
 def _refusals_expression(function: str) -> str:
@@ -88,7 +101,7 @@ def _refusals_expression(function: str) -> str:
     return f"SEARCH('{search}', 'Sum', 60)"
 
 
-def _graph(title: str, metrics: list[Metric]) -> dict[str, Any]:
+def _graph(title: str, metrics: list[Metric]) -> Graph:
     return {
         "type": "metric",
         "width": COLUMNS,
@@ -103,6 +116,6 @@ def _graph(title: str, metrics: list[Metric]) -> dict[str, Any]:
     }
 
 
-def _positioned(graph: dict[str, Any], number: int) -> dict[str, Any]:
+def _positioned(graph: Graph, number: int) -> Graph:
     """Return the widget with its position: two widgets to a row."""
     return {**graph, "x": COLUMNS * (number % 2), "y": HEIGHT * (number // 2)}

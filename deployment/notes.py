@@ -40,32 +40,48 @@ def complete(
     `take_over` treats the notes as if they had the mark. `client_of` returns a service's client. Raises
     NotNoted.
     """
-    noted = _read(stage)
-    attempted = take_over or ATTEMPT in noted
-    by_name = {each["name"]: each for each in noted["resources"]}
-    client = client_of("apigatewayv2")
-    apis = {api["ApiId"]: api for api in _apis(client, stage)}
+    notes = _read(stage)
     found = _roles_logs_and_functions(stage, client_of)
-    if by_name.get(API, {}).get("websocket_api_id") in apis:
-        found.append(by_name[API])
-    elif attempted:
-        found += _left_by_an_attempt(client, stage, list(apis.values()), say)
-    else:
-        unknown = [f"the API {api_id}" for api_id in apis]
-        if not by_name:
-            unknown += _in_words(stage, found)
-        if unknown:
-            raise _not_noted(stage, unknown)
-        noted[ATTEMPT] = True
-    if take_over:
-        noted[ATTEMPT] = True
+    client = client_of("apigatewayv2")
+    found += _note_of_api(stage, notes, found, client=client, take_over=take_over, say=say)
     mappings = Mappings(client_of("lambda"), say).of_function(stage.function_name("push_messages"))
     found += [_note_of(mapping) for mapping in mappings[:1]]
     own = {*_names(), API, MAPPING}
-    noted["resources"] = found + [each for each in noted["resources"] if each["name"] not in own]
-    _write(stage, noted)
-    resources: list[Resource] = noted["resources"]
+    notes["resources"] = found + [each for each in notes["resources"] if each["name"] not in own]
+    _write(stage, notes)
+    resources: list[Resource] = notes["resources"]
     return resources
+
+
+def _note_of_api(
+    stage: Stage,
+    notes: dict[str, Any],
+    others: list[Resource],
+    *,
+    client: Any,
+    take_over: bool,
+    say: Callable[[str], None],
+) -> list[Resource]:
+    """Return the API's note in a list, or an empty list if there is no API. Can set the mark in `notes`.
+
+    `others` are the stage's other resources on AWS. Raises NotNoted.
+    """
+    apis = {api["ApiId"]: api for api in _apis(client, stage)}
+    by_name = {each["name"]: each for each in notes["resources"]}
+    has_mark = ATTEMPT in notes
+    if take_over:
+        notes[ATTEMPT] = True
+    if by_name.get(API, {}).get("websocket_api_id") in apis:
+        return [by_name[API]]
+    if take_over or has_mark:
+        return _left_by_an_attempt(client, stage, list(apis.values()), say)
+    unknown = [f"the API {api_id}" for api_id in apis]
+    if not by_name:
+        unknown += _in_words(stage, others)
+    if unknown:
+        raise _not_noted(stage, unknown)
+    notes[ATTEMPT] = True
+    return []
 
 
 def noted(stage: Stage, name: str) -> Resource | None:

@@ -35,22 +35,34 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
         )
 
 
+def _config(project: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((project / ".chalice" / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
+def stage_names(project: Path = PROJECT) -> list[str]:
+    """Return the names of all stages of the project."""
+    return list(_config(project)["stages"])
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
+    """A stage of .chalice/config.json. `secret_name` is the parameter that has its JWT secret, if any."""
+
     name: str
     websockets_table: str
     messages_table: str
     api_gateway_stage: str = "api"
     alarm_topic_arn: str | None = None
     architecture: str = "x86_64"
+    has_tracing: bool = False
+    secret_name: str | None = None
     project: Path = PROJECT
 
     @classmethod
     def of(cls, name: str, project: Path = PROJECT) -> "Stage":
         """Read a stage of the project. Raises UnknownStage."""
-        config: dict[str, Any] = json.loads(
-            (project / ".chalice" / "config.json").read_text(encoding="utf-8")
-        )
+        config = _config(project)
         stages = config["stages"]
         if name not in stages:
             raise UnknownStage(
@@ -70,6 +82,8 @@ class Stage:
             api_gateway_stage=settings.get("api_gateway_stage", "api"),
             alarm_topic_arn=settings.get("alarm_topic_arn"),
             architecture=settings.get("lambda_architecture", "x86_64"),
+            has_tracing=settings.get("xray", False),
+            secret_name=environment.get("JWT_SECRET_NAME"),
             project=project,
         )
 

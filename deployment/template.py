@@ -107,16 +107,20 @@ def merged(stage: Stage) -> Template:
             }
         }
     }
-    for role, policy in POLICY_BY_ROLE.items():
-        document = _narrowed(
-            json.loads(
-                (PROJECT / ".chalice" / f"policy-{stage.name}-{policy}.json").read_text(encoding="utf-8")
-            )
-        )
-        policies = [{"PolicyName": policy, "PolicyDocument": document}]
-        template["Resources"][role] = {"Properties": {"Policies": policies}}
+    template["Resources"] |= _roles(stage)
     template["Resources"]["WebsocketAPIStage"] = {"Properties": {"DefaultRouteSettings": ROUTE_SETTINGS}}
     return template
+
+
+def _roles(stage: Stage) -> Template:
+    """Return the functions' roles with their policies, narrowed to the stack."""
+    roles = {}
+    for role, policy in POLICY_BY_ROLE.items():
+        path = PROJECT / ".chalice" / f"policy-{stage.name}-{policy}.json"
+        document = _narrowed(json.loads(path.read_text(encoding="utf-8")))
+        policies = [{"PolicyName": policy, "PolicyDocument": document}]
+        roles[role] = {"Properties": {"Policies": policies}}
+    return roles
 
 
 def _kept_tables(resources: Template) -> Template:
@@ -142,9 +146,7 @@ def _kept_tables(resources: Template) -> Template:
 
 
 def _monitoring(stage: Stage) -> Template:
-    """Return the dead-letter queue of failed batches, the dashboard, and the alarms that need a person."""
-    push = _function(stage, "push_messages")
-    queue = [{"Name": "QueueName", "Value": stage.failed_batches_queue}]
+    """Return the dead-letter queue of failed batches, the dashboard, and the alarms."""
     return {
         "FailedBatches": {
             "Type": "AWS::SQS::Queue",
@@ -161,6 +163,15 @@ def _monitoring(stage: Stage) -> Template:
                 "DashboardBody": {"Fn::Sub": dashboard.body(stage)},
             },
         },
+        **_alarms_of_push(stage),
+        **_alarms_of_errors(stage),
+    }
+
+
+def _alarms_of_push(stage: Stage) -> Template:
+    push = _function(stage, "push_messages")
+    queue = [{"Name": "QueueName", "Value": stage.failed_batches_queue}]
+    return {
         "PushesThrottled": _alarm(
             stage,
             "API Gateway or DynamoDB is throttling pushes, so messages arrive late. First find the throttled "
@@ -195,22 +206,25 @@ def _monitoring(stage: Stage) -> Template:
             ("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue),
             1,
         ),
-        **{
-            name: _alarm(
-                stage,
-                f"{stage.function_name(function)} fails or times out: {harm} First search its log for ERROR "
-                "and 'Task timed out'. If it began with a deployment, deploy the previous commit.",
-                ("AWS/Lambda", "Errors", _function(stage, function)),
-                1,
-                statistic="Sum",
-            )
-            for name, function, harm in (
-                ("ConnectFails", "websocket_connect", "players cannot connect."),
-                ("MessageFails", "websocket_message", "frames get no reply."),
-                ("DisconnectFails", "websocket_disconnect", "closed connections stay listed for a while."),
-                ("PushFails", "push_messages", "messages arrive late."),
-            )
-        },
+    }
+
+
+def _alarms_of_errors(stage: Stage) -> Template:
+    return {
+        name: _alarm(
+            stage,
+            f"{stage.function_name(function)} fails or times out: {harm} First search its log for ERROR "
+            "and 'Task timed out'. If it began with a deployment, deploy the previous commit.",
+            ("AWS/Lambda", "Errors", _function(stage, function)),
+            1,
+            statistic="Sum",
+        )
+        for name, function, harm in (
+            ("ConnectFails", "websocket_connect", "players cannot connect."),
+            ("MessageFails", "websocket_message", "frames get no reply."),
+            ("DisconnectFails", "websocket_disconnect", "closed connections stay listed for a while."),
+            ("PushFails", "push_messages", "messages arrive late."),
+        )
     }
 
 

@@ -131,7 +131,7 @@ def use_dynamodb(url: str) -> None:
         connect_timeout=ANSWER_SECONDS, read_timeout=ANSWER_SECONDS, retries={"total_max_attempts": 1}
     )
     try:
-        dynamodb.use_named(url)
+        dynamodb.use_endpoint(url)
         answer = boto3.client("dynamodb", config=quick).list_tables(Limit=1)
     except FAILURES as failure:
         raise CannotStart(

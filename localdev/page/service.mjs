@@ -23,18 +23,18 @@ export function vanish(connectionId) {
 export async function follow(happened, restarted) {
   let run = null, last = 0;
   for (;;) {
-    let told;
+    let response;
     try {
-      told = await ask(`/steps?run=${run ?? ""}&after=${last}`);
+      response = await ask(`/steps?run=${run ?? ""}&after=${last}`);
     } catch {  // The service is restarting after an edit, or has ended.
       await new Promise(again => setTimeout(again, 1000));
       continue;
     }
-    if (run !== null && told.run !== run) restarted();
-    if (told.run !== run) last = 0;
-    run = told.run;
-    last = told.steps.at(-1)?.number ?? last;
-    if (told.steps.length > 0) happened(told.steps);
+    if (run !== null && response.run !== run) restarted();
+    if (response.run !== run) last = 0;
+    run = response.run;
+    last = response.steps.at(-1)?.number ?? last;
+    if (response.steps.length > 0) happened(response.steps);
   }
 }
 
