@@ -1,4 +1,5 @@
-# `make run` and `make test` set up what they need, the one less than the other. PYTHON chooses the interpreter: 3.10 or newer.
+# Each target installs its own dependencies: `make run` only those that run the service, `make test` also the tools.
+# PYTHON names the interpreter, which must be 3.10 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -7,15 +8,15 @@ PLAYER ?= 1
 STAGE ?= dev
 SCENARIO ?= pairs
 
-# Programs are given these as "$$NAME", by the environment: so neither make nor the shell reads what is in them. make
-# would expand a $ in a variable each time it is used; `value` takes the text as it was given. OPTIONS isn't one of them:
-# it is several words, which the shell reads.
-PASSED_ON := PLAYER TO URL STAGE SCENARIO SCHEDULES
-$(foreach name,$(PASSED_ON),$(eval override $(name) := $$(value $(name))))
-export $(PASSED_ON)
+# Recipes use these variables as "$$NAME", from the environment, so that neither make nor the shell expands their values.
+# make would expand a $ at each use of a variable; `value` returns the text unexpanded. OPTIONS isn't in the list, because
+# the shell must split it into words.
+EXPORTED := PLAYER TO URL STAGE SCENARIO SCHEDULES
+$(foreach name,$(EXPORTED),$(eval override $(name) := $$(value $(name))))
+export $(EXPORTED)
 
-# Twice as many as the cores of a small machine: the tests wait for other processes more than they compute. `loadscope`
-# keeps the tests of a module in one worker, so its `chalice local` is started once.
+# Two workers per core of a small machine, because the tests mostly wait for other processes. `loadscope` runs the tests of
+# a module in the same worker, so that the module's `chalice local` starts only once.
 WORKERS := -n 4 --dist loadscope
 
 ASYNCAPI_PARSER := 3.6.6
@@ -31,18 +32,18 @@ UV := 0.13.9
 DYNOXIDE := 1.2.1
 DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
 
-.PHONY: help run test test-slow test-javascript test-moto test-dynamodb chat token deploy destroy notes package rehearse accept prove load bench \
+.PHONY: help run test test-slow test-javascript test-moto test-dynamodb chat token deploy destroy notes policies package rehearse accept prove load bench \
 	scale specification validate-specification asyncapi-parser dynamodb-engine setup lock wheels clean
 
 ## help: list the targets
 help:
 	@awk -F': ' '/^## /{printf "make %-24s%s\n", substr($$1, 4), $$2}' Makefile
 
-## setup: install what tests and checks need
+## setup: install the dependencies of tests and checks
 setup: .venv/ready
 
 .venv/runs: requirements-local.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one with PYTHON=")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is required: choose one with PYTHON=")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-local.lock
 	@touch $@
@@ -51,12 +52,12 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Write the lock files from the requirements, for every Python from 3.10 and every platform. What is locked and still
-# fits stays; `make lock OPTIONS=--upgrade` takes the newest of the packages that no requirement names.
+# Write the lock files from the requirements, for every Python from 3.10 on and every platform. Locked versions that still
+# fit are kept. `make lock OPTIONS=--upgrade` upgrades the indirect packages, which no requirement pins.
 LOCK = build/uv-$(UV)/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(OPTIONS)
 
-## lock: write the lock files; OPTIONS=--upgrade takes newer indirect packages
+## lock: write the lock files; OPTIONS=--upgrade upgrades indirect packages
 lock: build/uv-$(UV)/ready
 	$(LOCK) requirements-dev.txt -o requirements-dev.lock
 	$(LOCK) requirements-local.txt -c requirements-dev.lock -o requirements-local.lock
@@ -79,11 +80,11 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/pytest $(WORKERS) -m 'not slow'
 
-## test-slow: find the planted bugs, cut connections, run schedules, package
+## test-slow: run the slow tests: mutants, cut connections, schedules, packaging
 test-slow: setup
 	$(BIN)/pytest $(WORKERS) -m slow
 
-## chat: chat as PLAYER, with TO or at URL
+## chat: chat as PLAYER, optionally with player TO, at URL
 chat: .venv/runs
 	@$(BIN)/python -m clients.chat $${TO:+--to="$$TO"} $${URL:+--url="$$URL"} -- "$$PLAYER"
 
@@ -91,12 +92,12 @@ chat: .venv/runs
 token: .venv/runs
 	@$(BIN)/python -m localdev.token -- "$$PLAYER"
 
-# The workflow runs this before it holds credentials.
-## wheels: fetch what STAGE ships, checked against requirements.lock
+# The workflow runs this before it holds AWS credentials.
+## wheels: download the packages of STAGE, checked against requirements.lock
 wheels: .venv/runs
 	$(BIN)/python -m deployment wheels -- "$$STAGE"
 
-## deploy: deploy STAGE on AWS, and again after a change or a failure
+## deploy: deploy or update STAGE on AWS
 deploy: .venv/runs
 	$(BIN)/python -m deployment deploy -- "$$STAGE"
 
@@ -104,17 +105,21 @@ deploy: .venv/runs
 destroy: .venv/runs
 	$(BIN)/python -m deployment destroy -- "$$STAGE"
 
-## notes: write Chalice's notes of STAGE from what AWS has
+## notes: write Chalice's notes of STAGE from its resources on AWS
 notes: .venv/runs
 	$(BIN)/python -m deployment notes -- "$$STAGE"
 
-## package: write one CloudFormation template of STAGE to build/
+## policies: write the functions' IAM policies to .chalice/
+policies: .venv/runs
+	$(BIN)/python -m deployment.policies
+
+## package: write a CloudFormation template of STAGE to build/
 package: .venv/runs
 	mkdir -p build
 	$(BIN)/python -m deployment template -- "$$STAGE" > "build/$$STAGE.json"
 	$(BIN)/chalice package --stage="$$STAGE" --merge-template="build/$$STAGE.json" "build/$$STAGE"
 
-## rehearse: deploy to an emulator, fail at each step, test, delete
+## rehearse: test the deployment on an emulator, with failures at each step
 rehearse: setup .venv-rehearsal/ready
 	$(BIN)/python -m tests.deployment.rehearse .venv-rehearsal/bin/python
 
@@ -127,33 +132,33 @@ rehearse: setup .venv-rehearsal/ready
 accept: setup
 	ACCEPT_URL="$$URL" $(BIN)/pytest tests/integration/test_acceptance.py
 
-## test-moto: test the stores and DynamoDB's calls on moto
+## test-moto: run the stores' tests and the DynamoDB contract on moto
 test-moto: setup
 	DYNAMODB_ENGINE=moto $(BIN)/pytest tests/integration/test_stores.py tests/integration/test_dynamodb_contract.py
 
-## test-dynamodb: the same, the whole path and 20,000 random calls on Dynoxide
+## test-dynamodb: run those, the acceptance test and 20,000 random calls on Dynoxide
 test-dynamodb: setup dynamodb-engine
 	$(BIN)/python -m tests.support.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide $(BIN)/pytest \
 		tests/integration/test_stores.py tests/integration/test_dynamodb_contract.py tests/integration/test_dynamodb_fuzz.py tests/integration/test_acceptance.py
 
-## dynamodb-engine: fetch that engine
+## dynamodb-engine: download Dynoxide
 dynamodb-engine: $(DYNAMODB_ENGINE)/ready
 
 $(DYNAMODB_ENGINE)/ready:
 	@npm install --prefix $(DYNAMODB_ENGINE) --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1 \
 		@dynoxide/$$(node -p 'process.platform + "-" + process.arch')@$(DYNOXIDE) || \
-	{ echo "The DynamoDB engine cannot be fetched: it needs npm, and Dynoxide $(DYNOXIDE) for this platform." >&2; exit 1; }
+	{ echo "Cannot download Dynoxide $(DYNOXIDE): it needs npm, and must exist for this platform." >&2; exit 1; }
 	@touch $@
 
 ## prove: run SCHEDULES simulated schedules
 prove: setup
 	$(BIN)/python -m tests.simulation.prove --schedules="$$SCHEDULES"
 
-## load: run the load test SCENARIO, here or at URL
+## load: run the load test SCENARIO on this machine or at URL
 load: setup
 	$(BIN)/python -m measure.load "$$SCENARIO" $${URL:+--url="$$URL"} $(OPTIONS)
 
-## bench: count calls and time against the budgets
+## bench: check calls and times against the budgets
 bench: setup
 	$(BIN)/python -m measure.bench
 
@@ -165,18 +170,18 @@ scale: setup
 specification: setup
 	$(BIN)/python -m specification.asyncapi > docs/asyncapi.yaml
 
-## validate-specification: check docs/asyncapi.yaml with AsyncAPI's library
+## validate-specification: validate docs/asyncapi.yaml with AsyncAPI's parser
 validate-specification: $(ASYNCAPI)/ready
 	NODE_PATH=$(ASYNCAPI)/node_modules node specification/validate.js docs/asyncapi.yaml
 
-## asyncapi-parser: fetch that library
+## asyncapi-parser: download AsyncAPI's parser
 asyncapi-parser: $(ASYNCAPI)/ready
 
 $(ASYNCAPI)/ready:
 	npm install --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1 @asyncapi/parser@$(ASYNCAPI_PARSER)
 	@touch $@
 
-# The JavaScript client's tests and conversations in both versions of Node, and with npm's `ws` as the WebSocket.
+# Run the JavaScript client's tests in both versions of Node, and with npm's `ws` as the WebSocket.
 TEST_JAVASCRIPT = export PATH="$$modules/node-$$node/bin:$$PATH" && node --version && \
 	$(BIN)/pytest tests/clients/test_clients.py -k javascript
 
@@ -188,7 +193,7 @@ test-javascript: setup $(JAVASCRIPT)/ready
 		NODE_OPTIONS="--require=$(CURDIR)/tests/clients/ws_as_websocket.cjs" && $(TEST_JAVASCRIPT)
 
 $(JAVASCRIPT)/ready:
-	@command -v npm >/dev/null || { echo "npm is needed: it downloads Node $(NODE_20), Node $(NODE_22) and ws."; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is required to download Node $(NODE_20), Node $(NODE_22) and ws."; exit 1; }
 	platform=$$(node -p 'process.platform + "-" + process.arch') && npm install --prefix $(JAVASCRIPT) --ignore-scripts \
 		--no-audit --no-fund --silent --fetch-retries=1 node-20@npm:node-$$platform@$(NODE_20) \
 		node-22@npm:node-$$platform@$(NODE_22) ws@$(WS)

@@ -1,4 +1,4 @@
-"""Deploys a stage on AWS: `make deploy`, and hooks in Chalice's commands. None of it is shipped."""
+"""Deploys a stage on AWS, for `make deploy` and as hooks of Chalice's commands. Not shipped to Lambda."""
 
 from deployment.hooks import prepare as prepare
 from deployment.hooks import prepare_package as prepare_package

@@ -1,5 +1,5 @@
-"""Deploy a stage, delete it, write Chalice's notes of it, fetch the packages that are shipped, or print what
-`chalice package` has to merge in.
+"""Deploy or delete a stage, write Chalice's notes of it, download its packages, or print the template that
+`chalice package` merges in.
 
 python -m deployment deploy|destroy|notes|template|wheels STAGE
 """
@@ -24,13 +24,13 @@ CHALICE = Path(sys.executable).parent / "chalice"
 
 
 class ChaliceFailed(Exception):
-    """Chalice has printed why."""
+    """A Chalice command failed. Chalice has already printed the reason."""
 
 
 def deploy(stage: Stage) -> None:
-    """Deploy the tables, then the functions and the API, then set what Chalice cannot set.
+    """Deploy the tables, then the functions and the API, then apply the settings that Chalice can't.
 
-    Can be repeated after a failure at any step.
+    Idempotent: run it again after a failure at any step. Raises CannotDeploy and ChaliceFailed.
     """
     check_python()
     notes.complete(stage, say)
@@ -47,7 +47,10 @@ def deploy(stage: Stage) -> None:
 
 
 def destroy(stage: Stage) -> None:
-    """Delete everything of the stage, apart from the tables of a stage whose tables are kept."""
+    """Delete all resources of the stage. The tables are deleted only if the stage is a throwaway.
+
+    Raises CannotDeploy and ChaliceFailed.
+    """
     notes.complete(stage, say)
     notes.delete_mappings(stage, say)
     _chalice("delete", stage)
@@ -57,21 +60,23 @@ def destroy(stage: Stage) -> None:
         with suppress(logs.exceptions.ResourceNotFoundException):
             logs.delete_log_group(logGroupName=f"/aws/lambda/{stage.function_name(function)}")
     if not stage.is_throwaway:
-        say(f"The tables are kept: {stage.websockets_table}, {stage.messages_table}")
+        say(f"Kept the tables {stage.websockets_table} and {stage.messages_table}")
 
 
 def write_notes(stage: Stage) -> None:
-    """Write Chalice's notes from what AWS has under the stage's names."""
+    """Write Chalice's notes from the resources that AWS has under the stage's names. Raises CannotDeploy."""
     resources = notes.complete(stage, say, take_over=True)
     say(f"Wrote {stage.notes_path.relative_to(PROJECT)}: {len(resources)} resources")
 
 
 def write_template(stage: Stage) -> None:
+    """Print the template that `chalice package` merges in. Raises CannotDeploy."""
     check_python()
     print(json.dumps(template.merged(stage), indent=2))
 
 
 def fetch_wheels(stage: Stage) -> None:
+    """Download the stage's packages. Raises CannotDeploy."""
     check_python()
     say(f"The packages are in {wheels.fetch(stage).relative_to(PROJECT)}")
 
@@ -85,10 +90,10 @@ def _set_throttling(stage: Stage) -> None:
     client = boto3.client("apigatewayv2")
     if (api := notes.noted(stage, notes.API)) is None:
         return
-    where = {"ApiId": api["websocket_api_id"], "StageName": stage.api_gateway_stage}
-    actual = client.get_stage(**where).get("DefaultRouteSettings", {})
+    api_stage = {"ApiId": api["websocket_api_id"], "StageName": stage.api_gateway_stage}
+    actual = client.get_stage(**api_stage).get("DefaultRouteSettings", {})
     if any(actual.get(name) != value for name, value in template.ROUTE_SETTINGS.items()):
-        client.update_stage(**where, DefaultRouteSettings=template.ROUTE_SETTINGS)
+        client.update_stage(**api_stage, DefaultRouteSettings=template.ROUTE_SETTINGS)
         say("Set the API's throttling")
 
 
@@ -106,7 +111,7 @@ def say(text: str) -> None:
 
 
 def main() -> str | int:
-    """Return the process's exit code, or the sentence to print."""
+    """Run the command of `sys.argv`. Return the exit code, or the error message to print."""
     commands: dict[str, Callable[[Stage], None]] = {
         "deploy": deploy,
         "destroy": destroy,
@@ -125,7 +130,7 @@ def main() -> str | int:
     except CannotDeploy as failure:
         return str(failure)
     except (ClientError, BotoCoreError) as failure:
-        return f"AWS refused: {failure}"
+        return f"a call to AWS failed: {failure}"
     return 0
 
 

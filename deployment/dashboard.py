@@ -1,4 +1,4 @@
-"""What a stage's CloudWatch dashboard shows: a person should see at a glance whether messages arrive."""
+"""Defines a stage's CloudWatch dashboard, which shows at a glance whether messages are delivered."""
 
 import json
 from typing import Any
@@ -9,50 +9,64 @@ from deployment.stage import FUNCTIONS, Stage
 COLUMNS, HEIGHT = 12, 6
 
 Metric = list[Any]
+Graph = dict[str, Any]
 
 
 def body(stage: Stage) -> str:
-    """The dashboard in CloudWatch's JSON, with the region for CloudFormation to fill in."""
+    """Return the dashboard as CloudWatch's JSON. CloudFormation substitutes `${AWS::Region}`."""
+    graphs = [*_service_graphs(stage), *_aws_graphs(stage)]
+    return json.dumps({"widgets": [_positioned(graph, n) for n, graph in enumerate(graphs)]})
+
+
+def _service_graphs(stage: Stage) -> list[Graph]:
+    """Return the graphs of the metrics that the service emits."""
     connect = stage.function_name("websocket_connect")
     message, push = stage.function_name("websocket_message"), stage.function_name("push_messages")
-    graphs = [
+    return [
         _graph(
-            "Messages a minute",
+            "Messages per minute",
             [
                 [NAMESPACE, "accepted", "FunctionName", message],
                 *([NAMESPACE, name, "FunctionName", push] for name in ("delivered", "missed", "replayed")),
             ],
         ),
         _graph(
-            "From sent to delivered, in ms",
+            "Push latency, sent to delivered (ms)",
             [
                 [NAMESPACE, "push_latency_ms", "FunctionName", push, {"stat": statistic}]
                 for statistic in ("p50", "p99", "Maximum")
             ],
         ),
         _graph(
-            "Refused, by code",
+            "Refused frames and handshakes, by error code",
             [
-                [{"expression": _refusals_of(function), "id": f"refused{n}", "label": ""}]
+                [{"expression": _refusals_expression(function), "id": f"refused{n}", "label": ""}]
                 for n, function in enumerate((connect, message))
             ],
         ),
         _graph(
-            "Connections that ended in a push, and throttled calls",
+            "Connections that a push found gone or closed, and throttled calls",
             [
                 *([NAMESPACE, name, "FunctionName", push] for name in ("gone", "closed", "throttled")),
                 [NAMESPACE, "throttled", "FunctionName", message],
             ],
         ),
+    ]
+
+
+def _aws_graphs(stage: Stage) -> list[Graph]:
+    """Return the graphs of the stream, the functions and the tables."""
+    push = stage.function_name("push_messages")
+    return [
         _graph(
-            "The stream: how far behind, in ms, and records a batch",
+            "Stream: iterator age (ms), and records per batch",
             [
                 ["AWS/Lambda", "IteratorAge", "FunctionName", push, {"stat": "Maximum"}],
                 [NAMESPACE, "batch_size", "FunctionName", push, {"stat": "Average", "yAxis": "right"}],
             ],
         ),
         _graph(
-            "Functions that failed or were held back",
+            "Function errors and throttles",
             [
                 ["AWS/Lambda", name, "FunctionName", stage.function_name(function)]
                 for name in ("Errors", "Throttles")
@@ -60,14 +74,14 @@ def body(stage: Stage) -> str:
             ],
         ),
         _graph(
-            "How long functions take, p99, in ms",
+            "Function duration, p99 (ms)",
             [
                 ["AWS/Lambda", "Duration", "FunctionName", stage.function_name(function), {"stat": "p99"}]
                 for function in FUNCTIONS
             ],
         ),
         _graph(
-            "What DynamoDB held back",
+            "DynamoDB throttling",
             [
                 ["AWS/DynamoDB", name, "TableName", table]
                 for name in ("WriteThrottleEvents", "ReadThrottleEvents")
@@ -75,20 +89,19 @@ def body(stage: Stage) -> str:
             ],
         ),
     ]
-    return json.dumps({"widgets": [_placed(graph, n) for n, graph in enumerate(graphs)]})
 
 
-def _refusals_of(function: str) -> str:
-    """A search, because the codes are not known beforehand.
+def _refusals_expression(function: str) -> str:
+    """Return a search expression that finds the function's metric of each error code.
 
-    In its schema a name with other characters than letters and digits is quoted; in a term quotes mean an
+    In the schema, a name must be quoted unless it has only letters and digits. In a term, quotes ask for an
     exact match.
     """
     search = f'{{"{NAMESPACE}",FunctionName,code}} MetricName="refused" FunctionName="{function}"'
     return f"SEARCH('{search}', 'Sum', 60)"
 
 
-def _graph(title: str, metrics: list[Metric]) -> dict[str, Any]:
+def _graph(title: str, metrics: list[Metric]) -> Graph:
     return {
         "type": "metric",
         "width": COLUMNS,
@@ -103,6 +116,6 @@ def _graph(title: str, metrics: list[Metric]) -> dict[str, Any]:
     }
 
 
-def _placed(graph: dict[str, Any], number: int) -> dict[str, Any]:
-    """Two in a row."""
+def _positioned(graph: Graph, number: int) -> Graph:
+    """Return the widget with its position: two widgets to a row."""
     return {**graph, "x": COLUMNS * (number % 2), "y": HEIGHT * (number // 2)}

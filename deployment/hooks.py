@@ -1,6 +1,6 @@
-"""What happens before `chalice deploy` and `chalice package`, which load app.py first.
+"""Hooks that app.py calls when `chalice deploy` or `chalice package` loads it.
 
-`end` prints a sentence and ends the process.
+`end` prints an error message and ends the process.
 """
 
 import os
@@ -15,10 +15,10 @@ from deployment.stage import CannotDeploy, Stage, check_python
 
 
 def prepare(stage_name: str, end: Callable[[str], NoReturn]) -> None:
-    """Prepare notes, mapping and packages for `chalice deploy`, and tell the app the stream's ARN.
+    """Prepare the notes, the mapping and the packages for `chalice deploy`, and set MESSAGES_STREAM_ARN.
 
-    Chalice does not notice that a mapping reads a stream of a deleted table. It makes a mapping where none is
-    noted, so an outdated one is deleted first.
+    Chalice doesn't notice when the noted mapping reads the stream of a deleted table. Because Chalice creates
+    a mapping if none is noted, delete such a mapping first.
     """
     try:
         check_python()
@@ -27,7 +27,7 @@ def prepare(stage_name: str, end: Callable[[str], NoReturn]) -> None:
         if stream_arn is None:
             end(
                 f"there is no table {stage.messages_table} with a stream: "
-                f"run make deploy STAGE={stage_name}, which makes it"
+                f"run make deploy STAGE={stage_name}, which creates it"
             )
         notes.complete(stage, _say)
         notes.follow(stage, stream_arn, _say)
@@ -35,12 +35,12 @@ def prepare(stage_name: str, end: Callable[[str], NoReturn]) -> None:
     except CannotDeploy as refusal:
         end(str(refusal))
     except (ClientError, BotoCoreError) as failure:
-        end(f"AWS could not be asked about stage {stage_name}: {failure}")
+        end(f"cannot read stage {stage_name} from AWS: {failure}")
     os.environ["MESSAGES_STREAM_ARN"] = stream_arn
 
 
 def prepare_package(stage_name: str, end: Callable[[str], NoReturn]) -> None:
-    """Refuse a Python that Lambda does not have, and let `chalice package` take the locked packages."""
+    """Make `chalice package` use the locked packages. End the process if Lambda lacks this Python version."""
     try:
         check_python()
         wheels.use(Stage.of(stage_name))

@@ -1,7 +1,7 @@
 """The event source mapping from the Messages table's stream to `push_messages`.
 
-Lambda refuses to change or delete a mapping while it is Creating, Updating, Enabling, Disabling or Deleting,
-and can refuse it for a moment longer. So each change waits for the mapping to settle, and retries.
+Lambda refuses to change or delete a mapping while its state is Creating, Updating, Enabling, Disabling or
+Deleting, and sometimes for a moment longer. So each change waits for the mapping to settle, and retries.
 """
 
 import json
@@ -20,12 +20,12 @@ SETTLED = frozenset({"Enabled", "Disabled"})
 
 
 class MappingBusy(CannotDeploy):
-    """The mapping did not settle in time."""
+    """The mapping did not settle within SETTLE_SECONDS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mappings:
-    """Lambda's event source mappings. `clock` and `sleep` are in seconds."""
+    """Reads and changes Lambda's event source mappings. `clock` and `sleep` use seconds."""
 
     client: Any
     say: Callable[[str], None]
@@ -33,7 +33,7 @@ class Mappings:
     sleep: Callable[[float], None] = time.sleep
 
     def of_function(self, name: str) -> list[dict[str, Any]]:
-        """Return every mapping of a function; none if there is no such function."""
+        """Return every mapping of a function, or an empty list if the function doesn't exist."""
         pages = self.client.get_paginator("list_event_source_mappings").paginate(FunctionName=name)
         try:
             return [mapping for page in pages for mapping in page["EventSourceMappings"]]
@@ -41,17 +41,19 @@ class Mappings:
             return []
 
     def settled(self, uuid: str) -> dict[str, Any] | None:
-        """Wait until the mapping can be changed and return it, or None when it is gone.
+        """Wait until the mapping can be changed, and return it, or None if it has been deleted.
 
         Raises MappingBusy.
         """
         return self._when_settled(uuid, lambda mapping: mapping)
 
     def set(self, uuid: str, wanted: Mapping[str, Any]) -> bool:
-        """Change the settings that differ; return whether there were any. Raises MappingBusy."""
+        """Update the settings that differ from `wanted`. Return whether any did. Raises MappingBusy."""
 
         def update(mapping: dict[str, Any]) -> dict[str, Any]:
-            different = {name: value for name, value in wanted.items() if not _same(mapping.get(name), value)}
+            different = {
+                name: value for name, value in wanted.items() if not _matches(mapping.get(name), value)
+            }
             if different:
                 self.client.update_event_source_mapping(UUID=uuid, **different)
             return different
@@ -59,7 +61,7 @@ class Mappings:
         return bool(self._when_settled(uuid, update))
 
     def delete(self, uuid: str) -> None:
-        """Delete the mapping and wait until it is gone. Raises MappingBusy."""
+        """Delete the mapping, and wait until Lambda no longer lists it. Raises MappingBusy."""
         self._when_settled(uuid, lambda mapping: self.client.delete_event_source_mapping(UUID=uuid))
         self._when_settled(uuid, lambda mapping: None, settled=frozenset())
 
@@ -69,7 +71,10 @@ class Mappings:
         act: Callable[[dict[str, Any]], dict[str, Any] | None],
         settled: frozenset[str] = SETTLED,
     ) -> dict[str, Any] | None:
-        """Return what `act` returns, or None when the mapping is gone."""
+        """Call `act` once the state is in `settled`, and return its result, or None if there's no mapping.
+
+        Raises MappingBusy.
+        """
         deadline = self.clock() + SETTLE_SECONDS
         while True:
             try:
@@ -91,12 +96,12 @@ class Mappings:
             self.sleep(POLL_SECONDS)
 
 
-def _same(actual: Any, wanted: Any) -> bool:
-    """Compare a setting with what is wanted; the service can add keys and reformat patterns."""
+def _matches(actual: Any, wanted: Any) -> bool:
+    """Return whether a setting has the wanted value. Lambda can add keys and reformat JSON patterns."""
     if isinstance(wanted, dict):
-        return isinstance(actual, dict) and all(_same(actual.get(key), wanted[key]) for key in wanted)
+        return isinstance(actual, dict) and all(_matches(actual.get(key), wanted[key]) for key in wanted)
     if isinstance(wanted, list):
-        return isinstance(actual, list) and len(actual) == len(wanted) and all(map(_same, actual, wanted))
+        return isinstance(actual, list) and len(actual) == len(wanted) and all(map(_matches, actual, wanted))
     if isinstance(wanted, str) and wanted.startswith("{") and isinstance(actual, str):
         return bool(json.loads(actual) == json.loads(wanted))
     return bool(actual == wanted)

@@ -1,9 +1,11 @@
-"""Chalice's notes of what it deployed, `.chalice/deployed/<stage>.json`, kept true to what AWS has.
+"""Keeps Chalice's notes of its deployed resources, `.chalice/deployed/<stage>.json`, consistent with AWS.
 
-Chalice writes them when everything has succeeded, and finds the WebSocket API and the mapping by them alone.
-So before each deployment the notes are completed from AWS. A mark in them, written before the first attempt,
-proves that an API which the notes lack was made by an attempt of these notes: a half-made one is deleted, a
-finished one is noted. Without the mark an API that is not noted is left alone, and the deployment refused.
+Chalice writes the notes only after a complete success, and finds the WebSocket API and the mapping only
+through them. So each deployment first completes the notes from AWS.
+
+Before the first attempt, `complete` writes a mark into the notes. With the mark, an API that the notes lack
+comes from a failed attempt: an unfinished API is deleted, and a finished one is noted. Without the mark, the
+API belongs to someone else: it is left alone, and the deployment is refused.
 """
 
 import json
@@ -18,13 +20,13 @@ from deployment.stage import FUNCTIONS, CannotDeploy, Stage
 API = "websocket_api"
 MAPPING = "push_messages-dynamodb-event-source"
 ATTEMPT = "attempt"
-"""The mark: when it was written AWS had no API of the stage."""
+"""The mark. It says that AWS had no API of the stage before the first attempt."""
 
 Resource = dict[str, Any]
 
 
 class NotNoted(CannotDeploy):
-    """AWS has resources under the stage's names that the notes lack."""
+    """The notes lack resources that AWS has under the stage's names."""
 
 
 def complete(
@@ -33,50 +35,62 @@ def complete(
     take_over: bool = False,
     client_of: Callable[[str], Any] = boto3.client,
 ) -> list[Resource]:
-    """Write the notes from what AWS has under the stage's names, and return the noted resources.
+    """Write the notes from the resources that AWS has under the stage's names, and return those resources.
 
-    `take_over`: as if the mark were there. `client_of`: a service's client by its name. Raises NotNoted.
+    `take_over` treats the notes as if they had the mark. `client_of` returns a service's client. Raises
+    NotNoted.
     """
-    noted = _read(stage)
-    attempted = take_over or ATTEMPT in noted
-    by_name = {each["name"]: each for each in noted["resources"]}
-    client = client_of("apigatewayv2")
-    apis = {api["ApiId"]: api for api in _apis(client, stage)}
+    notes = _read(stage)
     found = _roles_logs_and_functions(stage, client_of)
-    if by_name.get(API, {}).get("websocket_api_id") in apis:
-        found.append(by_name[API])
-    elif attempted:
-        found += _left_by_an_attempt(client, stage, list(apis.values()), say)
-    else:
-        named = [f"the API {api_id}" for api_id in apis]
-        if not by_name:
-            named += [
-                f"the {each['resource_type'].replace('iam_', '').replace('lambda_', '')} "
-                f"{stage.function_name(each['name'].removesuffix('_role'))}"
-                for each in found
-                if each["resource_type"] != "log_group"
-            ]
-        if named:
-            raise _not_noted(stage, named)
-        noted[ATTEMPT] = True
-    if take_over:
-        noted[ATTEMPT] = True
+    client = client_of("apigatewayv2")
+    found += _note_of_api(stage, notes, found, client=client, take_over=take_over, say=say)
     mappings = Mappings(client_of("lambda"), say).of_function(stage.function_name("push_messages"))
     found += [_note_of(mapping) for mapping in mappings[:1]]
     own = {*_names(), API, MAPPING}
-    noted["resources"] = found + [each for each in noted["resources"] if each["name"] not in own]
-    _write(stage, noted)
-    resources: list[Resource] = noted["resources"]
+    notes["resources"] = found + [each for each in notes["resources"] if each["name"] not in own]
+    _write(stage, notes)
+    resources: list[Resource] = notes["resources"]
     return resources
 
 
+def _note_of_api(
+    stage: Stage,
+    notes: dict[str, Any],
+    others: list[Resource],
+    *,
+    client: Any,
+    take_over: bool,
+    say: Callable[[str], None],
+) -> list[Resource]:
+    """Return the API's note in a list, or an empty list if there is no API. Can set the mark in `notes`.
+
+    `others` are the stage's other resources on AWS. Raises NotNoted.
+    """
+    apis = {api["ApiId"]: api for api in _apis(client, stage)}
+    by_name = {each["name"]: each for each in notes["resources"]}
+    has_mark = ATTEMPT in notes
+    if take_over:
+        notes[ATTEMPT] = True
+    if by_name.get(API, {}).get("websocket_api_id") in apis:
+        return [by_name[API]]
+    if take_over or has_mark:
+        return _left_by_an_attempt(client, stage, list(apis.values()), say)
+    unknown = [f"the API {api_id}" for api_id in apis]
+    if not by_name:
+        unknown += _in_words(stage, others)
+    if unknown:
+        raise _not_noted(stage, unknown)
+    notes[ATTEMPT] = True
+    return []
+
+
 def noted(stage: Stage, name: str) -> Resource | None:
-    """Return what the notes say of a resource, by Chalice's name."""
+    """Return the note of a resource by Chalice's name for it, or None."""
     return next((each for each in _read(stage)["resources"] if each["name"] == name), None)
 
 
 def delete_mappings(stage: Stage, say: Callable[[str], None]) -> None:
-    """Delete every mapping of `push_messages`, and its note."""
+    """Delete every mapping of `push_messages`, and the note of it. Raises MappingBusy."""
     mappings = _mappings(say)
     for mapping in mappings.of_function(stage.function_name("push_messages")):
         mappings.delete(mapping["UUID"])
@@ -84,7 +98,10 @@ def delete_mappings(stage: Stage, say: Callable[[str], None]) -> None:
 
 
 def follow(stage: Stage, stream_arn: str, say: Callable[[str], None]) -> None:
-    """Delete the mappings of the table's earlier streams; note the one of this stream, once it is settled."""
+    """Delete the mappings of the table's earlier streams, and note this stream's mapping once it has settled.
+
+    Raises MappingBusy.
+    """
     mappings, current = _mappings(say), None
     earlier = f":table/{stage.messages_table}/stream/"
     was_noted = (noted(stage, MAPPING) or {}).get("event_uuid")
@@ -121,7 +138,10 @@ def _note_of(mapping: Resource) -> Resource:
 def _left_by_an_attempt(
     client: Any, stage: Stage, apis: list[Resource], say: Callable[[str], None]
 ) -> list[Resource]:
-    """Delete the APIs without a stage, which Chalice makes last; note the one that has it."""
+    """Delete unfinished APIs, and return the note of the finished one, if any. Raises NotNoted.
+
+    Chalice creates an API's stage last, so an API without a stage is unfinished.
+    """
     finished = []
     for api in apis:
         if client.get_stages(ApiId=api["ApiId"])["Items"]:
@@ -133,7 +153,7 @@ def _left_by_an_attempt(
         ids = ", ".join(api["ApiId"] for api in finished)
         raise NotNoted(
             f"there are several APIs named {stage.api_name}: {ids}. "
-            "Delete those that no client uses with aws apigatewayv2 delete-api --api-id <id>, and try again"
+            "Delete the unused ones with aws apigatewayv2 delete-api --api-id <id>, and try again"
         )
     return [
         {
@@ -146,12 +166,21 @@ def _left_by_an_attempt(
     ]
 
 
+def _in_words(stage: Stage, resources: list[Resource]) -> list[str]:
+    return [
+        f"the {each['resource_type'].replace('iam_', '').replace('lambda_', '')} "
+        f"{stage.function_name(each['name'].removesuffix('_role'))}"
+        for each in resources
+        if each["resource_type"] != "log_group"
+    ]
+
+
 def _not_noted(stage: Stage, named: list[str]) -> NotNoted:
     notes = f".chalice/deployed/{stage.name}.json"
     return NotNoted(
-        f"AWS has {', '.join(named)}, which {notes} does not mention: copy that file from where {stage.name} "
-        f"was deployed, or write it from what AWS has with make notes STAGE={stage.name}; if they belong to "
-        "another region or program, give this stage another name"
+        f"AWS has {', '.join(named)}, but {notes} does not mention them. Copy that file from the machine "
+        f"that deployed {stage.name}, or write it from AWS with make notes STAGE={stage.name}. "
+        "If they belong to another region or program, give this stage another name"
     )
 
 
@@ -161,7 +190,7 @@ def _apis(client: Any, stage: Stage) -> list[Resource]:
 
 
 def _roles_logs_and_functions(stage: Stage, client_of: Callable[[str], Any]) -> list[Resource]:
-    """Return Chalice's notes for those that exist, in the order in which it makes them."""
+    """Return Chalice's notes of the existing ones, in the order in which Chalice creates them."""
     iam, logs, functions = client_of("iam"), client_of("logs"), client_of("lambda")
     found: list[Resource] = []
     for function in FUNCTIONS:
@@ -188,14 +217,14 @@ def _roles_logs_and_functions(stage: Stage, client_of: Callable[[str], Any]) -> 
 
 
 def _names() -> list[str]:
-    """Return Chalice's names in the notes for what `_roles_logs_and_functions` finds."""
+    """Return Chalice's names of all resources that `_roles_logs_and_functions` can find."""
     return [
         name for function in FUNCTIONS for name in (f"{function}_role", f"{function}-log-group", function)
     ]
 
 
 def stream_of(client: Any, table: str) -> str | None:
-    """Return the ARN of the table's stream, or None when there is no such table or it has no stream."""
+    """Return the ARN of the table's stream, or None if the table or its stream doesn't exist."""
     try:
         described = client.describe_table(TableName=table)["Table"]
     except client.exceptions.ResourceNotFoundException:

@@ -1,4 +1,4 @@
-"""A CloudFormation stack: created, changed, deleted, with the reasons when it fails."""
+"""Creates, updates and deletes a CloudFormation stack, and reports why an operation failed."""
 
 import json
 import time
@@ -11,18 +11,18 @@ from botocore.exceptions import ClientError
 from deployment.stage import CannotDeploy
 
 POLL_SECONDS = 5
-PATIENCE_SECONDS = 1800
+TIMEOUT_SECONDS = 1800
 DEAD = frozenset({"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"})
-"""Such a stack can only be deleted: its creation, or its deletion, failed."""
+"""Statuses after a failed creation or deletion. Such a stack can only be deleted."""
 
 
 class StackFailed(CannotDeploy):
-    """The text names each resource that failed, and why."""
+    """A stack operation failed. The text names each failed resource and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """CloudFormation's stacks. `clock` and `sleep` are in seconds."""
+    """Creates, updates and deletes stacks. `clock` and `sleep` use seconds."""
 
     client: Any
     say: Callable[[str], None]
@@ -36,10 +36,10 @@ class Stacks:
         parameters: Mapping[str, str],
         at_creation: Mapping[str, Any],
     ) -> dict[str, str]:
-        """Create or change the stack, and return its outputs.
+        """Create or update the stack, and return its outputs. Raises StackFailed.
 
-        A new stack is created from the template `at_creation`, then changed to `template`. A creation that
-        fails leaves no stack, so that the next one can begin. Raises StackFailed.
+        A new stack is created from the template `at_creation`, and then updated to `template`. A failed
+        creation deletes the stack, so that it can be retried.
         """
         stack = self._settled(name)
         if stack is not None and stack["StackStatus"] in DEAD:
@@ -53,7 +53,7 @@ class Stacks:
             )["StackId"]
             self._wait(name, stack_id, "CREATE_COMPLETE")
         if self._update(_request(name, template, parameters)):
-            self.say(f"Changing the stack {name}")
+            self.say(f"Updating the stack {name}")
             self._wait(name, self._described(name)["StackId"], "UPDATE_COMPLETE")
         else:
             self.say(f"The stack {name} is up to date")
@@ -61,7 +61,7 @@ class Stacks:
         return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
     def delete(self, name: str) -> None:
-        """Delete the stack, if there is one. Raises StackFailed."""
+        """Delete the stack if it exists. Raises StackFailed."""
         stack = self._settled(name)
         if stack is None:
             self.say(f"There is no stack {name}")
@@ -87,7 +87,10 @@ class Stacks:
         return dict(stack)
 
     def _settled(self, name: str) -> dict[str, Any] | None:
-        """Return the stack when no other command is changing it, or None when there is none."""
+        """Wait until no operation is in progress, and return the stack, or None if it doesn't exist.
+
+        Raises StackFailed.
+        """
         try:
             stack = self._described(name)
         except ClientError as failure:
@@ -100,24 +103,27 @@ class Stacks:
         return None if stack["StackStatus"] == "DELETE_COMPLETE" else stack
 
     def _finished(self, name: str, stack_id: str) -> dict[str, Any]:
-        deadline = self.clock() + PATIENCE_SECONDS
+        deadline = self.clock() + TIMEOUT_SECONDS
         while _is_changing(stack := self._described(stack_id)):
             if self.clock() >= deadline:
                 raise StackFailed(
-                    f"the stack {name} was still {stack['StackStatus']} after {PATIENCE_SECONDS} s: "
+                    f"the stack {name} was still {stack['StackStatus']} after {TIMEOUT_SECONDS} s: "
                     "run the same command again"
                 )
             self.sleep(POLL_SECONDS)
         return stack
 
     def _wait(self, name: str, stack_id: str, wanted: str) -> None:
-        """Wait by the id: after a failed creation the name belongs to no stack any more."""
+        """Wait until the operation has finished. Raises StackFailed unless the status is `wanted`.
+
+        After a failed creation only the id still finds the stack, so wait by the id.
+        """
         status = self._finished(name, stack_id)["StackStatus"]
         if status not in (wanted, f"{wanted}_CLEANUP_IN_PROGRESS"):
             raise StackFailed(f"the stack {name} failed ({status}): {self._reasons(name, stack_id)}")
 
     def _reasons(self, name: str, stack_id: str) -> str:
-        """Return why resources failed in the stack's latest operation, the first failure first."""
+        """Return the failed resources of the stack's latest operation and the reasons, oldest first."""
         failed = []
         for event in self.client.describe_stack_events(StackName=stack_id)["StackEvents"]:
             status, resource = event["ResourceStatus"], event["LogicalResourceId"]

@@ -1,4 +1,4 @@
-"""What .chalice/config.json says about a stage, and what follows from it."""
+"""Reads a stage from .chalice/config.json, and derives the names of its resources."""
 
 import json
 import sys
@@ -11,51 +11,62 @@ APP = "serverless-websockets"
 FUNCTIONS = ("websocket_connect", "websocket_message", "websocket_disconnect", "push_messages")
 
 THROWAWAY = frozenset({"dev"})
-"""Stages whose tables go when they are torn down. Those of every other stage are kept, whatever happens."""
-
+"""Stages whose tables `make destroy` deletes. The tables of every other stage are always kept."""
 
 PYTHONS = ((3, 10), (3, 14))
-"""The first and the last Python of Lambda that Chalice knows. Chalice deploys the Python that runs it."""
+"""The oldest and newest Python that Lambda and Chalice support. Chalice deploys for the Python it runs on."""
 
 
 class CannotDeploy(Exception):
-    """The text says in one sentence what is wrong, and what to do."""
+    """A deployment cannot proceed. The text says why, and how to fix it."""
 
 
 class UnknownStage(CannotDeploy):
-    """The configuration does not name the stage or its tables."""
+    """The configuration lacks the stage or the names of its tables."""
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
-    """Raise CannotDeploy for a Python that Lambda does not have."""
+    """Raise CannotDeploy for a Python version that Lambda doesn't support."""
     first, last = PYTHONS
     if not first <= version <= last:
         raise CannotDeploy(
-            f"Lambda has no Python {version[0]}.{version[1]}: make .venv with Python "
+            f"Lambda does not support Python {version[0]}.{version[1]}: recreate .venv with Python "
             f"{first[0]}.{first[1]} to {last[0]}.{last[1]} (make clean, then PYTHON=python3.12)"
         )
 
 
+def _config(project: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((project / ".chalice" / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
+def stage_names(project: Path = PROJECT) -> list[str]:
+    """Return the names of all stages of the project."""
+    return list(_config(project)["stages"])
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
+    """A stage of .chalice/config.json. `secret_name` is the parameter that has its JWT secret, if any."""
+
     name: str
     websockets_table: str
     messages_table: str
     api_gateway_stage: str = "api"
     alarm_topic_arn: str | None = None
     architecture: str = "x86_64"
+    has_tracing: bool = False
+    secret_name: str | None = None
     project: Path = PROJECT
 
     @classmethod
     def of(cls, name: str, project: Path = PROJECT) -> "Stage":
         """Read a stage of the project. Raises UnknownStage."""
-        config: dict[str, Any] = json.loads(
-            (project / ".chalice" / "config.json").read_text(encoding="utf-8")
-        )
+        config = _config(project)
         stages = config["stages"]
         if name not in stages:
             raise UnknownStage(
-                f"there is no stage {name} in .chalice/config.json: there are {', '.join(stages)}"
+                f"there is no stage {name} in .chalice/config.json; its stages are {', '.join(stages)}"
             )
         settings = {**config, **stages[name]}
         environment = settings.get("environment_variables", {})
@@ -71,6 +82,8 @@ class Stage:
             api_gateway_stage=settings.get("api_gateway_stage", "api"),
             alarm_topic_arn=settings.get("alarm_topic_arn"),
             architecture=settings.get("lambda_architecture", "x86_64"),
+            has_tracing=settings.get("xray", False),
+            secret_name=environment.get("JWT_SECRET_NAME"),
             project=project,
         )
 
@@ -80,7 +93,7 @@ class Stage:
 
     @property
     def machine(self) -> str:
-        """The architecture in the words of wheels' file names."""
+        """The architecture as the file names of wheels spell it."""
         return "aarch64" if self.architecture == "arm64" else self.architecture
 
     @property
@@ -93,14 +106,14 @@ class Stage:
 
     @property
     def api_name(self) -> str:
-        """Chalice's name of the WebSocket API."""
+        """The name that Chalice gives the WebSocket API."""
         return f"{APP}-{self.name}-websocket-api"
 
     @property
     def notes_path(self) -> Path:
-        """Chalice's notes of what it deployed."""
+        """The path of Chalice's notes of its deployed resources."""
         return self.project / ".chalice" / "deployed" / f"{self.name}.json"
 
     def function_name(self, function: str) -> str:
-        """Chalice's name of a function on AWS, and of its role."""
+        """Return the name that Chalice gives a function on AWS, and the function's role."""
         return f"{APP}-{self.name}-{function}"

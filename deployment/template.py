@@ -1,7 +1,7 @@
-"""The CloudFormation templates of a stage: its tables alone, or what `chalice package` has to merge in.
+"""Builds the CloudFormation templates of a stage: the tables' stack, and the part for `chalice package`.
 
-cloudformation/tables.yaml says what the tables are. Here is what a stage adds to that: names, the queue for
-batches that were given up, alarms, and that the tables of a stage that is not thrown away are kept.
+deployment/tables.yaml defines the tables. This module adds each stage's names, dead-letter queue, dashboard
+and alarms, and protects the tables of every stage that isn't a throwaway.
 """
 
 import json
@@ -17,9 +17,9 @@ from deployment.stage import APP, PROJECT, Stage
 Template = dict[str, Any]
 
 NOT_DELETED = {"dynamodb": {"NewImage": {"messageId": {"S": [{"exists": True}]}}}}
-"""Records of items that exist: those of deletions have no new image.
+"""A filter that skips deletions, whose records have no new image.
 
-Lambda documents filters on the key `dynamodb` alone, so `eventName` is not used. `parse_record` looks at it.
+Lambda documents filters only for the key `dynamodb`, so `parse_record`, not the filter, checks `eventName`.
 """
 
 MAPPING: Mapping[str, Any] = {
@@ -28,21 +28,22 @@ MAPPING: Mapping[str, Any] = {
     "ParallelizationFactor": 1,
     "FilterCriteria": {"Filters": [{"Pattern": json.dumps(NOT_DELETED)}]},
 }
-"""A batch fails only while DynamoDB does not answer, or by a bug: Lambda retries it for an hour, in halves.
+"""The mapping's settings. A batch fails only if DynamoDB is unavailable or the code has a bug.
 
-Not in parallel, because AWS keeps the order of a partition key only with one call at a time per shard.
-Deletions do not wake the function: each message expires, and would otherwise wake it twice.
+Lambda then splits the batch in half and retries it for an hour. One call at a time per shard keeps a
+player's messages in order. The filter halves the invocations, because every message is deleted one day.
 """
 
 ROUTE_SETTINGS = {"ThrottlingRateLimit": 2000, "ThrottlingBurstLimit": 1000}
-"""Frames a second of the stage, so that none uses up what the whole account has: 10,000."""
+"""Requests per second for the stage, so that one stage can't use up the account's quota of 10,000."""
 
-POLICY_OF = {
+POLICY_BY_ROLE = {
     "WebsocketConnectRole": "connect",
     "WebsocketMessageRole": "message",
     "WebsocketDisconnectRole": "disconnect",
     "PushMessagesRole": "push",
 }
+TABLES = PROJECT / "deployment" / "tables.yaml"
 PROTECT = "ProtectTables"
 LOGICAL_IDS = {
     "websocket_connect": "WebsocketConnect",
@@ -53,28 +54,27 @@ LOGICAL_IDS = {
 
 
 def tables(stage: Stage, creating: bool = False) -> Template:
-    """Return the template of the tables' stack, which `chalice deploy` needs to be there.
+    """Return the template of the tables' stack, which `chalice deploy` depends on.
 
-    `creating`: without what keeps tables. CloudFormation could not delete a kept or protected table of a
-    failed creation, and the next creation would find its name taken.
+    With `creating`, the tables aren't protected. Otherwise CloudFormation couldn't delete the tables of a
+    failed creation, and the next creation would find their names in use.
     """
-    template: Template = yaml.safe_load(
-        (PROJECT / "cloudformation" / "tables.yaml").read_text(encoding="utf-8")
-    )
-    template["Resources"] = {**template["Resources"], **_watched(stage)}
+    template: Template = yaml.safe_load(TABLES.read_text(encoding="utf-8"))
+    template["Resources"] = {**template["Resources"], **_monitoring(stage)}
     if not stage.is_throwaway and not creating:
         template["Resources"] |= _kept_tables(template["Resources"])
         template["Parameters"][PROTECT] = {
             "Type": "String",
             "AllowedValues": ["true", "false"],
             "Default": "true",
-            "Description": "Deletion protection of the tables. false while the stack is created.",
+            "Description": "Deletion protection of the tables. Must be false while the stack is created.",
         }
     template["Outputs"]["FailedBatchesArn"] = {"Value": {"Fn::GetAtt": ["FailedBatches", "Arn"]}}
     return template
 
 
 def table_names(stage: Stage) -> dict[str, str]:
+    """Return the parameters of the tables' stack."""
     return {
         "WebsocketsTableName": stage.websockets_table,
         "MessagesTableName": stage.messages_table,
@@ -82,7 +82,7 @@ def table_names(stage: Stage) -> dict[str, str]:
 
 
 def merged(stage: Stage) -> Template:
-    """For `chalice package --merge-template`: with it, one stack has everything."""
+    """Return the template for `chalice package --merge-template`: one stack then has all resources."""
     template = tables(stage)
     for name, value in table_names(stage).items():
         template["Parameters"][name]["Default"] = value
@@ -107,20 +107,27 @@ def merged(stage: Stage) -> Template:
             }
         }
     }
-    for role, policy in POLICY_OF.items():
-        document = _exact(
-            json.loads(
-                (PROJECT / ".chalice" / f"policy-{stage.name}-{policy}.json").read_text(encoding="utf-8")
-            )
-        )
-        policies = [{"PolicyName": policy, "PolicyDocument": document}]
-        template["Resources"][role] = {"Properties": {"Policies": policies}}
+    template["Resources"] |= _roles(stage)
     template["Resources"]["WebsocketAPIStage"] = {"Properties": {"DefaultRouteSettings": ROUTE_SETTINGS}}
     return template
 
 
+def _roles(stage: Stage) -> Template:
+    """Return the functions' roles with their policies, narrowed to the stack."""
+    roles = {}
+    for role, policy in POLICY_BY_ROLE.items():
+        path = PROJECT / ".chalice" / f"policy-{stage.name}-{policy}.json"
+        document = _narrowed(json.loads(path.read_text(encoding="utf-8")))
+        policies = [{"PolicyName": policy, "PolicyDocument": document}]
+        roles[role] = {"Properties": {"Policies": policies}}
+    return roles
+
+
 def _kept_tables(resources: Template) -> Template:
-    """Return the tables kept when the stack goes, recoverable for 35 days, protected, encrypted by KMS."""
+    """Return the tables retained when the stack is deleted, with deletion protection and KMS encryption.
+
+    Point-in-time recovery covers the last 35 days.
+    """
     return {
         name: {
             **table,
@@ -138,10 +145,8 @@ def _kept_tables(resources: Template) -> Template:
     }
 
 
-def _watched(stage: Stage) -> Template:
-    """The queue of the batches that were given up, a dashboard, and alarms for what a person must look at."""
-    push = _function(stage, "push_messages")
-    queue = [{"Name": "QueueName", "Value": stage.failed_batches_queue}]
+def _monitoring(stage: Stage) -> Template:
+    """Return the dead-letter queue of failed batches, the dashboard, and the alarms."""
     return {
         "FailedBatches": {
             "Type": "AWS::SQS::Queue",
@@ -158,10 +163,19 @@ def _watched(stage: Stage) -> Template:
                 "DashboardBody": {"Fn::Sub": dashboard.body(stage)},
             },
         },
+        **_alarms_of_push(stage),
+        **_alarms_of_errors(stage),
+    }
+
+
+def _alarms_of_push(stage: Stage) -> Template:
+    push = _function(stage, "push_messages")
+    queue = [{"Name": "QueueName", "Value": stage.failed_batches_queue}]
+    return {
         "PushesThrottled": _alarm(
             stage,
-            "API Gateway or DynamoDB throttles pushes, so messages come late. First look at the dashboard: "
-            "which table or API is it? Then compare its quotas in docs/scaling.md.",
+            "API Gateway or DynamoDB is throttling pushes, so messages arrive late. First find the throttled "
+            "table or API on the dashboard. Then compare its quotas in docs/scaling.md.",
             (NAMESPACE, "throttled", push),
             10,
             statistic="Sum",
@@ -169,8 +183,8 @@ def _watched(stage: Stage) -> Template:
         ),
         "PushesSlow": _alarm(
             stage,
-            "One message in a hundred takes over five seconds from sender to recipient. First compare "
-            "look_up_ms and post_ms in the log of push_messages.",
+            "1% of messages take over 5 seconds from sender to recipient. First compare look_up_ms and "
+            "post_ms in the log of push_messages.",
             (NAMESPACE, "push_latency_ms", push),
             5000,
             statistic="p99",
@@ -178,36 +192,39 @@ def _watched(stage: Stage) -> Template:
         ),
         "PushLags": _alarm(
             stage,
-            "Messages wait over a minute for their push. First look in the log of push_messages for errors "
-            "or timeouts, then whether its reserved concurrency is used up.",
+            "Messages wait over a minute for push_messages. First look for errors or timeouts in its log. "
+            "Then check whether its reserved concurrency is used up.",
             ("AWS/Lambda", "IteratorAge", push),
             60_000,
             breaching=2,
         ),
         "BatchesGivenUp": _alarm(
             stage,
-            "Lambda gave up batches of messages after an hour: they are stored, but were not pushed. First "
-            "read the messages of the failed-batches queue for the shard and the time, then the log of "
-            "push_messages. Players get them when they connect again.",
+            "Lambda gave up on batches after an hour of retries. Their messages are stored and will be "
+            "replayed when the players reconnect, but were not pushed. First read the shard and the time "
+            "in the failed-batches queue, then the log of push_messages.",
             ("AWS/SQS", "ApproximateNumberOfMessagesVisible", queue),
             1,
         ),
-        **{
-            name: _alarm(
-                stage,
-                f"{stage.function_name(function)} fails or times out: {harm} First read ERROR and "
-                "'Task timed out' in its log; after a deployment, deploy the commit before.",
-                ("AWS/Lambda", "Errors", _function(stage, function)),
-                1,
-                statistic="Sum",
-            )
-            for name, function, harm in (
-                ("ConnectFails", "websocket_connect", "players cannot connect."),
-                ("MessageFails", "websocket_message", "frames get no reply."),
-                ("DisconnectFails", "websocket_disconnect", "ended connections stay listed for a while."),
-                ("PushFails", "push_messages", "messages are late."),
-            )
-        },
+    }
+
+
+def _alarms_of_errors(stage: Stage) -> Template:
+    return {
+        name: _alarm(
+            stage,
+            f"{stage.function_name(function)} fails or times out: {harm} First search its log for ERROR "
+            "and 'Task timed out'. If it began with a deployment, deploy the previous commit.",
+            ("AWS/Lambda", "Errors", _function(stage, function)),
+            1,
+            statistic="Sum",
+        )
+        for name, function, harm in (
+            ("ConnectFails", "websocket_connect", "players cannot connect."),
+            ("MessageFails", "websocket_message", "frames get no reply."),
+            ("DisconnectFails", "websocket_disconnect", "closed connections stay listed for a while."),
+            ("PushFails", "push_messages", "messages arrive late."),
+        )
     }
 
 
@@ -223,7 +240,7 @@ def _alarm(
     statistic: str = "Maximum",
     breaching: int = 1,
 ) -> Template:
-    """Alarm when `breaching` of the last five minutes are at the threshold or over it."""
+    """Return an alarm that fires when `breaching` of the last 5 minutes reach the threshold."""
     namespace, name, dimensions = metric
     topic = stage.alarm_topic_arn
     return {
@@ -245,12 +262,12 @@ def _alarm(
     }
 
 
-def _exact(value: Any) -> Any:
-    """A policy whose names of any region, account and API are those of the stack."""
+def _narrowed(value: Any) -> Any:
+    """Return a policy with its wildcards replaced by the stack's partition, region, account and API."""
     if isinstance(value, dict):
-        return {key: _exact(each) for key, each in value.items()}
+        return {key: _narrowed(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_exact(each) for each in value]
+        return [_narrowed(each) for each in value]
     if isinstance(value, str) and value.startswith("arn:*:"):
         exact = value.replace("arn:*:", "arn:${AWS::Partition}:", 1)
         exact = exact.replace(":*:*:*/", ":*:*:${WebsocketAPI}/", 1)

@@ -1,8 +1,8 @@
-"""The wheels that are shipped: downloaded before a deployment and checked against requirements.lock.
+"""Downloads the wheels to ship, and checks them against requirements.lock.
 
-Chalice runs `pip download -r requirements.txt`, which locks neither indirect packages nor file contents. pip
-reads its options from the environment too, so `use` makes Chalice's pip take files from the checked folder
-alone: it asks no index, and runs no package's build, while AWS credentials are at hand.
+Chalice runs `pip download -r requirements.txt`, which pins neither indirect packages nor hashes. `use` sets
+environment variables that make Chalice's pip take files only from the checked folder. So while the process
+holds AWS credentials, pip contacts no index and runs no package's build script.
 """
 
 import hashlib
@@ -25,28 +25,25 @@ PIP_DOWNLOAD = (
 
 
 class NotLocked(CannotDeploy):
-    """requirements.lock lacks something, or pip refuses it."""
+    """requirements.lock is missing or incomplete, or pip cannot download its packages."""
 
 
 def use(stage: Stage) -> None:
-    """Fetch the wheels, and set the environment of this process so that its pip takes no other file.
-
-    Raises NotLocked.
-    """
+    """Download the wheels, and make every pip started from here use only them. Raises NotLocked."""
     folder = fetch(stage)
     _delete_archives_of_another_lock(stage.project / ".chalice" / "deployments", folder.name)
     os.environ["PIP_NO_INDEX"] = "1"
-    os.environ["PIP_FIND_LINKS"] = folder.absolute().as_uri()  # pip splits this variable at spaces.
+    os.environ["PIP_FIND_LINKS"] = folder.absolute().as_uri()  # A URI, because pip splits this at spaces.
 
 
 def fetch(stage: Stage) -> Path:
-    """Download the locked wheels once and return their folder. Raises NotLocked.
+    """Return the folder of the locked wheels, and download them if it doesn't exist. Raises NotLocked.
 
-    Chalice looks for packages of this machine first, and then for the functions' where those differ.
+    Chalice resolves packages for this machine first, and then for Lambda, so the folder has both.
     """
     lock = stage.project / LOCK
     if not lock.exists():
-        raise NotLocked(f"there is no {LOCK}: write it with make lock")
+        raise NotLocked(f"there is no {LOCK}: create it with make lock")
     _check_that_all_are_locked(stage.project)
     python, machine = sys.version_info[:2], stage.machine
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
@@ -59,7 +56,7 @@ def fetch(stage: Stage) -> Path:
                 _download(stage.project, unfinished, target)
             unfinished.rename(folder)
         except OSError:
-            if not folder.exists():  # Otherwise another process finished first.
+            if not folder.exists():  # If it exists, another process finished first.
                 raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -67,7 +64,10 @@ def fetch(stage: Stage) -> Path:
 
 
 def _delete_archives_of_another_lock(archives: Path, name: str) -> None:
-    """Delete the archives that Chalice reuses while requirements.txt is the same, whatever the lock."""
+    """Delete Chalice's cached archives if requirements.lock has changed.
+
+    Chalice reuses an archive as long as requirements.txt is unchanged, and ignores the lock file.
+    """
     locked = archives / "locked"
     if locked.exists() and locked.read_text(encoding="utf-8") == name:
         return
@@ -81,11 +81,11 @@ def _download(project: Path, folder: Path, target: Sequence[str]) -> None:
     command = [*PIP_DOWNLOAD, "--dest", str(folder), *target]
     ran = subprocess.run(command, cwd=project, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     if ran.returncode != 0:
-        raise NotLocked(f"the packages of {LOCK} cannot be fetched: {ran.stderr.strip()}")
+        raise NotLocked(f"the packages of {LOCK} cannot be downloaded: {ran.stderr.strip()}")
 
 
 def _options_for_lambda(python: tuple[int, int], machine: str) -> list[str]:
-    """Return pip's options for wheels that run on Lambda's Amazon Linux 2, or 2023 since Python 3.12."""
+    """Return pip's options for wheels that run on Lambda: Amazon Linux 2023 from Python 3.12 on, else 2."""
     newest_glibc = 34 if python >= (3, 12) else 26
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(newest_glibc, 16, -1)]
     options = ["--implementation", "cp", "--python-version", f"{python[0]}.{python[1]}"]
@@ -99,10 +99,10 @@ def _check_that_all_are_locked(project: Path) -> None:
     locked = pinned((project / LOCK).read_text(encoding="utf-8"))
     for name, version in pinned((project / "requirements.txt").read_text(encoding="utf-8")):
         if (name, version) not in locked:
-            raise NotLocked(f"requirements.txt has {name}=={version}, and {LOCK} has not: run make lock")
+            raise NotLocked(f"requirements.txt has {name}=={version}, but {LOCK} lacks it: run make lock")
 
 
 def pinned(requirements: str) -> list[tuple[str, str]]:
-    """Return normalized name and version of each line that pins a package."""
+    """Return the normalized name and the version of each pinned package."""
     lines = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", requirements, re.MULTILINE)
     return [(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in lines]

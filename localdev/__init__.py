@@ -1,11 +1,11 @@
-"""The local AWS: what `chalice local` runs the service on. None of it is shipped."""
+"""Runs the service on a local AWS, for `chalice local`. Not shipped to Lambda."""
 
 import os
 from pathlib import Path
 
 from localdev.reloading import watch_only_sources
 
-if "CHALICE_WORKER" in os.environ:  # Chalice's watcher runs already: after the slow imports is too late.
+if "CHALICE_WORKER" in os.environ:  # Chalice's watcher is already running, so don't wait for slow imports.
     watch_only_sources(Path.cwd())
 
 from localdev.command_line import deploying as deploying

@@ -1,7 +1,7 @@
-"""Knowing that the command is `chalice local`, and how it was called.
+"""Finds out which Chalice command this process runs, and with which options.
 
-Chalice sets AWS_CHALICE_CLI_MODE for every command and tells the app nothing more, so the arguments are
-read once more by Chalice's own definition of its command line.
+Chalice tells the app only that a command runs, through AWS_CHALICE_CLI_MODE. So this module parses the
+arguments again with Chalice's own definition of its command line.
 """
 
 import sys
@@ -24,14 +24,14 @@ class ChaliceLocal:
 
     @property
     def api_stage(self) -> str:
-        """The API Gateway stage of the WebSocket API: the configured one, or the stage's own name."""
+        """The WebSocket API's stage in API Gateway. The default is the Chalice stage's name."""
         project = _project()
         configured: str = project.get("stages", {}).get(self.stage, {}).get("api_gateway_stage", "")
         return configured or str(project.get("api_gateway_stage", self.stage))
 
     @property
     def is_configured(self) -> bool:
-        """Whether the configuration names the stage."""
+        """Whether .chalice/config.json defines the stage."""
         return self.stage in _project().get("stages", {})
 
 
@@ -41,13 +41,13 @@ def _project() -> dict[str, Any]:
 
 
 def parse(argv: Sequence[str]) -> ChaliceLocal | None:
-    """The options in a process's arguments, or None when they are not those of `chalice local`."""
+    """Return the options in the arguments, or None if the command isn't a valid `chalice local`."""
     options = _options_of("local", argv)
     return None if options is None else ChaliceLocal(options["host"], options["port"], options["stage"])
 
 
 def stage_of(command: str, argv: Sequence[str]) -> str | None:
-    """The stage in the arguments of a command of Chalice, or None when they are of another one."""
+    """Return the stage in the arguments, or None if they aren't those of the Chalice command."""
     options = _options_of(command, argv)
     return None if options is None else str(options["stage"])
 
@@ -64,14 +64,15 @@ def _options_of(command: str, argv: Sequence[str]) -> dict[str, Any] | None:
 
 
 def of_this_process() -> ChaliceLocal | None:
+    """Return the options if this process is `chalice local`, otherwise None."""
     return parse(sys.argv)
 
 
 def deploying() -> str | None:
-    """The stage, when this process is `chalice deploy`."""
+    """Return the stage if this process is `chalice deploy`, otherwise None."""
     return stage_of("deploy", sys.argv)
 
 
 def packaging() -> str | None:
-    """The stage, when this process is `chalice package`."""
+    """Return the stage if this process is `chalice package`, otherwise None."""
     return stage_of("package", sys.argv)

@@ -1,6 +1,6 @@
-"""The app's own calls to `@connections`, answered by the gateway in the same process without HTTP between.
+"""Passes the app's own calls to `@connections` directly to the gateway in this process, without HTTP.
 
-Whoever else calls goes by HTTP. Both ways end in the same place, so the limits are the same.
+Other programs use HTTP. Both paths call `Gateway.manage`, so the same limits apply.
 """
 
 import asyncio
@@ -21,7 +21,10 @@ Manage = Callable[[Request], Answer]
 
 
 def attach(session: boto3.Session, endpoint: str, manage: Manage, loop: asyncio.AbstractEventLoop) -> None:
-    """Every client that the session makes from now on posts directly, if it posts to this endpoint."""
+    """Make every client that the session creates from now on call `manage` directly.
+
+    This applies only to clients of `endpoint`. Their calls raise ReadTimeoutError after the client's timeout.
+    """
     stage = urlsplit(endpoint).path
 
     def answer_for(client: Any, operation: str) -> shortcut.Answer | None:
@@ -44,7 +47,7 @@ def attach(session: boto3.Session, endpoint: str, manage: Manage, loop: asyncio.
 
 
 def _settle(answered: "concurrent.futures.Future[Answer]", manage: Manage, request: Request) -> None:
-    """Answer on the event loop, in one turn of it. What `manage` raises is raised where it was called."""
+    """Call `manage` on the event loop, and set its result or its exception."""
     try:
         answered.set_result(manage(request))
     except Exception as error:
@@ -52,7 +55,7 @@ def _settle(answered: "concurrent.futures.Future[Answer]", manage: Manage, reque
 
 
 def _parsed(answer: Answer) -> tuple[int, dict[str, Any]]:
-    """Return the status, and the response as boto3 reads it off the wire."""
+    """Return the status, and the response as boto3 would parse it."""
     if answer.status < 300:
         return answer.status, {}
     message = str((answer.body or {}).get("message", ""))

@@ -1,4 +1,4 @@
-"""The local DynamoDB: the embedded one, or whatever AWS_ENDPOINT_URL_DYNAMODB names; and its tables."""
+"""Configures the local DynamoDB, embedded or at AWS_ENDPOINT_URL_DYNAMODB, and creates its tables."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,37 +12,40 @@ from botocore.exceptions import ClientError
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from localdev.engine import REGION
 
-TEMPLATE = Path(__file__).parent.parent / "cloudformation" / "tables.yaml"
-MADE_UP_CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-"""So that a person's own are never read."""
+TEMPLATE = Path(__file__).parent.parent / "deployment" / "tables.yaml"
+FAKE_CREDENTIALS = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+"""Credentials that keep boto3 from looking for the user's own."""
 
 
-def use_named(endpoint: str) -> None:
-    """Let every client have its DynamoDB and streams at this endpoint, with credentials if there are any."""
+def use_endpoint(endpoint: str) -> None:
+    """Make every client use the DynamoDB at this endpoint, with the user's credentials if they exist."""
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     os.environ.setdefault("AWS_ENDPOINT_URL_DYNAMODB_STREAMS", endpoint)
     for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         os.environ.setdefault(variable, REGION)
     if boto3.Session().get_credentials() is None:
-        boto3.setup_default_session(**MADE_UP_CREDENTIALS)
+        boto3.setup_default_session(**FAKE_CREDENTIALS)
 
 
 def embed(on_write: Callable[[], None]) -> EmbeddedDynamoDB:
-    """Let every client have its DynamoDB and streams in this process."""
+    """Make every client use a new DynamoDB in this process, and return that DynamoDB.
+
+    `on_write` is called after each change that a stream records.
+    """
     for variable in [name for name in os.environ if name.startswith("AWS_")]:
-        if variable != "AWS_CHALICE_CLI_MODE":  # A profile or an endpoint of a person's own leads elsewhere.
+        if variable != "AWS_CHALICE_CLI_MODE":  # The user's profile or endpoint would lead elsewhere.
             del os.environ[variable]
     os.environ.update(AWS_REGION=REGION, AWS_DEFAULT_REGION=REGION)
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     embedded = EmbeddedDynamoDB(on_write)
-    boto3.setup_default_session(**MADE_UP_CREDENTIALS)
+    boto3.setup_default_session(**FAKE_CREDENTIALS)
     embedded.attach(session())
     embedded.attach_directly(session())
     return embedded
 
 
 def session() -> boto3.Session:
-    """The one of every client that is made by boto3.client."""
+    """Return the session that boto3.client uses."""
     if boto3.DEFAULT_SESSION is None:
         boto3.setup_default_session()
     assert boto3.DEFAULT_SESSION is not None
@@ -50,20 +53,20 @@ def session() -> boto3.Session:
 
 
 def create_tables(client: Any, names: Mapping[str, str]) -> set[str]:
-    """Make the template's tables, those that are missing: the logical ids of the ones made.
+    """Create the template's missing tables, and return their logical ids.
 
-    `names`: what each logical id of the template is called here.
+    `names` maps the template's logical ids to table names.
     """
     resources = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))["Resources"]
-    made = set()
+    created = set()
     for logical_id, name in names.items():
-        if not _is_there(client, name):
+        if not _exists(client, name):
             _create_table(client, name, resources[logical_id]["Properties"])
-            made.add(logical_id)
-    return made
+            created.add(logical_id)
+    return created
 
 
-def _is_there(client: Any, name: str) -> bool:
+def _exists(client: Any, name: str) -> bool:
     try:
         client.describe_table(TableName=name)
     except ClientError as failure:
@@ -87,4 +90,5 @@ def _create_table(client: Any, name: str, properties: Mapping[str, Any]) -> None
 
 
 def stream_arn(client: Any, table: str) -> str:
+    """Return the ARN of the table's stream. Raises KeyError if it has none."""
     return str(client.describe_table(TableName=table)["Table"]["LatestStreamArn"])

@@ -1,4 +1,4 @@
-"""The DynamoDB in this process: boto3 calls it in place of the network, other programs over HTTP."""
+"""Embeds the DynamoDB engine in this process, for boto3 clients here and for other programs over HTTP."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ SERVICES = ("dynamodb", "dynamodb-streams")
 
 
 class EmbeddedDynamoDB:
-    """The engine behind a lock. `on_write` is called after each change that a stream shows."""
+    """Calls the engine behind a lock. `on_write` is called after each change that a stream records."""
 
     def __init__(self, on_write: Callable[[], object]) -> None:
         self._on_write = on_write
@@ -31,32 +31,32 @@ class EmbeddedDynamoDB:
         self._is_frozen = False
 
     def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the response to a request, both as boto3 has them. Raise ApiError."""
+        """Return the response to a request, both in boto3's format. Raises ApiError."""
         with self._one_at_a_time:
             if self._is_frozen:
                 raise ApiError("InternalServerError", "the process is ending")
             return self._engine.call(operation, request)
 
     def freeze(self, taken: Mapping[str, int]) -> bytes:
-        """Return all tables, as `snapshot_of` does. From then on every call fails, so that none is lost."""
+        """Return a snapshot of all tables. Every later call fails, so that no acknowledged write is lost."""
         with self._one_at_a_time:
             self._is_frozen = True
             return snapshot_of(self._engine.tables, taken)
 
     def restore(self, snapshot: bytes) -> None:
-        """Have the tables of a snapshot. Raise an exception if it isn't one of this version."""
+        """Replace the tables by those of a snapshot. Raises an exception if this version can't read it."""
         tables = tables_of(snapshot)
         for table in tables.values():
             table.on_change = self._on_write
         self._engine.tables = tables
 
     def attach(self, session: boto3.Session) -> None:
-        """Let every client that the session makes from now on have its DynamoDB here."""
+        """Make every client that the session creates from now on call this engine instead of the network."""
         for service in SERVICES:
             session.events.register(f"before-send.{service}", self._answer)
 
     def attach_directly(self, session: boto3.Session) -> None:
-        """Let its calls be answered even sooner, before they are made into HTTP."""
+        """Like `attach`, but answer calls before boto3 serializes them, which is faster."""
         for service in SERVICES:
             shortcut.attach(
                 session, service, lambda client, operation: partial(self._answer_directly, operation)
@@ -76,16 +76,16 @@ class EmbeddedDynamoDB:
             return 400, {"Error": {"Code": error.code, "Message": error.message}, **error.more}
 
     def serve(self, host: str, port: int) -> int:
-        """Let curl and the AWS CLI look in, over HTTP; returns the port. Raises OSError."""
+        """Serve HTTP clients such as curl and the AWS CLI, and return the port. Raises OSError."""
         family, address = resolve(host, port)
         server_class = type("Server", (_Server,), {"address_family": family})
-        server = server_class(address, _door_to(self.call, Guard(host)))
+        server = server_class(address, _handler_class(self.call, Guard(host)))
         threads.start("dynamodb", server.serve_forever)
         return int(server.server_address[1])
 
 
 class _Raw:
-    """The body of a response as botocore reads it."""
+    """The body of a response, with the interface that botocore reads."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -96,23 +96,23 @@ class _Raw:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print no traceback when a client leaves while it is answered."""
+        """Print a traceback, unless the client disconnected during the response."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
 
-def _door_to(call: wire.Call, guard: Guard) -> type[BaseHTTPRequestHandler]:
-    class Door(BaseHTTPRequestHandler):
+def _handler_class(call: wire.Call, guard: Guard) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def parse_request(self) -> bool:
-            """Read the head of a request, of whatever method. Return False when it has been answered."""
+            """Read a request's head. Return False if the request has already been answered."""
             if not super().parse_request():
                 return False
             hosts, origins = (self.headers.get_all(name, []) for name in ("Host", "Origin"))
             refusal = guard.refusal_of_program(hosts, origins)
             if refusal is not None:
-                # The request may not have been read to its end, so the connection ends.
+                # The body is still unread, so the connection can't be reused.
                 self.close_connection = True
                 self._answer(
                     403, json.dumps({"__type": "AccessDeniedException", "message": refusal}).encode()
@@ -133,6 +133,6 @@ def _door_to(call: wire.Call, guard: Guard) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Requests that look in are nobody's steps."""
+            """Print nothing: these requests aren't steps of the service."""
 
-    return Door
+    return Handler

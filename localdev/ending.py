@@ -1,4 +1,4 @@
-"""How the process of `chalice local` ends when it cannot go on, and how it goes on after an edit."""
+"""Ends the process of `chalice local` after a fatal error, and prepares its restart after an edit."""
 
 import os
 import signal
@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import NoReturn
 
 before_exit: list[Callable[[], None]] = []
-"""Called before the process ends at once."""
+"""Callbacks that `exit_now` runs before it ends the process."""
 
 before_restart: list[Callable[[], None]] = []
-"""Called before the worker ends so that another one follows it."""
+"""Callbacks that run before Chalice's reloader replaces this worker."""
 
 _parent = os.getppid()
 _follows_an_edit = False
 
 
 def end(message: str) -> NoReturn:
-    """Print the message and end the process with exit code 1, from whatever thread this is.
+    """Print the message and end the process with exit code 1, from any thread.
 
-    After an edit, wait for the next one instead, as Chalice does after a syntax error: SystemExit ends only
-    the thread that loads the app.
+    In a worker that follows an edit, raise SystemExit instead. It ends only the thread that loads the app, so
+    the worker waits for the next edit, as Chalice does after a syntax error.
     """
     try:
         print(f"chalice: {message}", file=sys.stderr, flush=True)
@@ -34,9 +34,9 @@ def end(message: str) -> NoReturn:
 
 
 def exit_now() -> NoReturn:
-    """End the process with exit code 1, and Chalice's reloader with it.
+    """End the process with exit code 1, and end Chalice's reloader by SIGTERM.
 
-    The reloader's own exit code is 0 whatever its worker's is, so a signal ends it: a shell calls that 143.
+    The reloader would exit with 0 whatever its worker's exit code is. After the signal, a shell reports 143.
     """
     for work in before_exit:
         work()
@@ -47,15 +47,15 @@ def exit_now() -> NoReturn:
 
 
 def prepare_restart() -> None:
-    """Leave the worker that Chalice's reloader starts next what it needs, and that it follows an edit."""
-    with suppress(OSError):  # Without the note, a wrong setting ends that worker.
+    """Tell the next worker that it follows an edit, and run the callbacks in `before_restart`."""
+    with suppress(OSError):  # Without the note, an invalid setting would end the next worker.
         note_for_next_worker("restarts").touch(mode=0o600, exist_ok=False)
     for work in before_restart:
         work()
 
 
 def read_note() -> None:
-    """Find out whether this worker follows an edit."""
+    """Read and delete the note of `prepare_restart`, which says that this worker follows an edit."""
     global _follows_an_edit
     try:
         note_for_next_worker("restarts").unlink()
@@ -65,5 +65,8 @@ def read_note() -> None:
 
 
 def note_for_next_worker(name: str) -> Path:
-    """Return a path outside the project, named by the reloader: the one process that both workers know."""
+    """Return a path outside the project for a file from one worker to the next.
+
+    The name has the id of the reloader, because both workers know it.
+    """
     return Path(tempfile.gettempdir()) / f"chalice-local-{_parent}-{name}"

@@ -1,4 +1,4 @@
-"""The events that API Gateway hands to the functions of a WebSocket API, field for field."""
+"""Builds the events that API Gateway sends to the functions of a WebSocket API, field by field."""
 
 import base64
 import os
@@ -22,7 +22,7 @@ CLOSE_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What every event of a connection says about where it came from. Times are in milliseconds."""
+    """The fields that every event of a connection shares. `connected_at` is in epoch milliseconds."""
 
     api_id: str
     stage: str
@@ -34,7 +34,10 @@ class Origin:
 
 
 def connect_event(origin: Origin, target: str, headers: Iterable[tuple[str, str]], now: int) -> Event:
-    """`target` is the request's: path and query. Of a repeated header or parameter the last one counts."""
+    """Return a `$connect` event. `target` is the handshake's path and query, `now` epoch milliseconds.
+
+    If a header or parameter is repeated, the single-value fields have the last value.
+    """
     multi_headers = _grouped(headers)
     multi_query = _grouped(parse_qsl(target.partition("?")[2], keep_blank_values=True))
     event: Event = {
@@ -50,6 +53,7 @@ def connect_event(origin: Origin, target: str, headers: Iterable[tuple[str, str]
 
 
 def message_event(origin: Origin, route_key: str, body: str, now: int) -> Event:
+    """Return the event of a frame from a client. `now` is in epoch milliseconds."""
     return {
         "requestContext": {
             **_context(origin, route_key, "MESSAGE", now),
@@ -61,6 +65,7 @@ def message_event(origin: Origin, route_key: str, body: str, now: int) -> Event:
 
 
 def disconnect_event(origin: Origin, code: int, reason: str, now: int) -> Event:
+    """Return a `$disconnect` event. `now` is in epoch milliseconds."""
     headers = {"Host": origin.domain_name, "x-api-key": "", "X-Forwarded-For": "", "x-restapi": ""}
     return {
         "headers": headers,
@@ -75,11 +80,12 @@ def disconnect_event(origin: Origin, code: int, reason: str, now: int) -> Event:
 
 
 def failure_frame(message: str, connection_id: str) -> dict[str, str]:
-    """What the gateway itself tells a client about a frame whose function failed."""
+    """Return the frame that API Gateway itself sends when a function fails."""
     return {"message": message, "connectionId": connection_id, "requestId": new_id()}
 
 
 def reason_phrase(status: int) -> str:
+    """Return the reason phrase of an HTTP status, or "Refused" for an unknown one."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -87,7 +93,7 @@ def reason_phrase(status: int) -> str:
 
 
 def new_id() -> str:
-    """An id as API Gateway makes them for connections and requests: eleven bytes in base64."""
+    """Return a random id in API Gateway's format for connections and requests: 11 bytes in base64."""
     return base64.urlsafe_b64encode(os.urandom(11)).decode()
 
 

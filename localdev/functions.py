@@ -1,4 +1,4 @@
-"""The Lambda functions of the app, called as Lambda calls them: with JSON and a context."""
+"""Calls the app's Lambda functions as Lambda does: with an event from JSON, and a context."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ TIMEOUT_MS = 30_000
 
 
 def function(app: Chalice, name: str) -> Function:
-    """The function of that name. What it raises comes out: what follows from that is its caller's matter."""
+    """Return a callable that invokes the named function. The function's exceptions reach the caller."""
     handler = app.handler_map[name]
 
     def invoke(event: Event) -> Any:
@@ -26,5 +26,5 @@ def function(app: Chalice, name: str) -> Function:
 
 
 def websocket_routes(app: Chalice) -> Mapping[str, Function]:
-    """The functions of the WebSocket API by route key: `$connect`, `$default`, `$disconnect`."""
+    """Return the WebSocket API's functions by route key: `$connect`, `$default`, `$disconnect`."""
     return {route_key: function(app, config.name) for route_key, config in app.websocket_handlers.items()}

@@ -1,6 +1,6 @@
-"""A WebSocket API as API Gateway has them: connections, routes to functions, `@connections`, and limits.
+"""Emulates a WebSocket API of API Gateway: connections, routes to functions, `@connections`, and quotas.
 
-It says no where AWS says no. docs/local-aws.md lists where it is known to differ.
+It refuses what AWS refuses. docs/local-aws.md lists the known differences.
 """
 
 import asyncio
@@ -44,22 +44,25 @@ from localdev.limits import Limits
 from localdev.management import Answer
 from localdev.terminal import show, show_failure
 
-FUNCTIONS_AT_ONCE = 128
-FRAMES_AT_ONCE = 32
-"""Of one connection; further ones wait in its socket, so that a client that floods slows itself."""
+CONCURRENT_FUNCTIONS = 128
+CONCURRENT_FRAMES = 32
+"""The limit per connection. Further frames wait in the socket, so a flood slows down only its sender."""
+
 HANDSHAKE_SECONDS = 10
 
 _quiet = logging.getLogger("localdev.websockets")
 _quiet.setLevel(logging.CRITICAL)
-"""Clients that break off are everyday life, and the service's own steps say who came and went."""
+"""Discards `websockets`' log of broken connections, because the steps show each connection's end."""
 
 
 @dataclass(slots=True)
 class OpenConnection:
+    """A connection whose handshake has succeeded. `last_active_at` is in seconds of the monotonic clock."""
+
     origin: Origin
     socket: ServerConnection
     last_active_at: float = field(default_factory=time.monotonic)
-    frames: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FRAMES_AT_ONCE))
+    frames: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENT_FRAMES))
     has_vanished: bool = False
     ending: asyncio.TimerHandle = field(init=False)
 
@@ -73,11 +76,11 @@ class OpeningConnection:
 
 
 class FunctionFailed(Exception):
-    """A function raised an exception, which has been shown already."""
+    """A function raised an exception, which has already been shown."""
 
 
 class Gateway:
-    """Serves one stage of one API. All of it but `start` and `stop` runs on the event loop."""
+    """Serves one stage of one API. Its methods must run on the event loop."""
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class Gateway:
         limits: Limits,
         allowed_origins: frozenset[str] = frozenset(),
     ) -> None:
-        """`allowed_origins`: the stage's ALLOWED_ORIGINS, which can connect besides this machine's pages."""
+        """Create a gateway. `allowed_origins` can connect in addition to pages of this machine."""
         self._allowed_origins = allowed_origins
         self._api_id = api_id
         self._stage = stage
@@ -98,10 +101,10 @@ class Gateway:
         self._opening: WeakValueDictionary[str, OpeningConnection] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._management_transports: set[asyncio.Transport] = set()
-        self._functions = ThreadPoolExecutor(FUNCTIONS_AT_ONCE, thread_name_prefix="lambda")
+        self._functions = ThreadPoolExecutor(CONCURRENT_FUNCTIONS, thread_name_prefix="lambda")
 
     async def start(self, host: str, port: int) -> int:
-        """Serve, and return the port. Raises OSError when it cannot be bound."""
+        """Start serving, and return the port. Raises OSError if the port can't be bound."""
         limits = self._limits
         self._guard = Guard(host, self._allowed_origins)
         self._server: Server = await serve(
@@ -121,6 +124,7 @@ class Gateway:
         return self._port
 
     async def stop(self) -> None:
+        """Close all connections, and wait until their functions have finished."""
         for transport in list(self._management_transports):
             transport.close()
         self._server.close()
@@ -134,7 +138,7 @@ class Gateway:
     async def _answer_handshake(
         self, socket: ServerConnection, request: Handshake, response: Response
     ) -> Response | None:
-        """Return the refusal of a handshake, or None to let it through. `$connect` decides in the end."""
+        """Return the response that refuses the handshake, or None if `$connect` accepts it."""
         try:
             return await self._decide(socket, request, response)
         except Exception as error:
@@ -145,17 +149,17 @@ class Gateway:
         self, socket: ServerConnection, request: Handshake, response: Response
     ) -> Response | None:
         headers = request.headers
-        why = self._guard.refusal_of_player(headers.get_all("Host"), headers.get_all("Origin"))
-        if why is not None:
-            show("refused", status=403, reason=why)
-            return _refusal(HTTPStatus.FORBIDDEN, why)
+        reason = self._guard.refusal_of_player(headers.get_all("Host"), headers.get_all("Origin"))
+        if reason is not None:
+            show("refused", status=403, reason=reason)
+            return _refusal(HTTPStatus.FORBIDDEN, reason)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return None
         if len(request.path) > self._limits.url_characters:
             return _refusal(HTTPStatus.REQUEST_URI_TOO_LONG)
         stage = request.path.partition("?")[0].strip("/")
         if stage != self._stage:
-            show("refused", status=403, reason="another path", served=f"/{self._stage}/")
+            show("refused", status=403, reason="wrong path", served=f"/{self._stage}/")
             return _refusal(HTTPStatus.FORBIDDEN)
         return await self._connect(socket, request, response)
 
@@ -175,7 +179,7 @@ class Gateway:
         if not 200 <= status <= 299:
             return _refusal(status)
         subprotocol = _header(answer, "Sec-WebSocket-Protocol")
-        if subprotocol is not None:  # The one header of the answer that reaches the client.
+        if subprotocol is not None:  # API Gateway passes only this header on to the client.
             response.headers["Sec-WebSocket-Protocol"] = subprotocol
         self._accepted[socket] = self._opening[origin.connection_id] = OpeningConnection(origin)
         return None
@@ -187,7 +191,7 @@ class Gateway:
             f"{in_url(self._host)}:{self._port}",
             new_id(),
             _milliseconds(),
-            (socket.remote_address or ("unknown",))[0],  # None when the client has left already.
+            (socket.remote_address or ("unknown",))[0],  # None if the client has already disconnected.
             next(iter(request.headers.get_all("User-Agent")), None),
         )
 
@@ -226,7 +230,7 @@ class Gateway:
             self._start(connection, self._message(connection, body))
 
     def _end_when_due(self, connection: OpenConnection, end_of_life: float) -> None:
-        """Look again when it would be idle or too old, if nothing has come by then."""
+        """Close the connection if it is idle or too old. Otherwise check again when it could be."""
         idle_at = connection.last_active_at + self._limits.idle_seconds
         left = min(idle_at, end_of_life) - time.monotonic()
         if left <= 0:
@@ -250,11 +254,11 @@ class Gateway:
         socket = connection.socket
         code, reason = socket.close_code or 1006, socket.close_reason or ""
         event = disconnect_event(connection.origin, code, reason, _milliseconds())
-        with suppress(FunctionFailed, asyncio.TimeoutError):  # Nobody is left to be told.
+        with suppress(FunctionFailed, asyncio.TimeoutError):  # There is no client to notify.
             await self._call("$disconnect", event)
 
     async def vanish(self, connection_id: str) -> None:
-        """End a connection without a word and without `$disconnect`, which AWS does not promise to call."""
+        """End a connection without a close frame and without `$disconnect`, which AWS doesn't guarantee."""
         connection = self._connections.pop(connection_id, None)
         if connection is not None:
             connection.has_vanished = True
@@ -268,10 +272,10 @@ class Gateway:
             return
 
     async def _call(self, route_key: str, event: Event) -> Any:
-        """Call a function in a thread, concurrently with all others, also those for the same connection.
+        """Call a function in a thread, and return its result. Raises FunctionFailed and asyncio.TimeoutError.
 
-        Returns what it returns. Raises FunctionFailed, and TimeoutError when it takes too long; an exception
-        that it raises after that is shown too.
+        All functions run concurrently, including those of the same connection. An exception that a function
+        raises after its timeout is shown too.
         """
 
         def invoke() -> Any:
@@ -283,12 +287,12 @@ class Gateway:
 
         try:
             running = asyncio.get_running_loop().run_in_executor(self._functions, invoke)
-        except RuntimeError:  # No thread is started any more: the process is ending.
+        except RuntimeError:  # The executor accepts no more calls, because the process is ending.
             raise asyncio.CancelledError from None
         return await asyncio.wait_for(running, self._limits.integration_seconds)
 
     def _start(self, connection: OpenConnection, work: Coroutine[Any, Any, None]) -> None:
-        """Do this for the connection in the background. An exception is shown and ends the connection."""
+        """Run work for the connection in the background. An exception is shown, and ends the connection."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(partial(self._done, connection))
@@ -303,7 +307,7 @@ class Gateway:
     # @connections
 
     def manage(self, request: management.Request) -> Answer:
-        """Answer a request to `@connections`, however it came here."""
+        """Answer a request to `@connections`, from HTTP or from this process."""
         if not request.signed:
             return Answer(403, {"message": "Missing Authentication Token"})
         stage, _, connection_id = unquote(request.path).lstrip("/").partition("/@connections/")
@@ -330,7 +334,7 @@ class Gateway:
         return Answer(403, {"message": "Missing Authentication Token"})
 
     def _post(self, connection: OpenConnection, data: bytes) -> Answer:
-        """Send without waiting: what the client does not read stays in a buffer, which has room for it."""
+        """Send the frame without waiting. If the client's buffer has no room for it, return a 429."""
         waiting = connection.socket.transport.get_write_buffer_size()
         if waiting + len(data) > self._limits.client_buffer_bytes:
             return Answer(429, {"message": "Too many requests"}, "LimitExceededException")
@@ -377,7 +381,7 @@ def _iso(seconds: float) -> str:
 
 
 def _is_connection_id(text: str) -> bool:
-    """Eleven bytes in base64: what else is asked for was never a connection."""
+    """Return whether the text has the format of `new_id`: 11 bytes in base64."""
     return re.fullmatch(r"[A-Za-z0-9_-]{15}=", text) is not None
 
 
@@ -394,7 +398,7 @@ def _refusal(status: int, message: str | None = None) -> Response:
 
 
 def _status(answer: Any) -> int:
-    """The status a function answered with; what is no answer at all is a bad gateway to the client."""
+    """Return the status in a function's result, or 502 if the result isn't valid."""
     status = answer.get("statusCode") if isinstance(answer, dict) else None
     return status if isinstance(status, int) and 100 <= status <= 599 else HTTPStatus.BAD_GATEWAY
 

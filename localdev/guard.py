@@ -1,8 +1,8 @@
-"""Which requests the ports of the local AWS answer: those of programs and of this machine's own pages.
+"""Decides which requests the local ports answer: those of programs, and of pages from this machine.
 
-A browser sends the requests of any web page to localhost too. Two headers that a page cannot set tell them
-apart. `Host` is the name that was asked for: a stranger can make a name of theirs point to this machine (DNS
-rebinding), but not `localhost` or an address. `Origin` says where the page is from; programs don't send it.
+Any web page can make the browser send requests to localhost. Two headers that a page cannot set identify
+such requests. `Host` is the name in the request's URL: an attacker can point a domain to this machine (DNS
+rebinding), but not `localhost` or an IP address. `Origin` is the page's origin; programs don't send it.
 """
 
 import ipaddress
@@ -23,41 +23,43 @@ NOT_FOR_OTHER_SITES = (
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """`own_host` is the value of `--host`; `allowed_origins` can open WebSockets besides local ones.
+    """Checks requests. `own_host` is the value of `--host`.
 
-    Each method is given all values of the request's Host and Origin headers, and returns why the request is
-    refused, or None. Any port will do, because ports are forwarded. Without a Host, a request isn't from a
-    browser: only HTTP/1.0 programs leave it out.
+    `allowed_origins` can open WebSockets, as can the origins on this machine.
+
+    Each method takes all values of the request's Host and Origin headers. It returns the reason for a
+    refusal, or None. It accepts any port, because ports can be forwarded. A request without a Host isn't from
+    a browser, because only HTTP/1.0 programs omit it.
     """
 
     own_host: str
     allowed_origins: frozenset[str] = frozenset()
 
     def refusal_of_program(self, hosts: Sequence[str], origins: Sequence[str]) -> str | None:
-        """For DynamoDB and `@connections`, which no web page has a use for."""
-        if not self._is_here(hosts):
+        """Check a request to DynamoDB or `@connections`, which no web page needs."""
+        if not self._is_this_machine(hosts):
             return WRONG_HOST
         return NOT_FOR_PAGES if origins else None
 
     def refusal_of_page(self, hosts: Sequence[str], origins: Sequence[str]) -> str | None:
-        """For the playground, which only its own page uses."""
-        if not self._is_here(hosts):
+        """Check a request to the playground, which only its own page needs."""
+        if not self._is_this_machine(hosts):
             return WRONG_HOST
         own = [f"http://{host}" for host in hosts]
         return NOT_FOR_OTHER_PAGES if origins and list(origins) != own else None
 
     def refusal_of_player(self, hosts: Sequence[str], origins: Sequence[str]) -> str | None:
-        """For the WebSocket, which a game's page uses from its own port of this machine.
+        """Check a WebSocket's handshake, which can come from a game's page on another port of this machine.
 
-        An address alone proves nothing about a page: a stranger can serve one from an address.
+        An Origin that is an IP address isn't enough, because an attacker can serve a page from one too.
         """
-        if not self._is_here(hosts):
+        if not self._is_this_machine(hosts):
             return WRONG_HOST
-        if not origins or (len(origins) == 1 and self._may_play(hosts, origins[0])):
+        if not origins or (len(origins) == 1 and self._is_allowed_origin(hosts, origins[0])):
             return None
         return NOT_FOR_OTHER_SITES
 
-    def _is_here(self, hosts: Sequence[str]) -> bool:
+    def _is_this_machine(self, hosts: Sequence[str]) -> bool:
         if len(hosts) != 1:
             return not hosts
         name = hostname(hosts[0])
@@ -65,7 +67,7 @@ class Guard:
             return False
         return _is_localhost(name) or _address(name) is not None or name == self.own_host.lower()
 
-    def _may_play(self, hosts: Sequence[str], origin: str) -> bool:
+    def _is_allowed_origin(self, hosts: Sequence[str], origin: str) -> bool:
         if origin in self.allowed_origins:
             return True
         parts = _ORIGIN.fullmatch(origin)
@@ -78,19 +80,19 @@ class Guard:
 
 
 def host_without_port(host: str) -> str | None:
-    """Return the host in a Host header, an IPv6 address in its brackets; None if it is malformed."""
+    """Return the host of a Host header, with the brackets of an IPv6 address, or None if malformed."""
     parts = _HOST.fullmatch(host)
     return parts[1].lower() if parts else None
 
 
 def hostname(host: str) -> str | None:
-    """Return the name or address in a Host header, without brackets and the root's dot; None if malformed."""
+    """Return the host of a Host header without brackets and the final dot, or None if malformed."""
     bare = host_without_port(host)
     return None if bare is None else bare.strip("[]").removesuffix(".")
 
 
 def _is_localhost(name: str) -> bool:
-    """Whether it is a name that browsers take for this machine without asking DNS."""
+    """Return whether browsers resolve the name to this machine without DNS."""
     return name == "localhost" or name.endswith(".localhost")
 
 

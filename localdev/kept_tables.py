@@ -1,6 +1,6 @@
-"""Keeps the embedded tables over an edit, which ends the process that has them and starts another one.
+"""Keeps the embedded tables when an edit replaces the process that holds them.
 
-They lie in a file of the temporary directory for the second that lies between the two.
+The old process saves them to a temporary file, and the new process reads and deletes the file.
 """
 
 import hashlib
@@ -19,34 +19,34 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def keep(embedded: EmbeddedDynamoDB, mappings: Sequence[StreamMapping]) -> bool:
-    """Restore the tables that the process before an edit left, and leave them to the one after the next edit.
+    """Restore the tables that the previous process saved, and save them again before the next restart.
 
-    Returns whether there were any. `mappings` can get more elements until then.
+    Return whether there were any. The caller can still append to `mappings` after this call.
     """
-    before_restart.append(partial(_leave, embedded, mappings))
+    before_restart.append(partial(_save, embedded, mappings))
     try:
-        snapshot = _taken_file()
+        snapshot = _pop_file()
         if snapshot is not None:
             embedded.restore(snapshot)
-    except Exception as failure:  # Also an edit of the engine can make the snapshot one that it can't read.
-        say(f"chalice: the tables could not be kept: {type(failure).__name__}: {failure}")
+    except Exception as failure:  # An edit of the engine itself can make the snapshot unreadable.
+        say(f"chalice: the tables could not be restored: {type(failure).__name__}: {failure}")
         return False
     return snapshot is not None
 
 
-def _leave(embedded: EmbeddedDynamoDB, mappings: Sequence[StreamMapping]) -> None:
-    """Write the tables. A record that a function is working on counts as not taken, and is given again."""
+def _save(embedded: EmbeddedDynamoDB, mappings: Sequence[StreamMapping]) -> None:
+    """Write the tables, and the records that a function hasn't finished, which are redelivered."""
     taken = {mapping.table: mapping.last_taken() for mapping in mappings}
     try:
         _file().unlink(missing_ok=True)
         with os.fdopen(os.open(_file(), _NEW_FILE, 0o600), "wb") as file:
             file.write(embedded.freeze(taken))
     except OSError as failure:
-        say(f"chalice: the tables could not be kept: {failure.strerror}")
+        say(f"chalice: the tables could not be saved: {failure.strerror}")
 
 
-def _taken_file() -> bytes | None:
-    """Return what is in the file, which is deleted, or None if there is none of this user."""
+def _pop_file() -> bytes | None:
+    """Delete the file and return its content, or None if this user has no such file."""
     path = _file()
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:

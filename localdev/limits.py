@@ -1,4 +1,4 @@
-"""API Gateway's quotas for WebSocket APIs. Each can be set lower, so that nobody has to wait to meet one."""
+"""Defines API Gateway's quotas for WebSocket APIs. A lower value lets a test reach one quickly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -6,12 +6,12 @@ from typing import Any
 
 
 class LimitError(Exception):
-    """A limit was set to what is no positive number; the text names the variable."""
+    """A limit isn't a positive number. The text names the variable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """In the unit that each name ends with."""
+    """The quotas. Each name ends with its unit."""
 
     frame_bytes: int = 32 * 1024
     message_bytes: int = 128 * 1024
@@ -20,11 +20,11 @@ class Limits:
     integration_seconds: float = 29.0
     url_characters: int = 4096
     client_buffer_bytes: int = 4 * 1024 * 1024
-    """What may wait to be sent to one client before a post gets 429: AWS names no number for it."""
+    """The unsent bytes per client above which a post gets 429. AWS documents no number."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Limits":
-        """Each limit by the variable WEBSOCKET_<NAME>. Raises LimitError."""
+        """Read each limit from the variable WEBSOCKET_<NAME>, if it is set. Raises LimitError."""
         given: dict[str, Any] = {}
         for limit in fields(cls):
             variable = f"WEBSOCKET_{limit.name.upper()}"

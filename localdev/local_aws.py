@@ -1,4 +1,4 @@
-"""What starts with `chalice local`: DynamoDB and its tables, the stream mapping, and the WebSocket API."""
+"""Starts the local AWS: DynamoDB with its tables, the event source mapping, and the WebSocket API."""
 
 import asyncio
 import gc
@@ -24,12 +24,12 @@ from localdev.checks import (
     NAMED_DYNAMODB,
     CannotStart,
     Ports,
+    bind_error,
     check_ports,
     check_stage,
-    in_one_line,
     keeps_tables,
+    one_line,
     use_dynamodb,
-    why_not,
 )
 from localdev.checks import WEBSOCKET_PORT as WEBSOCKET_PORT
 from localdev.command_line import ChaliceLocal
@@ -37,7 +37,7 @@ from localdev.ending import end, read_note
 from localdev.functions import function, websocket_routes
 from localdev.gateway import Gateway
 from localdev.limits import LimitError, Limits
-from localdev.outlet import take_over
+from localdev.outlet import redirect_output
 from localdev.playground import Playground, Steps
 from localdev.reloading import end_with_parent
 from localdev.stream_mapping import POLL_SECONDS, StreamMapping
@@ -49,19 +49,19 @@ except ImportError:  # Windows has neither this module nor this limit.
     resource = None  # type: ignore[assignment]
 
 API_ID = "local"
-SWITCH_SECONDS = 0.0005
-"""How long a function may compute while the gateway waits for its turn, of which there is only one."""
+THREAD_SWITCH_SECONDS = 0.0005
+"""How long a function's thread can hold the interpreter lock while the gateway's thread waits."""
 
-GARBAGE_AT = (20_000, 10, 100)
-"""How rarely rings of objects are looked for. By default that stops everybody for 100 ms once a second."""
+GC_THRESHOLDS = (20_000, 10, 100)
+"""Garbage-collector thresholds. The defaults pause all threads for 100 ms every second."""
 
 SAFETY_POLL_SECONDS = 5.0
-"""The embedded DynamoDB says when it was written to; its stream is polled only to be on the safe side."""
+"""How often the embedded stream is polled. This is only a fallback, because writes signal the mapping."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalAws:
-    """Prepared before the app makes its clients, so that they reach this machine and nothing else."""
+    """The local AWS. Prepare it before the app creates boto3 clients, so that they reach only it."""
 
     options: ChaliceLocal
     limits: Limits
@@ -71,22 +71,23 @@ class LocalAws:
     written: threading.Event
     mappings: list[StreamMapping] = field(default_factory=list)
     are_kept: bool = False
-    """Whether the tables are those of before an edit, with what their streams had not given yet."""
+    """Whether the tables are those from before an edit. Their streams then hold only undelivered records."""
 
     @classmethod
     def if_asked_for(cls) -> "LocalAws | None":
-        """None unless this process is `chalice local`: deploying, packaging and Lambda never start it."""
+        """Return the local AWS if this process is `chalice local`, otherwise None."""
         options = command_line.of_this_process()
         return None if options is None else cls.prepare(options)
 
     @classmethod
     def prepare(cls, options: ChaliceLocal) -> "LocalAws":
-        sys.setswitchinterval(SWITCH_SECONDS)
-        take_over()
+        """Check the settings and start DynamoDB. End the process with an error message if that fails."""
+        sys.setswitchinterval(THREAD_SWITCH_SECONDS)
+        redirect_output()
         read_note()
-        _open_many_files()
+        _raise_open_file_limit()
         end_with_parent()
-        _tell(os.environ.get("TELEMETRY_FILE"))
+        _open_telemetry(os.environ.get("TELEMETRY_FILE"))
         try:
             return cls._checked(options)
         except (CannotStart, LimitError) as wrong:
@@ -94,7 +95,7 @@ class LocalAws:
 
     @classmethod
     def _checked(cls, options: ChaliceLocal) -> "LocalAws":
-        """Raises CannotStart and LimitError."""
+        """Do the work of `prepare`. Raises CannotStart and LimitError."""
         check_stage(options)
         ports = check_ports(options, os.environ)
         if resolve(options.host, options.port)[0] == socket.AF_INET6:
@@ -105,7 +106,7 @@ class LocalAws:
         written = threading.Event()
         named = os.environ.get(NAMED_DYNAMODB)
         never_proxy(options.host, named or "")
-        _find_secret(is_embedded=not named)
+        _resolve_secret(is_embedded=not named)
         if named:
             use_dynamodb(named)
             return cls(options, limits, ports, named, POLL_SECONDS, written)
@@ -116,7 +117,7 @@ class LocalAws:
         return cls(options, limits, ports, url, SAFETY_POLL_SECONDS, written, mappings, are_kept)
 
     def serve(self, app: Chalice, access: Access) -> None:
-        """Start everything, and return; a port that is taken ends the process with one line."""
+        """Start the tables, the mapping, the gateway and the playground. End the process if that fails."""
         tables = {
             "WebsocketsTable": os.environ["WEBSOCKETS_TABLE"],
             "MessagesTable": os.environ["MESSAGES_TABLE"],
@@ -127,12 +128,27 @@ class LocalAws:
                 if isinstance(source, DynamoDBEventConfig):
                     self._start_mapping(app, source, is_new=self.are_kept or "MessagesTable" in made)
         except FAILURES as failure:
-            end(f"the tables {', '.join(tables.values())} cannot be used: {in_one_line(failure)}")
+            end(f"cannot use the tables {', '.join(tables.values())}: {one_line(failure)}")
         gateway, loop, url = self._start_gateway(app, access)
 
         def vanish(connection_id: str) -> None:
             asyncio.run_coroutine_threadsafe(gateway.vanish(connection_id), loop).result()
 
+        self._add_playground(app, access, tables, url, vanish)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        say(
+            f"\n  Playground     http://{in_url(self.options.host)}:{self.options.port}/\n"
+            f"  WebSocket API  {url}?{'playerId=1' if access.is_open else 'token=…'}\n"
+            f"  Players        {access.in_words()}\n"
+            f"  DynamoDB       {self.dynamodb}\n"
+            f"  Tables         {', '.join(tables.values())}\n"
+        )
+
+    def _add_playground(
+        self, app: Chalice, access: Access, tables: dict[str, str], url: str, vanish: Callable[[str], None]
+    ) -> None:
         steps = Steps()
         viewers.append(steps.add)
         Playground(
@@ -144,27 +160,19 @@ class LocalAws:
             steps,
             vanish,
         ).add_to(app)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GARBAGE_AT)
-        say(
-            f"\n  Playground     http://{in_url(self.options.host)}:{self.options.port}/\n"
-            f"  WebSocket API  {url}?{'playerId=1' if access.is_open else 'token=…'}\n"
-            f"  Players        {access.in_words()}\n"
-            f"  DynamoDB       {self.dynamodb}\n"
-            f"  Tables         {', '.join(tables.values())}\n"
-        )
 
     def _start_mapping(self, app: Chalice, source: DynamoDBEventConfig, is_new: bool) -> None:
-        """Of a table that was there before, only what is new is given: AWS too would not begin again.
+        """Start the mapping of an event source.
 
-        The stream of a table that was kept over an edit has only what was not given yet.
+        If the table already existed, start at the stream's end: a mapping on AWS wouldn't start over either.
+        The stream of a table that was kept across an edit holds only undelivered records, so start at its
+        beginning.
         """
         table = source.stream_arn.split(":table/")[1].split("/")[0]
         try:
             arn = dynamodb.stream_arn(boto3.client("dynamodb"), table)
         except KeyError:
-            end(f"table {table} has no stream: delete it, and chalice local makes it with one")
+            end(f"table {table} has no stream: delete the table, and chalice local creates it with one")
         mapping = StreamMapping(
             boto3.client("dynamodbstreams"),
             arn,
@@ -195,41 +203,41 @@ class LocalAws:
         return gateway, loop, f"ws://{in_url(host)}:{port}/{stage}/"
 
 
-def _open_many_files() -> None:
-    """Each connection is an open file, and what a shell lets open by default is few."""
+def _raise_open_file_limit() -> None:
+    """Raise the limit of open files to its maximum, because each connection is an open file."""
     if resource is None:
         return
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # Some systems say that there is no limit, and set one.
+    with suppress(ValueError, OSError):  # Some systems report no limit, but refuse to set that.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _tell(telemetry_file: str | None) -> None:
+def _open_telemetry(path: str | None) -> None:
     try:
-        show_outcomes(telemetry_file)
+        show_outcomes(path)
     except OSError as failure:
-        end(f"TELEMETRY_FILE cannot be written: {failure.strerror}")
+        end(f"cannot write to TELEMETRY_FILE: {failure.strerror}")
 
 
 def _configure(stage: str) -> None:
-    """A stage that the configuration does not name has its own tables, and is open unless it gets a key."""
+    """Give a stage that the configuration lacks its own tables. Open it unless the environment has a key."""
     for table in ("websockets", "messages"):
         os.environ.setdefault(f"{table.upper()}_TABLE", f"serverless-websockets-{stage}-{table}")
     if not any(os.environ.get(name) for name in (*KEYS, *FURTHER_JWT_SETTINGS)):
         os.environ.setdefault("AUTH_MODE", "open")
 
 
-def _find_secret(is_embedded: bool) -> None:
-    """JWT_SECRET stands in for the secret that a stage names: this machine need not reach it."""
+def _resolve_secret(is_embedded: bool) -> None:
+    """Prefer JWT_SECRET to the secret that the stage names, which this machine might not be able to read."""
     if os.environ.get("JWT_SECRET"):
         os.environ.pop("JWT_SECRET_NAME", None)
     elif os.environ.get("JWT_SECRET_NAME") and is_embedded:
-        end("JWT_SECRET_NAME is read from AWS, which is not reached from here: set JWT_SECRET in its place")
+        end("JWT_SECRET_NAME names a secret on AWS, which chalice local cannot read: set JWT_SECRET instead")
 
 
 def _bind(variable: str, host: str, port: int, serve: Callable[[int], int]) -> int:
-    """Serve, and return the port. Its check was before, so a failure means that it was taken since."""
+    """Serve, and return the port. End the process if another process took the port after it was checked."""
     try:
         return serve(port)
     except OSError as failure:
-        end(why_not(failure, host, port, variable))
+        end(bind_error(failure, host, port, variable))

@@ -1,4 +1,4 @@
-"""The `@connections` API over HTTP, on the port of the WebSocket API, as on AWS."""
+"""Serves `@connections` over HTTP on the port of the WebSocket API, as AWS does."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ FIRST_LINE_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`body` is cut off one byte after the limit, so that its length tells that it was over it."""
+    """A request. `body` has at most one byte more than the limit, so a too long body is still detected."""
 
     method: str
     path: str
@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`error` goes into the header by which AWS's clients know an exception; no body means none at all."""
+    """A response. `error` goes into the header from which AWS's clients derive the exception."""
 
     status: int
     body: dict[str, object] | None = None
@@ -34,7 +34,7 @@ class Answer:
 
 
 class FirstLine(asyncio.Protocol):
-    """Reads a connection's first line and hands it on: to the management API, or to the handshake."""
+    """Reads a connection's first line, and passes the connection to the management API or the handshake."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class FirstLine(asyncio.Protocol):
 
 
 class Management(asyncio.Protocol):
-    """One HTTP connection: requests one after the other, each answered by `answer`."""
+    """An HTTP connection. `answer` answers its requests, one at a time."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Management(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """The client has asked all that it will; what it asked is still answered."""
+        """Handle the end of the client's requests. Return True, so that pending responses are still sent."""
         self._http.receive_data(b"")
         self._advance()
         return True
@@ -134,11 +134,11 @@ class Management(asyncio.Protocol):
                 return
 
     def _respond(self) -> bool:
-        """Answer the request. Return whether another one can follow on this connection."""
+        """Answer the request. Return whether the connection can be reused."""
         assert self._head is not None
         try:
             self._send(self._answer_to(self._head))
-        except Exception as error:  # The client must not wait for an answer that doesn't come.
+        except Exception as error:  # Close the connection, or the client would wait for its timeout.
             show_failure(error, api="@connections")
             self._transport.abort()
             return False

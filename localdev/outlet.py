@@ -1,6 +1,6 @@
-"""Standard output, standard error and the telemetry file, written to by threads that nothing waits for.
+"""Writes standard output, standard error and the telemetry file in background threads.
 
-A terminal that is stopped by Ctrl-S, a pipe that nothing reads, or a full disk must not hold up a function.
+A terminal stopped by Ctrl-S, a full pipe or a full disk must not block a function.
 """
 
 import atexit
@@ -19,26 +19,27 @@ from localdev.ending import before_exit
 from localdev.threads import start
 
 QUEUE_CHARACTERS = 1_000_000
-"""How much waits for a stream that stands still. Further lines are dropped and counted."""
+"""The queue's limit while a stream is blocked. Further lines are dropped and counted."""
 
 DRAIN_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 BUSY_SECONDS = 0.05
 GONE = (errno.EPIPE, errno.EBADF, errno.EIO)
-"""The errors after which a stream never takes anything again: its reader is gone."""
+"""Errors that are permanent, because the stream's reader is gone."""
 
 _outlets: list["Outlet"] = []
 
 
-def in_words(dropped: int) -> str:
-    return f"chalice: {dropped} lines were dropped here because this stream stood still\n"
+def dropped_notice(dropped: int) -> str:
+    """Return the line that replaces dropped lines in the output."""
+    return f"chalice: {dropped} lines were dropped here because this stream was blocked\n"
 
 
 class Outlet:
-    """A text stream whose `write` returns at once and never raises. Its thread writes to `raw`.
+    """A text stream whose `write` never blocks and never raises. Its thread writes to `raw`.
 
-    Characters that `encoding` does not have are replaced. Attributes that are not defined here are those of
-    `stream`. `report` returns the line that says how many lines were dropped.
+    Characters that `encoding` lacks are replaced. Other attributes come from `stream`. `report` takes the
+    number of dropped lines and returns the line that reports it.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Outlet:
         raw: RawIOBase,
         encoding: str = "utf-8",
         stream: Any = None,
-        report: Callable[[int], str] = in_words,
+        report: Callable[[int], str] = dropped_notice,
     ) -> None:
         self._name = name
         self._raw = raw
@@ -68,7 +69,7 @@ class Outlet:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Queue the text, or drop it when too much is waiting; return its length."""
+        """Queue the text, or drop it if the queue is full. Return the text's length."""
         with self._changed:
             if self._is_gone:
                 return len(text)
@@ -81,10 +82,10 @@ class Outlet:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: the thread writes as soon as it can, and `drain` waits for it."""
+        """Do nothing, because the thread writes as soon as it can. `drain` waits for the thread."""
 
     def drain(self, seconds: float) -> None:
-        """Wait until everything is written, for at most so many seconds."""
+        """Wait until everything is written, for at most `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_gone or self._is_idle(), seconds)
 
@@ -94,7 +95,7 @@ class Outlet:
     def _run(self) -> None:
         try:
             self._work()
-        except BaseException:  # The message about it needs a standard error that is written to.
+        except BaseException:  # The error message needs a working standard error.
             self._is_gone = True
             if sys.stderr is self:
                 sys.stderr = self._stream
@@ -116,11 +117,11 @@ class Outlet:
                     self._is_gone = not isinstance(failure, OSError) or failure.errno in GONE
                 self._changed.notify_all()
             if failure is not None:
-                self._say_once(failure)
+                self._report_first_failure(failure)
                 time.sleep(RETRY_SECONDS)
 
     def _next(self) -> tuple[str, int]:
-        """Return all that is waiting, and how many lines were dropped after it."""
+        """Wait for text. Return all queued text, and the number of lines dropped after it."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._dropped)
             text, dropped = "".join(self._waiting), self._dropped
@@ -130,27 +131,27 @@ class Outlet:
             return text, dropped
 
     def _put(self, data: bytes) -> tuple[int, Exception | None]:
-        """Write; return how many bytes were written, and why not all of them."""
+        """Write the data. Return the number of bytes written, and the exception if that isn't all."""
         written = 0
         while written < len(data):
             try:
                 count = self._raw.write(data[written:])
             except (OSError, ValueError) as failure:  # ValueError: a function closed the stream.
                 return written, failure
-            if count is None:  # The stream does not block, and is full.
+            if count is None:  # The stream is non-blocking, and full.
                 time.sleep(BUSY_SECONDS)
             written += count or 0
         return written, None
 
-    def _say_once(self, failure: Exception) -> None:
+    def _report_first_failure(self, failure: Exception) -> None:
         if not self._has_failed:
             self._has_failed = True
             reason = failure.strerror if isinstance(failure, OSError) else str(failure)
-            sys.stderr.write(f"chalice: {self._name} cannot be written: {reason}\n")
+            sys.stderr.write(f"chalice: cannot write to {self._name}: {reason}\n")
 
 
-def take_over() -> None:
-    """Let this process's standard output and error be outlets, and Chalice's log handlers write to them."""
+def redirect_output() -> None:
+    """Replace standard output and standard error by outlets, also in the log handlers that Chalice added."""
     sys.stdout = _outlet_for("standard output", sys.stdout)
     sys.stderr = _outlet_for("standard error", sys.stderr)
     atexit.register(drain)
@@ -158,7 +159,7 @@ def take_over() -> None:
 
 
 def _outlet_for(name: str, stream: TextIO | None) -> Any:
-    if stream is None:  # The process was started without it, and http.server writes to it regardless.
+    if stream is None:  # The process was started without it, but http.server writes to it anyway.
         return open(os.devnull, "w", encoding="utf-8")
     buffer = getattr(stream, "buffer", None)
     if buffer is None:
@@ -171,7 +172,7 @@ def _outlet_for(name: str, stream: TextIO | None) -> Any:
 
 
 def drain() -> None:
-    """Wait until what was queued is written, for at most DRAIN_SECONDS."""
+    """Wait until all outlets have written their queues, for at most DRAIN_SECONDS."""
     deadline = time.monotonic() + DRAIN_SECONDS
     for outlet in _outlets:
         outlet.drain(max(0.0, deadline - time.monotonic()))

@@ -1,7 +1,7 @@
-"""The page that `chalice local` serves at `/`: players to try, what happens to their messages, the tables.
+"""Serves the playground at `/`: a page with players, the steps of their messages, and the tables.
 
-It is for browsers on this machine; `guard` refuses the requests of other sites' pages. It isn't part of a
-deployment, because only `chalice local` adds its routes.
+It is for browsers on this machine: `guard` refuses the requests of other sites' pages. Deployments don't have
+it, because only `chalice local` adds its routes.
 """
 
 import base64
@@ -35,7 +35,7 @@ ROWS_SHOWN = 100
 
 @dataclass(slots=True)
 class Steps:
-    """The latest steps, numbered from 1. `run` tells this process from the one before an edit."""
+    """Keeps the latest steps, numbered from 1. `run` identifies this process, which an edit replaces."""
 
     run: str = field(default_factory=lambda: secrets.token_hex(4))
     _count: int = 0
@@ -43,6 +43,7 @@ class Steps:
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def add(self, step: str, about: Mapping[str, object]) -> None:
+        """Append a step, and wake up the requests that wait for one."""
         with self._changed:
             self._count += 1
             at = round(1000 * time.time(), 1)
@@ -50,7 +51,7 @@ class Steps:
             self._changed.notify_all()
 
     def after(self, number: int, wait_seconds: float = WAIT_SECONDS) -> list[dict[str, object]]:
-        """Those after that number, as soon as there are any; none when there are none for so long."""
+        """Return the steps after a number. Wait for one if there are none, for at most `wait_seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: self._count > number, wait_seconds)
             return [step for step in self._kept if step["number"] > number]  # type: ignore[operator]
@@ -58,7 +59,11 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Playground:
-    """`websocket_url`: of the API. `tables`: by what each holds. `vanish` ends a connection unannounced."""
+    """Adds the playground's routes to an app.
+
+    `tables` maps each title on the page to a table's name. `vanish` takes a connection id and ends the
+    connection without a close frame or `$disconnect`.
+    """
 
     websocket_url: str
     is_open: bool
@@ -69,7 +74,7 @@ class Playground:
     vanish: Callable[[str], None]
 
     def add_to(self, app: Chalice) -> None:
-        """As routes of the app. Requests to them are not logged: they are nobody's steps."""
+        """Add the routes to the app. Requests to them aren't logged: they aren't steps of the service."""
 
         def route(path: str, answer: Callable[..., Response], method: str = "GET") -> None:
             def view(**parameters: str) -> Response:
@@ -79,7 +84,7 @@ class Playground:
                 if refusal is not None:
                     return refusal
                 response = answer(request, **parameters)
-                response.headers |= self._guards(request.headers)
+                response.headers |= self._security_headers(request.headers)
                 return response
 
             app.route(path, methods=[method], name=f"playground {path}")(view)
@@ -90,23 +95,23 @@ class Playground:
         route("/tables", self._rows)
         route("/steps", self._steps)
         route("/vanish", self._vanish, "POST")
-        _make_quiet(OWN_PATHS)
+        _silence_log(OWN_PATHS)
 
     def _refusal(self, path: str, headers: Mapping[str, str]) -> Response | None:
-        """Return the refusal of a request from another page, which can have a link to `/` all the same."""
+        """Return a 403 for a request from another site's page, otherwise None. Links to `/` are allowed."""
         hosts, origins = ([headers[name]] if name in headers else [] for name in ("host", "origin"))
         refusal = Guard(self.host).refusal_of_page(hosts, origins)
-        is_followed = path == "/" and headers.get("sec-fetch-dest") == "document"
-        site = "none" if is_followed else headers.get("sec-fetch-site", "none")
+        is_link = path == "/" and headers.get("sec-fetch-dest") == "document"
+        site = "none" if is_link else headers.get("sec-fetch-site", "none")
         if refusal is None and site not in ("none", "same-origin"):
-            refusal = "Only the playground's own page can ask for this: open / in the browser."
+            refusal = "Only the playground's own page can request this: open / in the browser."
         return None if refusal is None else _text(403, refusal)
 
-    def _guards(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """What a browser is to keep the page from, should a stranger's text ever be more than text."""
+    def _security_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return headers that limit the page to its own files and sockets, in case a script is injected."""
         host, port = host_without_port(headers.get("host", "")), urlsplit(self.websocket_url).port
         sockets = "" if host is None else f" ws://{host}:{port}"
-        if host is not None and host.startswith("["):  # A policy cannot name an IPv6 address.
+        if host is not None and host.startswith("["):  # A Content-Security-Policy can't name an IPv6 address.
             sockets = " ws:"
         return {
             "Content-Security-Policy": (
@@ -138,16 +143,16 @@ class Playground:
         return Response({name: self._rows_of(table) for name, table in self.tables.items()})
 
     def _rows_of(self, table: str) -> dict[str, object]:
-        """How many there are in the first megabyte, and the latest of them: ids sort by time."""
+        """Return the count and the latest rows of the table's first megabyte. Message ids sort by time."""
         items = self.dynamodb.scan(TableName=table)["Items"]
-        rows = [{name: _shown(value) for name, value in item.items()} for item in items]
+        rows = [{name: _without_type(value) for name, value in item.items()} for item in items]
         rows.sort(key=lambda row: str(row.get("messageId")).removeprefix("marker#"), reverse=True)
         return {"count": len(rows), "rows": rows[:ROWS_SHOWN]}
 
     def _vanish(self, request: Request) -> Response:
         asked = request.json_body
         if not isinstance(asked, dict) or not isinstance(asked.get("connectionId"), str):
-            return _text(400, "Which connectionId?")
+            return _text(400, "The body must be a JSON object with a connectionId.")
         self.vanish(asked["connectionId"])
         return Response({})
 
@@ -162,35 +167,35 @@ def _text(status: int, text: str) -> Response:
     return Response(f"{text}\n", {"Content-Type": "text/plain"}, status)
 
 
-def _shown(attribute: Mapping[str, Any]) -> object:
-    """Return an attribute as JSON without its type. Numbers, which JavaScript would round, are texts."""
+def _without_type(attribute: Mapping[str, Any]) -> object:
+    """Return an attribute as JSON without its type. Numbers become strings: JavaScript would round them."""
     if not attribute:
         return None
     kind, value = next(iter(attribute.items()))
     if kind == "B":
         return f"base64:{base64.b64encode(value).decode()}"
     if kind == "M":
-        return {name: _shown(each) for name, each in value.items()}
+        return {name: _without_type(each) for name, each in value.items()}
     if kind == "L":
-        return [_shown(each) for each in value]
+        return [_without_type(each) for each in value]
     if kind in ("SS", "NS", "BS"):
-        return sorted(str(_shown({kind[0]: each})) for each in value)
+        return sorted(str(_without_type({kind[0]: each})) for each in value)
     if kind == "NULL":
         return None
     return value if kind == "BOOL" else str(value)
 
 
-def _make_quiet(paths: re.Pattern[str]) -> None:
-    """Log no requests to these paths, and no traceback when a browser goes away while it is answered."""
+def _silence_log(paths: re.Pattern[str]) -> None:
+    """Make Chalice's server log no requests to these paths, and no traceback when a browser disconnects."""
     log, fail = ChaliceRequestHandler.log_request, ThreadedHTTPServer.handle_error
 
     def log_others(self: ChaliceRequestHandler, code: int | str = "-", size: int | str = "-") -> None:
-        if not paths.fullmatch(getattr(self, "path", "").partition("?")[0]):  # None of what is no HTTP.
+        if not paths.fullmatch(getattr(self, "path", "").partition("?")[0]):  # Malformed HTTP has no path.
             log(self, code, size)
 
     def handle_error(self: ThreadedHTTPServer, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):
             fail(self, request, client_address)
 
-    setattr(ChaliceRequestHandler, "log_request", log_others)  # noqa: B010  # mypy forbids it plainly.
+    setattr(ChaliceRequestHandler, "log_request", log_others)  # noqa: B010  # mypy rejects an assignment.
     setattr(ThreadedHTTPServer, "handle_error", handle_error)  # noqa: B010

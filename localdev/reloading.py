@@ -1,8 +1,10 @@
-"""`chalice local` restarts itself when a file changes. Two things it does not do by itself are here.
+"""Fixes two problems of Chalice's reloader, which restarts `chalice local` when a file changes.
 
-It walks every file below the project once a second, a virtual environment's twenty thousand too, which
-takes a third of each second; and it restarts for files that Python itself writes, so that every edit
-would drop the connections twice. And a worker whose parent is killed keeps its ports.
+Chalice's watcher checks every file below the project once per second, including the 20,000 files of a virtual
+environment. That takes a third of a CPU. It also restarts for files that Python writes, so each edit would
+drop the connections twice. `watch_only_sources` limits it to the sources.
+
+A worker whose reloader is killed keeps running and keeps its ports. `end_with_parent` ends it.
 """
 
 import os
@@ -22,15 +24,15 @@ SOURCES = (
     "chalicelib/**/*.py",
     "localdev/**/*.py",
     ".chalice/*.json",
-    "cloudformation/*",
+    "deployment/tables.yaml",
 )
 PARENT_POLL_SECONDS = 0.5
 
 
 def watch_only_sources(root: Path) -> None:
-    """Let this process's watcher look at the project's own sources alone.
+    """Make this process's watcher check only the project's sources.
 
-    A configuration that cannot be read would end the reloader, so that edit is not followed.
+    An invalid configuration would end the reloader, so print the error and don't restart.
     """
     seen = dict(_mtimes(root))
 
@@ -42,21 +44,21 @@ def watch_only_sources(root: Path) -> None:
         seen = now
         wrong = _wrong_configuration(root)
         if wrong is not None:
-            say(f"chalice: {wrong}: edit it again")
+            say(f"chalice: did not restart, because .chalice/config.json is not valid: {wrong}")
             return
         prepare_restart()
         restart()
 
-    setattr(StatFileWatcher, "_single_pass_poll", restart_if_changed)  # noqa: B010  # mypy forbids it plainly.
+    setattr(StatFileWatcher, "_single_pass_poll", restart_if_changed)  # noqa: B010  # mypy rejects an assignment.
 
 
 def _wrong_configuration(root: Path) -> str | None:
-    """Return why Chalice would refuse .chalice/config.json, or None."""
+    """Return the reason why Chalice would reject .chalice/config.json, or None."""
     options = command_line.of_this_process()
     assert options is not None, "only `chalice local` watches files"
     try:
         CLIFactory(project_dir=str(root)).create_config_obj(chalice_stage_name=options.stage)
-    except Exception as refusal:  # Chalice raises many kinds, and ends with each of them.
+    except Exception as refusal:  # Chalice raises many types, and exits on each of them.
         return str(refusal)
     return None
 
@@ -71,9 +73,9 @@ def _mtimes(root: Path) -> Iterator[tuple[str, float]]:
 
 
 def end_with_parent() -> None:
-    """End this process when the reloader that started it is no more, however it went.
+    """End this process when the reloader that started it ends for any reason. Does nothing on Windows.
 
-    On Windows a process keeps its parent's number, so there the worker is not ended.
+    On Windows a process keeps its parent's id after the parent has ended.
     """
     if "CHALICE_WORKER" in os.environ:
         threads.start("watch-parent", _watch_parent)

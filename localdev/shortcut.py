@@ -1,6 +1,6 @@
-"""boto3 clients whose calls this process answers as soon as boto3 has checked their parameters.
+"""Answers boto3's calls in this process, as soon as boto3 has validated their parameters.
 
-Endpoint rules, serialization, signing and HTTP are skipped. They take longer than the answer itself.
+This skips endpoint rules, serialization, signing and HTTP, which take longer than the answer itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,15 +11,15 @@ from botocore.exceptions import ParamValidationError
 from botocore.validate import ParamValidator
 
 Answer = Callable[[Mapping[str, Any]], tuple[int, dict[str, Any]]]
-"""Takes a call's parameters. Returns the HTTP status, and the response as boto3 parses it."""
+"""Takes a call's parameters. Returns the HTTP status and the response as boto3 would parse it."""
 
 _validator = ParamValidator()
 
 
 def attach(session: boto3.Session, service: str, answer_for: Callable[[Any, str], Answer | None]) -> None:
-    """Apply to every client of the service that the session makes from now on.
+    """Make every client of the service that the session creates from now on use `answer_for`.
 
-    `answer_for` takes a client and an operation; None lets the call go over HTTP.
+    `answer_for` takes a client and an operation. If it returns None, the call goes over HTTP.
     """
 
     class Shortcut:

@@ -1,7 +1,7 @@
-"""An event source mapping from a DynamoDB stream to a function, as Lambda has them.
+"""Emulates Lambda's event source mapping from a DynamoDB stream to a function.
 
-Each shard is read in order and worked on by one call at a time. A batch whose call fails is given again,
-whole, until it succeeds, and nothing after it before that.
+It reads each shard in order, and makes one call per shard at a time. It retries a failed batch as a whole
+until the call succeeds, and only then passes the next batch.
 """
 
 import base64
@@ -20,31 +20,31 @@ from localdev.terminal import show
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 DISCOVER_SECONDS = 10.0
 POLL_SECONDS = 0.25
-"""Lambda asks a shard four times a second."""
+"""Lambda polls each shard four times per second."""
 
 Record = dict[str, Any]
 
 
 @dataclass(slots=True)
 class Shard:
-    """`iterator` is where the next records are read; None when a closed shard has been read to its end."""
+    """A shard. `iterator` points to the next records, or is None after the end of a closed shard."""
 
     id: str
     parent: str | None
     iterator: str | None
     last_sequence_number: str | None = None
-    """Of the records that have been read."""
+    """The sequence number of the last record that was read."""
 
     taken_sequence_number: str | None = None
-    """Of the records that the function has taken."""
+    """The sequence number of the last record that the function has processed."""
 
     pending: list[Record] = field(default_factory=list)
-    """Read, and not yet taken by the function."""
+    """Records that were read, but that the function has not processed yet."""
 
 
 @dataclass(slots=True)
 class StreamMapping:
-    """`written` may be set whenever there may be new records; without that they are found by polling."""
+    """The mapping. Set `written` after a write to poll the stream immediately."""
 
     streams: Any
     stream_arn: str
@@ -60,14 +60,15 @@ class StreamMapping:
     _discover_at: float = 0
 
     def start(self) -> threading.Thread:
-        """Find the shards, so that whatever is written from now on is seen, and work in the background.
+        """Find the shards, start `run` in a background thread, and return the thread.
 
-        Returns the thread. An error that `run` does not expect ends the process.
+        Records written after this call are processed. An unexpected exception in `run` ends the process.
         """
         self._discover()
         return threads.start("stream-mapping", self.run)
 
     def run(self) -> None:
+        """Process records until `stop` is called."""
         while not self.stopped.is_set():
             self.written.clear()
             try:
@@ -79,6 +80,7 @@ class StreamMapping:
                 self.written.wait(self.poll_seconds)
 
     def stop(self) -> None:
+        """Make `run` return after the current call."""
         self.stopped.set()
         self.written.set()
 
@@ -87,14 +89,14 @@ class StreamMapping:
         return self.stream_arn.split("/")[1]
 
     def last_taken(self) -> int:
-        """Return the sequence number after which the function has taken no record, or 0."""
+        """Return the sequence number of the last record that the function has processed, or 0."""
         return max((int(shard.taken_sequence_number or 0) for shard in self._shards.values()), default=0)
 
     def _poll(self) -> bool:
-        """Give the function what every shard has: whether there was anything."""
+        """Process one batch per shard. Return whether there were any records."""
         if time.monotonic() >= self._discover_at:
             self._discover()
-        found = [self._work_on(shard) for shard in self._ready()]
+        found = [self._process_batch(shard) for shard in self._ready()]
         return any(found)
 
     def _discover(self) -> None:
@@ -118,7 +120,7 @@ class StreamMapping:
             more = {"ExclusiveStartShardId": last}
 
     def _ready(self) -> list[Shard]:
-        """The shards whose parent has been read to its end: that keeps the order of a key's records."""
+        """Return the shards whose parent has been read completely, so that a key's records stay in order."""
         return [
             shard
             for shard in self._shards.values()
@@ -129,7 +131,7 @@ class StreamMapping:
         shard = self._shards.get(shard_id or "")
         return shard is not None and shard.iterator is not None
 
-    def _work_on(self, shard: Shard) -> bool:
+    def _process_batch(self, shard: Shard) -> bool:
         self._read(shard)
         closes_at = time.monotonic() + self.window_seconds
         while 0 < len(shard.pending) < self.batch_size and time.monotonic() < closes_at:
@@ -138,14 +140,14 @@ class StreamMapping:
             self._read(shard)
         if not shard.pending:
             return False
-        self._give(self._lambda_records(shard.pending))
+        self._invoke(self._lambda_records(shard.pending))
         if not self.stopped.is_set():
             shard.taken_sequence_number = shard.last_sequence_number
         shard.pending.clear()
         return True
 
     def _lambda_records(self, records: list[Record]) -> list[Record]:
-        """Return the records as the function is given them; show and leave out those that are not records."""
+        """Return the records in the format of Lambda's events. Skip unreadable records, and show them."""
         readable = []
         for record in records:
             try:
@@ -163,7 +165,9 @@ class StreamMapping:
         except self.streams.exceptions.ExpiredIteratorException:
             shard.iterator = self._iterator_after(shard)
             return
-        except self.streams.exceptions.TrimmedDataAccessException:  # What is still there comes next.
+        except (
+            self.streams.exceptions.TrimmedDataAccessException
+        ):  # Continue with the oldest remaining record.
             shard.iterator = self._iterator(shard.id, ShardIteratorType="TRIM_HORIZON")
             return
         shard.pending += answer["Records"]
@@ -186,14 +190,15 @@ class StreamMapping:
         answer = self.streams.get_shard_iterator(StreamArn=self.stream_arn, ShardId=shard_id, **position)
         return str(answer["ShardIterator"])
 
-    def _give(self, records: list[Record]) -> None:
+    def _invoke(self, records: list[Record]) -> None:
+        """Call the function with the records, and retry until it succeeds or the mapping is stopped."""
         for record in records:
             show("triggered", **{"function": self.function_name, **_keys(record)})
         attempt = 0
         while records and not self.stopped.is_set():
             try:
                 self.function({"Records": records})
-            except BaseException as failure:  # Whatever a function raises, sys.exit() too, Lambda retries.
+            except BaseException as failure:  # Lambda retries after any exception, also sys.exit().
                 pause = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 attempt += 1
                 show(
@@ -210,7 +215,7 @@ class StreamMapping:
 
 
 def _lambda_record(record: Record, stream_arn: str) -> Record:
-    """A record of the stream API as Lambda hands it over: epoch seconds, base64, and the stream's ARN."""
+    """Return a record of the stream's API in the format of Lambda's events."""
     return {
         "eventID": record["eventID"],
         "eventName": record["eventName"],
@@ -224,7 +229,7 @@ def _lambda_record(record: Record, stream_arn: str) -> Record:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value as JSON has it in Lambda's events: times in epoch seconds, binary in base64."""
+    """Return the value as JSON in Lambda's events has it: times as epoch seconds, binary as base64."""
     if isinstance(value, datetime):
         return value.timestamp()
     if isinstance(value, bytes):
@@ -244,6 +249,6 @@ def _sequence_number(record: Any) -> str | None:
 
 
 def _keys(record: Record) -> dict[str, str]:
-    """Return the values of the key's attributes, without their types, for a person to see."""
+    """Return the values of the key attributes without their types, for the terminal."""
     keys = record["dynamodb"].get("Keys") or {}
     return {name: " ".join(map(str, value.values())) for name, value in keys.items()}

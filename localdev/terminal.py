@@ -1,4 +1,4 @@
-"""What a person sees of what happens: a line for each step, with the ids it is about."""
+"""Prints a line for each step of the service, with the ids involved."""
 
 import json
 import logging
@@ -14,11 +14,11 @@ from chalicelib.aws.telemetry import lines, tell, watchers
 from localdev.outlet import Outlet
 
 viewers: list[Callable[[str, Mapping[str, object]], None]] = []
-"""Told of each step as well, the moment it is shown."""
+"""Callbacks that are called with each step before it is printed."""
 
 
 def show(step: str, **about: object) -> None:
-    """Print one line: the time, the step, and what it is about. Tell the viewers."""
+    """Call the viewers, and print a line with the time, the step and its details."""
     for viewer in (*viewers, _print_step):
         tell(viewer, step, about)
 
@@ -30,7 +30,7 @@ def _print_step(step: str, about: Mapping[str, object]) -> None:
 
 
 def show_failure(error: BaseException, **about: object) -> None:
-    """Show an exception as a step, and its traceback below."""
+    """Show an exception as a step, followed by its traceback."""
     show("failed", **about, error=type(error).__name__)
     say("".join(traceback.format_exception(error)))
 
@@ -40,37 +40,37 @@ def _show_outcome(outcome: str, about: Mapping[str, object]) -> None:
 
 
 def _printable(text: str) -> str:
-    """What a stranger sent must not be able to steer the terminal."""
+    """Escape control characters, so that a client's text can't control the terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(text: str) -> None:
-    """Print it, unless the process is ending: then what fails, fails because of that."""
+    """Print the text, unless the process is ending, because errors are expected then."""
     if threading.main_thread().is_alive():
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
 
 def show_outcomes(telemetry_file: str | None) -> None:
-    """Show outcomes as they happen; the lines of JSON, which come later, go to the file, if there is one.
+    """Show each outcome as a step when it happens, and write the telemetry lines only to the file, if given.
 
-    Raises OSError when it cannot be written.
+    Raises OSError if the file can't be opened.
     """
     watchers[:] = [_show_outcome]
     lines.handlers[:] = [_handler(telemetry_file) if telemetry_file else logging.NullHandler()]
     lines.disabled = not telemetry_file
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # Chalice shows what others log as information.
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # Chalice would print botocore's INFO records.
 
 
 def _handler(path: str) -> logging.Handler:
-    raw = open(path, "ab", buffering=0, opener=_opener)  # noqa: SIM115  # It is open as long as the process.
+    raw = open(path, "ab", buffering=0, opener=_opener)  # noqa: SIM115  # Open until the process ends.
     return logging.StreamHandler(Outlet("TELEMETRY_FILE", raw, report=_dropped_lines))
 
 
 def _opener(path: str, flags: int) -> int:
-    """Open a named pipe for reading too: otherwise that waits until something reads it."""
+    """Open a named pipe for reading too, because opening it only for writing waits for a reader."""
     if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
         flags = os.O_RDWR
     return os.open(path, flags, 0o666)

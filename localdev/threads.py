@@ -1,4 +1,4 @@
-"""Background threads that the process cannot work without."""
+"""Starts background threads without which the process must not continue."""
 
 import sys
 import threading
@@ -15,7 +15,7 @@ def start(name: str, target: Callable[[], object]) -> threading.Thread:
         try:
             target()
         except BaseException as error:
-            if threading.main_thread().is_alive():  # Otherwise the process is ending already.
+            if threading.main_thread().is_alive():  # Otherwise the process is already ending.
                 _end(name, error)
 
     thread = threading.Thread(target=run, name=name, daemon=True)

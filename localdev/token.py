@@ -1,4 +1,4 @@
-"""Makes a token for a player, signed with the JWT_SECRET of the shell: for development.
+"""Creates a development token for a player, signed with the environment's JWT_SECRET.
 
 JWT_SECRET=… python -m localdev.token PLAYER
 """
@@ -21,14 +21,14 @@ MOST_HOURS = 1_000_000
 
 
 class CommandLine(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         sys.exit(message)
 
 
 def make(settings: TokenSettings, player: str, hours: float, now: float) -> str:
-    """A token that the settings let in."""
+    """Return a token that a service with these settings accepts for `hours`. `now` is in epoch seconds."""
     claims: dict[str, str | int] = {settings.player_claim: player, "exp": int(now + 3600 * hours)}
     if settings.issuer is not None:
         claims["iss"] = settings.issuer
@@ -38,16 +38,16 @@ def make(settings: TokenSettings, player: str, hours: float, now: float) -> str:
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Print a token; raises SystemExit with a line that says what is wrong."""
-    parser = CommandLine(prog="python -m localdev.token", description="Make a development token.")
-    parser.add_argument("player", help="whose token it is")
-    parser.add_argument("--hours", default="1", help="how long it is valid (1)")
+    """Print a token. Raises SystemExit with an error message in one line."""
+    parser = CommandLine(prog="python -m localdev.token", description="Create a development token.")
+    parser.add_argument("player", help="id of the player")
+    parser.add_argument("--hours", default="1", help="hours until it expires (default: 1)")
     asked = parser.parse_args(arguments)
     hours = _hours(asked.hours)
     if not re.fullmatch(PLAYER_ID, asked.player):
         sys.exit(f"a player id must be a string of {PLAYER_ID_IN_WORDS}")
     if not environ.get("JWT_SECRET"):
-        sys.exit("JWT_SECRET is not set: tokens are signed with the secret that the service checks them with")
+        sys.exit("JWT_SECRET is not set: set it to the secret with which the service verifies tokens")
     try:
         _, settings = authentication(environ)
     except SettingsError as wrong:

@@ -1,1 +1,1 @@
-"""How fast, how many, what it costs: load tests, counted budgets, a model. Never shipped to Lambda."""
+"""Measures the service by load tests and call budgets, and models latency and cost. Not shipped to Lambda."""

@@ -1,4 +1,4 @@
-"""Players of a load test that try to delay everybody else on their shard. For stages without tokens."""
+"""Attackers for load tests, which try to delay all other players of their shard. For open stages only."""
 
 import asyncio
 import json
@@ -13,23 +13,23 @@ from urllib.parse import urlencode, urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-FLOOD_A_SECOND = 17
-"""Just under the usual rate of a player, so that there is some left to connect with."""
+FLOOD_FRAMES_PER_SECOND = 17
+"""Just under the default rate limit, because each reconnection counts against it too."""
 
-ABORTS_A_SECOND = 5
+ABORTS_PER_SECOND = 5
 LARGE_MESSAGE = "x" * 30_000
 LARGE_MESSAGES = 450
-"""More than the buffers between the service and a client hold."""
+"""Together larger than the buffers between the service and a client."""
 
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing sends a reset at once."""
+"""The SO_LINGER option with which `close` sends a TCP reset immediately."""
 
 Attack = Callable[[str, str], Awaitable[None]]
 
 
 @asynccontextmanager
-async def under(attack: Attack, url: str, name: str) -> AsyncIterator[None]:
-    """Let the attack go on until the block ends. An attack that fails ends the load test."""
+async def running(attack: Attack, url: str, name: str) -> AsyncIterator[None]:
+    """Run the attack until the block ends. Raises the attack's exception if it failed."""
     attacking = asyncio.ensure_future(attack(url, name))
     try:
         yield
@@ -42,10 +42,10 @@ async def under(attack: Attack, url: str, name: str) -> AsyncIterator[None]:
 
 
 async def flood_itself(url: str, name: str) -> None:
-    """Write to itself, and connect again and again with the latest position."""
+    """Write to itself, and reconnect continuously with the latest position."""
     latest = "0"
     async with _connected(url, name) as writer:
-        writing = asyncio.ensure_future(_write(writer, name, "x", FLOOD_A_SECOND))
+        writing = asyncio.ensure_future(_write(writer, name, "x", FLOOD_FRAMES_PER_SECOND))
         while not writing.done():
             with suppress(OSError, WebSocketException, asyncio.TimeoutError):
                 async with _connected(url, name, latest) as reader:
@@ -55,7 +55,7 @@ async def flood_itself(url: str, name: str) -> None:
 
 
 async def abort_handshakes(url: str, name: str) -> None:
-    """Ask for an upgrade and reset the connection at once."""
+    """Send handshake after handshake, and reset each connection immediately."""
     target = urlsplit(url)
     number = 0
     while True:
@@ -69,13 +69,13 @@ async def abort_handshakes(url: str, name: str) -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             client.sendall(request.encode())
         number += 1
-        await asyncio.sleep(1 / ABORTS_A_SECOND)
+        await asyncio.sleep(1 / ABORTS_PER_SECOND)
 
 
 async def never_read(url: str, name: str) -> None:
-    """Collect large messages, then ask for all of them again and again and read none."""
+    """Store large messages, then reconnect for all of them continuously without reading any."""
     async with _connected(url, f"{name}-writer") as writer:
-        await _write(writer, name, LARGE_MESSAGE, FLOOD_A_SECOND, LARGE_MESSAGES)
+        await _write(writer, name, LARGE_MESSAGE, FLOOD_FRAMES_PER_SECOND, LARGE_MESSAGES)
     while True:
         with suppress(OSError, WebSocketException, asyncio.TimeoutError):
             async with _connected(url, name, "0", max_queue=1) as silent:
@@ -83,9 +83,9 @@ async def never_read(url: str, name: str) -> None:
 
 
 async def long_backlog(url: str, name: str) -> None:
-    """Have ten pages waiting, and connect for them again and again."""
+    """Store ten pages of messages, then reconnect for all of them continuously."""
     async with _connected(url, f"{name}-writer") as writer:
-        await _write(writer, name, "x", FLOOD_A_SECOND, 500)
+        await _write(writer, name, "x", FLOOD_FRAMES_PER_SECOND, 500)
     while True:
         with suppress(OSError, WebSocketException, asyncio.TimeoutError):
             async with _connected(url, name, "0") as reader:

@@ -1,7 +1,7 @@
-"""How long a player who was away takes to get everything: `python -m measure.backlog 24000`.
+"""Measures the replay of a long backlog: `python -m measure.backlog 24000`.
 
-Against a `chalice local` of its own. Checks that the client gets each message once and in order, over one
-connection, although it pings all the time.
+Starts its own `chalice local`. Checks that a client that pings meanwhile receives every message exactly once,
+in order, and over a single connection.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from clients.player import Player, Timing
 from measure import local
 
 TABLE = "serverless-websockets-dev-messages"
-ITEMS_A_BATCH = 25
+ITEMS_PER_BATCH = 25
 PING_SECONDS = 10
 
 
 def main(count: int) -> str | None:
-    """Return what went wrong, if something did."""
+    """Replay `count` messages and print the result. Return an error message, or None."""
     port = local.free_port()
     with local.running(dynamodb_port=port) as own:
         _store(port, count)
@@ -34,7 +34,7 @@ def main(count: int) -> str | None:
         pages = sum('"replayed"' in line for line in own.telemetry.open(encoding="utf-8"))
     print(f"{count} messages in {seconds:.0f} s, {pages} pages, {events['open']} connections, {dict(events)}")
     if received != [str(number) for number in range(count)]:
-        return "not everything came once and in order"
+        return "messages were lost, duplicated or out of order"
     return "the connection was replaced" if events["open"] != 1 else None
 
 
@@ -47,8 +47,8 @@ def _store(port: int, count: int) -> None:
         aws_secret_access_key="local",
     )
     new_message_id, expires = MessageIds(), str(int(time.time()) + 7 * 24 * 3600)
-    for start in range(0, count, ITEMS_A_BATCH):
-        numbers = range(start, min(count, start + ITEMS_A_BATCH))
+    for start in range(0, count, ITEMS_PER_BATCH):
+        numbers = range(start, min(count, start + ITEMS_PER_BATCH))
         puts = [{"PutRequest": {"Item": _item(new_message_id(), n, expires)}} for n in numbers]
         client.batch_write_item(RequestItems={TABLE: puts})
 

@@ -1,6 +1,7 @@
-"""The budgets, counted or as ratios within one run: python -m measure.bench
+"""Checks the budgets: python -m measure.bench
 
-Times are never compared with a number of another machine. It ends with 1 when a budget is not kept.
+Each budget is a count, or a ratio of two measurements of the same run, so it holds on any machine. The exit
+code is 1 if a budget is exceeded.
 """
 
 import json
@@ -29,16 +30,17 @@ SENDS = 200
 STORED = (1, 1_000, 100_000)
 COLD_RUNS = 8
 SHARES = (0.58, 0.29)
-"""Of a CPU: what Lambda gives a function of 1,024 MB, and one of 512 MB."""
-DAY = 24 * 60 * 60
+"""The shares of a CPU that Lambda gives a function with 1,024 MB and one with 512 MB."""
+
+DAY_SECONDS = 24 * 60 * 60
 DEFAULTS = Settings.from_environment({"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`most` is the budget, None where there is none."""
+    """A line of the report. `most` is the budget, or None if the line has none."""
 
-    what: str
+    name: str
     measured: float
     most: float | None
     detail: str = ""
@@ -49,17 +51,18 @@ class Row:
 
 
 def main() -> int:
+    """Print the report. Return the exit code: 1 if a budget is exceeded."""
     telemetry.lines.addHandler(logging.NullHandler())
     progress = Progress("bench")
     aws = CountedAws.start()
     rows: list[Row] = []
     parts: list[Callable[[], Iterable[Row]]] = [
-        partial(calls_of_a_message, aws),
-        partial(a_flood, aws),
-        partial(a_batch_at_once, aws),
-        cost_of_starting,
-        a_cold_batch,
-        partial(cost_by_what_is_stored, aws),
+        partial(message_calls, aws),
+        partial(flood_writes, aws),
+        partial(concurrent_batch, aws),
+        startup_time,
+        cold_batches,
+        partial(growth_with_tables, aws),
     ]
     for number, part in enumerate(parts):
         progress.show(number, len(parts), part.__doc__ or "")
@@ -73,8 +76,8 @@ def table(rows: Iterable[Row]) -> str:
     lines = [f"{'':<66}{'measured':>10}{'at most':>10}"]
     for row in rows:
         most = "" if row.most is None else f"{row.most:g}"
-        kept = "" if row.is_kept else "  NOT KEPT"
-        lines.append(f"{row.what:<66}{row.measured:>10.4g}{most:>10}  {row.detail}{kept}".rstrip())
+        exceeded = "" if row.is_kept else "  EXCEEDED"
+        lines.append(f"{row.name:<66}{row.measured:>10.4g}{most:>10}  {row.detail}{exceeded}".rstrip())
     return "\n".join(lines)
 
 
@@ -83,25 +86,25 @@ def frame(to: str, **keys: str) -> str:
     return json.dumps(keys)
 
 
-def calls_of_a_message(aws: CountedAws) -> Iterable[Row]:
-    """AWS calls, counted where boto3 makes them."""
+def message_calls(aws: CountedAws) -> Iterable[Row]:
+    """Count the AWS calls of frames and of a batch."""
     aws.connect("1", "2")
     with aws.counting() as first:
         aws.receive("1", frame("2"))
     with aws.counting() as warm:
         aws.receive("1", frame("2"))
-    with aws.counting() as named:
+    with aws.counting() as with_id:
         aws.receive("1", frame("2", clientMessageId="m"))
     aws.push()
     with aws.counting() as refused:
         aws.receive("1", "no JSON")
-    yield Row("calls of a sendmessage, its connection seen for the first time", _total(first), 4, _by(first))
-    yield Row("calls of a sendmessage, warm", _total(warm), 3, _by(warm))
-    yield Row("calls of a sendmessage with clientMessageId", _total(named), 4, _by(named))
+    yield Row("calls per sendmessage, the connection's first", _total(first), 4, _by_operation(first))
+    yield Row("calls per sendmessage, later ones", _total(warm), 3, _by_operation(warm))
+    yield Row("calls per sendmessage with clientMessageId", _total(with_id), 4, _by_operation(with_id))
     with aws.counting() as pinged:
         aws.receive("1", '{"action": "ping"}')
-    yield Row("calls of a ping", _total(pinged), 2, _by(pinged))
-    yield Row("calls of a frame that is refused", _total(refused), 2, _by(refused))
+    yield Row("calls per ping", _total(pinged), 2, _by_operation(pinged))
+    yield Row("calls per refused frame", _total(refused), 2, _by_operation(refused))
     players = [f"p{number}" for number in range(100)]
     aws.connect(*players)
     for player in players:
@@ -109,19 +112,19 @@ def calls_of_a_message(aws: CountedAws) -> Iterable[Row]:
     with aws.counting() as batch:
         aws.push()
     writes = sum(n for name, n in batch.items() if name.startswith(("Put", "Update", "Delete")))
-    yield Row("reads of a batch of 100 messages to 100 online players", batch["BatchGetItem"], 1)
-    yield Row("posts of it", batch["PostToConnection"], 100)
-    yield Row("writes of it", writes, 0)
+    yield Row("reads per batch of 100 messages to 100 online players", batch["BatchGetItem"], 1)
+    yield Row("posts per such batch", batch["PostToConnection"], 100)
+    yield Row("writes per such batch", writes, 0)
 
 
-def a_flood(aws: CountedAws) -> Iterable[Row]:
-    """1,000 pings of one player within one window of the default rate, to one Lambda and to ten."""
+def flood_writes(aws: CountedAws) -> Iterable[Row]:
+    """Count the writes of 1,000 pings by one player within one window of the rate limit."""
     rate = RateLimit(DEFAULTS.messages_per_second, DEFAULTS.message_burst)
-    for lambdas, named, most in ((1, "one Lambda", rate.burst + 2), (10, "ten Lambdas", rate.burst + 10)):
+    for lambdas, receiver, most in ((1, "one Lambda", rate.burst + 2), (10, "ten Lambdas", rate.burst + 10)):
         player = f"flooder-{lambdas}"
         aws.connect(player)
         stores = [
-            ConnectionsTable(boto3.client("dynamodb"), "websockets", DAY, rate, 10, lambda: 0)
+            ConnectionsTable(boto3.client("dynamodb"), "websockets", DAY_SECONDS, rate, 10, lambda: 0)
             for _ in range(lambdas)
         ]
         messengers = [replace(aws.service.messenger, connections=store) for store in stores]
@@ -129,17 +132,17 @@ def a_flood(aws: CountedAws) -> Iterable[Row]:
             for number in range(1000):
                 messengers[number % lambdas].receive(f"c-{player}", HERE, '{"action": "ping"}')
         writes = flood["UpdateItem"] + flood["DeleteItem"]
-        yield Row(f"writes of 1,000 pings in a window, to {named}", writes, most, _by(flood))
+        yield Row(f"writes per 1,000 pings in a window, to {receiver}", writes, most, _by_operation(flood))
 
 
-def a_batch_at_once(aws: CountedAws) -> Iterable[Row]:
-    """100 posts of 20 ms, against one after the other and against one round trip."""
+def concurrent_batch(aws: CountedAws) -> Iterable[Row]:
+    """Compare 100 concurrent posts of 20 ms with sequential ones and with one round trip."""
     players = [f"p{number}" for number in range(100)]
     service = aws.service
     times = {}
     for name, push in {
-        "side by side": service.push,
-        "one by one": replace(service.push, players_at_once=_one_by_one),
+        "concurrent": service.push,
+        "sequential": replace(service.push, players_at_once=_sequentially),
     }.items():
         aws.post_seconds = 0
         for player in players:
@@ -147,27 +150,27 @@ def a_batch_at_once(aws: CountedAws) -> Iterable[Row]:
         aws.post_seconds, aws.service = 0.02, replace(service, push=push)
         times[name] = seconds_of(aws.push)
     aws.post_seconds, aws.service = 0, service
-    share = times["side by side"] / times["one by one"]
-    yield Row("a batch of 100 posts, against one after the other", share, 0.1)
-    yield Row("the same, in round trips (the floor is 1)", times["side by side"] / 0.02, None)
+    ratio = times["concurrent"] / times["sequential"]
+    yield Row("time of a batch of 100 posts, relative to sequential posts", ratio, 0.1)
+    yield Row("the same, in round trips (at least 1)", times["concurrent"] / 0.02, None)
 
 
-def _one_by_one(calls: Calls) -> None:
+def _sequentially(calls: Calls) -> None:
     for call in calls:
         call()
 
 
-def cost_of_starting() -> Iterable[Row]:
-    """Importing, and the first call, against a bare Chalice app with boto3 and pydantic."""
-    bare = "against a bare Chalice app"
-    yield Row(f"importing app.py, {bare}", starting.importing(), 1.3)
-    yield Row(f"importing it and its first call, {bare}", starting.importing_and_first_call(), 1.3)
+def startup_time() -> Iterable[Row]:
+    """Compare the import and the first call with a bare Chalice app with boto3 and pydantic."""
+    bare = "relative to a bare app"
+    yield Row(f"time of importing app.py, {bare}", starting.importing(), 1.3)
+    yield Row(f"time of import and first call, {bare}", starting.importing_and_first_call(), 1.3)
     small = SHARES[-1]
-    yield Row(f"its first call on Lambda, {small:g} of a CPU, {bare}", starting.first_call(small), 1)
+    yield Row(f"time of the first call with {small:g} CPU, {bare}", starting.first_call(small), 1)
 
 
-def a_cold_batch() -> Iterable[Row]:
-    """100 posts over TLS by new processes that have a part of a CPU."""
+def cold_batches() -> Iterable[Row]:
+    """Measure 100 posts over TLS by new processes that have a share of a CPU."""
     with cold.gateway() as environment:
         for share in SHARES:
             runs = [cold.cold_batch(environment, share) for _ in range(COLD_RUNS)]
@@ -176,14 +179,14 @@ def a_cold_batch() -> Iterable[Row]:
             seconds = statistics.median(run.cold_seconds for run in runs)
             against_warm = statistics.median(run.cold_seconds / run.warm_seconds for run in runs)
             had = statistics.median(run.cpu_share for run in runs)
-            what = f"{COLD_RUNS} cold batches of 100 posts over TLS, {share:g} of a CPU"
-            yield Row(f"{what}: dropped", dropped, 0, f"had {had:.2f}")
-            yield Row("the longest handshake of them, in timeouts", longest / OPEN_SECONDS, 1)
-            yield Row("the time of one, against a warm batch", against_warm, None, f"{1000 * seconds:.0f} ms")
+            batches = f"{COLD_RUNS} cold batches of 100 posts over TLS, {share:g} CPU"
+            yield Row(f"dropped by {batches}", dropped, 0, f"actual share {had:.2f}")
+            yield Row("longest handshake, relative to its timeout", longest / OPEN_SECONDS, 1)
+            yield Row("time, relative to a warm batch", against_warm, None, f"{1000 * seconds:.0f} ms")
 
 
-def cost_by_what_is_stored(aws: CountedAws) -> Iterable[Row]:
-    """A message among few and among many others: it has to cost the same."""
+def growth_with_tables(aws: CountedAws) -> Iterable[Row]:
+    """Compare a message's calls and time in small and in large tables."""
     aws.connect("a", "b")
     for table_name, fill in {"connections": _store_connections, "messages": _store_messages}.items():
         costs = []
@@ -195,13 +198,14 @@ def cost_by_what_is_stored(aws: CountedAws) -> Iterable[Row]:
                 seconds = _median_send(aws)
             costs.append((count, _total(calls) / SENDS, seconds))
         _, first_calls, first_seconds = costs[0]
-        for count, calls_a_message, seconds in costs[1:]:
-            yield Row(f"calls among {count:,} {table_name}, against 1", calls_a_message / first_calls, 1)
-            yield Row(f"time among {count:,} {table_name}, against 1", seconds / first_seconds, None)
+        for count, calls_per_message, seconds in costs[1:]:
+            rows = f"with {count:,} {table_name}, relative to 1"
+            yield Row(f"calls per message {rows}", calls_per_message / first_calls, 1)
+            yield Row(f"time per message {rows}", seconds / first_seconds, None)
 
 
 def _median_send(aws: CountedAws) -> float:
-    """From frame to post, the recipient's lookup included."""
+    """Return the median time from frame to post in seconds, including the lookup of the recipient."""
 
     def send() -> None:
         aws.receive("a", frame("b"))
@@ -219,7 +223,7 @@ def _store_connections(start: int, end: int) -> None:
 
 
 def _store_messages(start: int, end: int) -> None:
-    """Half of them to the recipient itself."""
+    """Store messages, half of them to the measured recipient."""
     client = boto3.client("dynamodb")
     for number in range(start, end):
         key = {"destinationPlayerId": {"S": ("b", "other")[number % 2]}, "messageId": {"S": f"0-{number:09}"}}
@@ -230,7 +234,7 @@ def _total(calls: Counter[str]) -> int:
     return sum(calls.values())
 
 
-def _by(calls: Counter[str]) -> str:
+def _by_operation(calls: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(calls.items()))
 
 

@@ -1,10 +1,11 @@
-"""Measures a process that has a part of a CPU: its first 100 posts over TLS, or a function's first call.
+"""Measures a process that has a share of a CPU: its first 100 posts over TLS, or a function's first call.
 
-The server of posts runs in its own process, with a certificate of a CA made for it, and answers after 20 ms.
-The client's CA bundle is the usual one and that CA, so loading it takes as long as on AWS. As on Lambda,
-a process has a whole CPU until it says that it is ready. From then on it is stopped and continued every
-20 ms, which works on any POSIX system and needs no rights. A stopped process saves up no CPU time while
-it waits for the network, so this is not kinder than Lambda.
+The server that answers the posts runs in its own process, and answers after 20 ms. Its certificate comes from
+a temporary CA. The client's CA bundle is botocore's plus that CA, so loading it takes as long as on AWS.
+
+As on Lambda, a process has a whole CPU until it reports that it is ready. From then on it is stopped and
+continued every 20 ms, which works on any POSIX system without privileges. A stopped process can't use the CPU
+while it waits for the network, so the measurement is at least as strict as Lambda.
 """
 
 import asyncio
@@ -53,9 +54,10 @@ CREDENTIALS = {
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """`dropped`: connections that were removed by the cold batch. `warm_seconds`: median of a warm batch.
+    """The result of a cold batch and the warm batches after it.
 
-    `cpu_share`: the part of a CPU that the process had during the cold batch.
+    `dropped` counts the connections that the cold batch removed. `warm_seconds` is the median of the warm
+    batches. `cpu_share` is the share of a CPU that the process used during the cold batch.
     """
 
     dropped: int
@@ -68,7 +70,7 @@ class Batches:
 
 @contextmanager
 def gateway() -> Iterator[dict[str, str]]:
-    """Run a server of posts over TLS. Yields the environment of a client that posts there and trusts it."""
+    """Run a server that answers posts over TLS. Yield environment variables for a client of it."""
     with tempfile.TemporaryDirectory() as directory:
         make_certificates(Path(directory))
         server = _start(["-m", "measure.cold", "serve", directory], {})
@@ -83,15 +85,15 @@ def gateway() -> Iterator[dict[str, str]]:
 
 
 def cold_batch(environment: Mapping[str, str], share: float) -> Batches:
-    """Run a cold batch and then warm ones, in a new process with `share` of a CPU."""
-    output = with_part_of_a_cpu(["-m", "measure.cold", "post"], environment, share)
+    """Run a cold batch and then warm batches in a new process that has `share` of a CPU."""
+    output = run_with_cpu_share(["-m", "measure.cold", "post"], environment, share)
     return Batches(**json.loads(output))
 
 
-def with_part_of_a_cpu(arguments: list[str], environment: Mapping[str, str], share: float) -> str:
-    """Run a Python program and return its output after the first line.
+def run_with_cpu_share(arguments: list[str], environment: Mapping[str, str], share: float) -> str:
+    """Run a Python program, and return its output after the first line.
 
-    The program writes that line when it is ready, and then waits for a line of input.
+    The program must print a line when it is ready, and then wait for a line of input.
     """
     process = _start(arguments, environment)
     try:
@@ -100,7 +102,7 @@ def with_part_of_a_cpu(arguments: list[str], environment: Mapping[str, str], sha
         process.stdout.readline()
         process.stdin.write("go\n")
         process.stdin.flush()
-        _slow_down(process, share)
+        _limit_cpu(process, share)
         return process.stdout.read()
     finally:
         process.kill()
@@ -119,9 +121,9 @@ def _start(arguments: list[str], environment: Mapping[str, str]) -> "subprocess.
     )
 
 
-def _slow_down(process: "subprocess.Popen[str]", share: float) -> None:
-    """Stop and continue it until it ends. After a turn that was too long, the stop is longer."""
-    if hasattr(os, "sched_setaffinity"):  # Elsewhere its threads may use more than one CPU at a time.
+def _limit_cpu(process: "subprocess.Popen[str]", share: float) -> None:
+    """Stop and continue the process until it ends. After a long turn it is stopped for longer."""
+    if hasattr(os, "sched_setaffinity"):  # On other systems its threads can use several CPUs at once.
         os.sched_setaffinity(process.pid, [max(os.sched_getaffinity(process.pid))])
     started, ran = time.monotonic(), 0.0
     while process.poll() is None:
@@ -134,7 +136,7 @@ def _slow_down(process: "subprocess.Popen[str]", share: float) -> None:
 
 
 def make_certificates(directory: Path) -> None:
-    """Write `server.pem`, for localhost, and `bundle.pem`: the usual CA bundle and the CA of that server."""
+    """Write `server.pem` for localhost, and `bundle.pem`: botocore's CA bundle plus the server's CA."""
 
     def name(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -178,8 +180,8 @@ async def _serve(directory: Path) -> None:
     await server.serve_forever()
 
 
-class Everybody:
-    """A table of connections in which every player has one, and it is live."""
+class AllPlayersLive:
+    """A stub of the connections table in which every player has one live connection."""
 
     def __init__(self) -> None:
         self.removed: list[str] = []
@@ -192,25 +194,25 @@ class Everybody:
         self.removed.append(connection_id)
 
     def note_missed(self, player_id: str, message_id: str) -> None:
-        """Nothing reads it here."""
+        """Do nothing, because no client of the measurement reconnects."""
 
 
-def push_to(everybody: Everybody) -> Push:
-    """Return the real push with `everybody` in place of its table of connections."""
+def push_with(connections: AllPlayersLive) -> Push:
+    """Return the real push with `connections` instead of the connections table."""
     telemetry.lines.addHandler(logging.NullHandler())
     push = wire(Settings.from_environment(SETTINGS)).push
-    return replace(push, connections=cast(Any, everybody), note=lambda outcome, /, **about: None)
+    return replace(push, connections=cast(Any, connections), note=lambda outcome, /, **about: None)
 
 
 def messages(count: int) -> list[Message]:
-    """Return messages to `count` players, one each."""
+    """Return one message to each of `count` players."""
     position = StreamPosition("stream", 1)
     return [Message("m", f"p{n}", "1", "hi", 0, stream_position=position) for n in range(count)]
 
 
 def _post() -> None:
-    everybody = Everybody()
-    push = push_to(everybody)
+    connections = AllPlayersLive()
+    push = push_with(connections)
     handshakes = _time_handshakes()
 
     def seconds() -> float:
@@ -223,7 +225,7 @@ def _post() -> None:
     computed = time.process_time()
     cold = seconds()
     found = {
-        "dropped": len(everybody.removed),
+        "dropped": len(connections.removed),
         "cold_seconds": cold,
         "handshakes": len(handshakes),
         "longest_handshake_seconds": max(handshakes),
@@ -233,8 +235,8 @@ def _post() -> None:
 
 
 def _time_handshakes() -> list[float]:
-    """Return a list to which each handshake from now on adds its seconds."""
-    took: list[float] = []
+    """Return a list to which each later TLS handshake appends its duration in seconds."""
+    durations: list[float] = []
     handshake = ssl.SSLContext.wrap_socket
 
     def timed(*args: Any, **kwargs: Any) -> ssl.SSLSocket:
@@ -242,10 +244,10 @@ def _time_handshakes() -> list[float]:
         try:
             return handshake(*args, **kwargs)
         finally:
-            took.append(time.perf_counter() - started)
+            durations.append(time.perf_counter() - started)
 
     ssl.SSLContext.wrap_socket = timed  # type: ignore[method-assign]
-    return took
+    return durations
 
 
 if __name__ == "__main__":

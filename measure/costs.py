@@ -1,6 +1,6 @@
-"""What messages and idle connections cost, line by line: counts from the design, list prices of us-east-1.
+"""Models the cost of messages and idle connections from the design's call counts and us-east-1 list prices.
 
-Not in the model: free tiers, X-Ray, backups, KMS, cold starts, retries, replay.
+The model leaves out free tiers, X-Ray, backups, KMS, cold starts, retries and replay.
 """
 
 import math
@@ -12,7 +12,10 @@ from deployment.template import MAPPING
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars for a million of each, or for one of what the name says. SOURCES says where each is from."""
+    """Prices in US dollars, per million, or per GB, GB-second or month if the name ends so.
+
+    SOURCES has the source of each price.
+    """
 
     gateway_messages: float = 1.00
     gateway_connection_minutes: float = 0.25
@@ -48,16 +51,16 @@ SOURCES = {
     "dashboard_month": (CLOUDWATCH, "2026-08-31"),
     "transfer_gb": (TRANSFER, "2026-09-06"),
 }
-"""AWS's own source of each price, and the day on which it said so. docs/scaling.md says how it was read."""
+"""AWS's source of each price, and the date of the source. docs/scaling.md says how to read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is sent, and how. Milliseconds are billed Lambda time; `batch` is records per push call.
+    """The usage that the model prices.
 
-    The bytes of lines include the 26 that CloudWatch adds to each. `deletes_wake_push` is false where the
-    stream's mapping filters expired items out. `metrics` counts every metric that can be; CloudWatch charges
-    one only for the hours in which it is sent.
+    Milliseconds are billed Lambda time. `batch` is the number of records per call of `push_messages`. Log
+    lines include the 26 bytes that CloudWatch adds to each. `deletes_wake_push` is false if the mapping
+    filters out deletions. `metrics` is the maximum: CloudWatch charges a metric only for hours with data.
     """
 
     message_bytes: int = 100
@@ -85,11 +88,11 @@ class Use:
 
 
 Lines = dict[str, float]
-"""Dollars by what they are for."""
+"""Dollars by purpose."""
 
 
 def ours(prices: Prices, use: Use) -> Lines:
-    """For a million messages: one frame in, two posts out, one consistent read of the recipient."""
+    """Return the cost of a million messages: one frame in, two posts out, one consistent read each."""
     size = use.message_bytes + use.envelope_bytes
     has_id, wakes = int(use.has_client_message_id), int(use.deletes_wake_push)
     calls = 1 + (1 + wakes) / use.batch
@@ -101,12 +104,12 @@ def ours(prices: Prices, use: Use) -> Lines:
         "Lambda: push_messages, woken by deletes": wakes
         * _call(prices, use.delete_ms, use.push_gb)
         / use.batch,
-        "DynamoDB: the update that admits the frame": prices.write_units,
+        "DynamoDB: the update that counts the frame": prices.write_units,
         "DynamoDB: the put of the clientMessageId": has_id * prices.write_units,
         "DynamoDB: the put of the message": write_units(size) * prices.write_units,
         "DynamoDB: the consistent read of the recipient": prices.read_units,
-        "DynamoDB: the deletion when it expires": 0.0,
-        "DynamoDB: storage until then": _gb(size + 100 + has_id * 300)
+        "DynamoDB: the deletion at expiry": 0.0,
+        "DynamoDB: storage until expiry": _gb(size + 100 + has_id * 300)
         * use.retention_days
         / 30
         * prices.table_gb_month,
@@ -116,13 +119,13 @@ def ours(prices: Prices, use: Use) -> Lines:
 
 
 def idle(prices: Prices, use: Use) -> Lines:
-    """For a million minutes of connections over which nothing goes but the client's pings."""
+    """Return the cost of a million connection minutes in which a client sends only pings."""
     pings = 60 / use.ping_seconds
     return {
         "API Gateway: the connection": prices.gateway_connection_minutes,
         "API Gateway: ping and pong": pings * 2 * prices.gateway_messages,
         "Lambda: websocket_message": pings * _call(prices, use.ping_ms, use.message_gb),
-        "DynamoDB: the update that admits the ping": pings * prices.write_units,
+        "DynamoDB: the update that counts the ping": pings * prices.write_units,
         "CloudWatch: one line, and START, END, REPORT": pings
         * _gb(use.ping_line_bytes + use.start_end_report_bytes)
         * prices.log_gb,
@@ -130,7 +133,7 @@ def idle(prices: Prices, use: Use) -> Lines:
 
 
 def each_month(prices: Prices, use: Use) -> Lines:
-    """Of a stage, however little it is used."""
+    """Return the fixed monthly cost of a stage."""
     return {
         "CloudWatch: metrics, at most": use.metrics * prices.metric_month,
         "CloudWatch: alarms": use.alarms * prices.alarm_month,
@@ -139,12 +142,12 @@ def each_month(prices: Prices, use: Use) -> Lines:
 
 
 def original(prices: Prices, use: Use) -> Lines:
-    """For a million messages of a prototype: no rate, no tokens, a call and a lookup for each record."""
+    """Return the cost of a million messages in a prototype without rate limit, tokens and batches."""
     size = use.message_bytes + use.envelope_bytes
     return {
         "API Gateway: the frame, the ack, the push": 3 * _gateway(prices, size),
         "Data out: the ack and the push": _gb(2 * size) * prices.transfer_gb,
-        "Lambda: one call a record": _call(prices, use.message_ms, use.message_gb)
+        "Lambda: one call per frame and per record": _call(prices, use.message_ms, use.message_gb)
         + _call(prices, use.push_ms, use.push_gb),
         "DynamoDB: the put of the message": write_units(size) * prices.write_units,
         "DynamoDB: the lookup of the recipient": prices.read_units / 2,
@@ -154,7 +157,7 @@ def original(prices: Prices, use: Use) -> Lines:
 
 
 def broadcast_by_scan(prices: Prices, use: Use) -> Lines:
-    """For a million messages: each scans the table of connections and is posted to every one of them."""
+    """Return the cost of a million messages if each scans the connections table and is posted to all."""
     size = use.message_bytes + use.envelope_bytes
     scanned = math.ceil(use.connections * use.connection_item_bytes / 4096) / 2
     milliseconds = use.message_ms + use.connections / use.posts_at_once * use.post_ms
@@ -162,34 +165,34 @@ def broadcast_by_scan(prices: Prices, use: Use) -> Lines:
         "API Gateway: the frame, and a post to every connection": (1 + use.connections)
         * _gateway(prices, size),
         "Data out: the posts": _gb(use.connections * size) * prices.transfer_gb,
-        "Lambda: one call, of posts 100 at once": _call(prices, milliseconds, use.push_gb),
+        "Lambda: one call, with 100 posts at a time": _call(prices, milliseconds, use.push_gb),
         "DynamoDB: the put of the message": write_units(size) * prices.write_units,
         "DynamoDB: the scan": scanned * prices.read_units,
-        "CloudWatch: a line, and START, END, REPORT": _gb(use.line_bytes + use.start_end_report_bytes)
+        "CloudWatch: one line, and START, END, REPORT": _gb(use.line_bytes + use.start_end_report_bytes)
         * prices.log_gb,
     }
 
 
 def write_units(size: int) -> int:
-    """Of an item of so many bytes: DynamoDB counts each KB that was begun."""
+    """Return the write units of an item of `size` bytes. DynamoDB rounds up to 1 KB."""
     return math.ceil(size / 1024)
 
 
 def _gateway(prices: Prices, size: int) -> float:
-    """A million messages of so many bytes: API Gateway counts each 32 KB that was begun."""
+    """Return the price of a million messages of `size` bytes. API Gateway rounds up to 32 KB."""
     return math.ceil(size / 32_768) * prices.gateway_messages
 
 
 def _call(prices: Prices, milliseconds: float, gigabytes: float) -> float:
-    """A million calls."""
+    """Return the price of a million Lambda calls."""
     return prices.lambda_requests + 1e6 * milliseconds / 1000 * gigabytes * prices.lambda_gb_second
 
 
 def _gb(size: float) -> float:
-    """A million times so many bytes."""
+    """Return the gigabytes of a million times `size` bytes."""
     return size * 1e6 / 1e9
 
 
 def table(lines: Lines) -> str:
-    rows = [f"{what:<58}{dollars:>12,.2f}" for what, dollars in lines.items()]
-    return "\n".join([*rows, f"{'together':<58}{sum(lines.values()):>12,.2f}"])
+    rows = [f"{purpose:<58}{dollars:>12,.2f}" for purpose, dollars in lines.items()]
+    return "\n".join([*rows, f"{'total':<58}{sum(lines.values()):>12,.2f}"])

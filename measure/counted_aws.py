@@ -1,4 +1,4 @@
-"""The real service over the embedded DynamoDB in this process, with each call to AWS counted."""
+"""Runs the real service on an embedded DynamoDB in this process, and counts its calls to AWS."""
 
 import os
 import time
@@ -18,12 +18,12 @@ from chalicelib.settings import Settings
 from localdev import dynamodb
 
 HERE = Endpoint("local", "dev")
-FAR = 60.0
+REMAINING_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class CountedAws:
-    """`post_seconds`: how long a post to a connection takes."""
+    """The service and the calls that it made. `post_seconds` is the duration of each post."""
 
     service: Service
     calls: Counter[str]
@@ -33,7 +33,7 @@ class CountedAws:
 
     @classmethod
     def start(cls, **settings: str) -> "CountedAws":
-        """Once a process: boto3's default session is this one's from then on."""
+        """Start the service. Call this once per process, because it replaces boto3's default session."""
         environment = {"WEBSOCKETS_TABLE": "websockets", "MESSAGES_TABLE": "messages", "AUTH_MODE": "open"}
         limits = {"MESSAGES_PER_SECOND": "1000", "MESSAGE_BURST": "10000"}
         dynamodb.embed(on_write=lambda: None)
@@ -43,7 +43,7 @@ class CountedAws:
         for counted in ("dynamodb", "apigatewaymanagementapi"):
             events.register(f"provide-client-params.{counted}", lambda model, **_: calls.update([model.name]))
         aws: CountedAws
-        # Before the clients are made, which keep the hooks that their session has at that moment.
+        # Before the clients are created, because a client copies its session's hooks at that moment.
         events.register("before-call.apigatewaymanagementapi", lambda **call: aws._post(**call))
         aws = cls(wire(Settings.from_environment(environment | limits | settings)), calls)
         client = boto3.client("dynamodb")
@@ -54,14 +54,14 @@ class CountedAws:
 
     @contextmanager
     def counting(self) -> Iterator[Counter[str]]:
-        """The calls that are made inside, by operation."""
+        """Yield a counter that has, after the block, the block's calls by operation."""
         before = Counter(self.calls)
         made: Counter[str] = Counter()
         yield made
         made.update(self.calls - before)
 
     def connect(self, *players: str) -> None:
-        """Each with a connection of the same name, and live."""
+        """Give each player a live connection named `c-<player>`."""
         for player in players:
             self.service.messenger.connect(f"c-{player}", HERE, {"playerId": [player]}, {})
         self.push()
@@ -70,7 +70,7 @@ class CountedAws:
         self.service.messenger.receive(f"c-{player}", HERE, frame)
 
     def records(self) -> list[Any]:
-        """What came down the stream since the last time."""
+        """Return the stream records since the previous call."""
         streams = boto3.client("dynamodbstreams")
         records = []
         while True:
@@ -81,8 +81,9 @@ class CountedAws:
                 return records
 
     def push(self) -> None:
+        """Push the stream records since the previous call."""
         entries = [entry for record in self.records() if (entry := parse_record(record)) is not None]
-        self.service.push.batch(entries, lambda: FAR)
+        self.service.push.batch(entries, lambda: REMAINING_SECONDS)
 
     def _post(self, params: Any, **_: Any) -> tuple[AWSResponse, dict[str, Any]]:
         if self.post_seconds:

@@ -1,8 +1,8 @@
-"""Load tests, from a person's or a program's point of view.
+"""Runs load tests from the command line.
 
-python -m measure.load pairs                        against a `chalice local` of its own: all ten steps
-python -m measure.load pairs --url wss://…/dev/     against a deployment: what a client can see
-python -m measure.load --compare one.json two.json  a page that compares two runs
+python -m measure.load pairs                        start a `chalice local`, and measure all ten steps
+python -m measure.load pairs --url wss://…/dev/     measure the client's side of a deployment
+python -m measure.load --compare one.json two.json  write a page that compares two runs
 """
 
 import argparse
@@ -33,14 +33,17 @@ from measure.scenarios import SCENARIOS, Load, Stage
 
 TOKEN_HOURS = 2
 TIMING = clients.player.Timing(answer=60)
-"""A service under load may take long, and that is what is measured."""
+"""A long timeout, because slow replies under load are part of the measurement."""
 
 
 @contextmanager
 def target(
     url: str | None, telemetry: Path | None
 ) -> Iterator[tuple[str, Path | None, Callable[[], int | None]]]:
-    """Where to connect, where its telemetry is, and how much memory it takes."""
+    """Yield the URL, the telemetry file, and a function that returns the server's memory in KiB.
+
+    Without a URL, run a `chalice local` until the block ends. Raises local.NotStarted.
+    """
     if url is not None:
         yield url, telemetry, lambda: None
         return
@@ -51,18 +54,18 @@ def target(
 def run(
     scenario: str, load: Load, url: str | None = None, telemetry: Path | None = None, label: str = ""
 ) -> dict[str, Any]:
-    """Run it and return the result. Raises NotConnected and local.NotStarted."""
-    _open_many_files()
+    """Run the scenario and return its result. Raises NotConnected and local.NotStarted."""
+    _raise_open_file_limit()
     observed, progress, prefix = Observations(), Progress(scenario), f"load-{secrets.token_hex(3)}-"
-    with target(url, telemetry) as (where, lines, kib):
+    with target(url, telemetry) as (server_url, telemetry_file, kib):
 
         def player(name: str) -> LoadPlayer:
-            return LoadPlayer(prefix + name, partial(client, where, prefix + name), observed)
+            return LoadPlayer(prefix + name, partial(client, server_url, prefix + name), observed)
 
-        stage = Stage(player, observed, progress, kib, where, prefix + "attacker")
+        stage = Stage(player, observed, progress, kib, server_url, prefix + "attacker")
         facts = asyncio.run(SCENARIOS[scenario][0](stage, load))
         progress.end()
-        histograms = steps.histograms(observed, lines)
+        histograms = steps.histograms(observed, telemetry_file)
     return result(scenario, load, observed, histograms, facts, label)
 
 
@@ -74,6 +77,7 @@ def result(
     facts: dict[str, float],
     label: str,
 ) -> dict[str, Any]:
+    """Return the result of a run, ready for JSON. docs/performance.md describes it."""
     received = [send for send in observed.measured if send.received is not None]
     return {
         "scenario": scenario,
@@ -88,7 +92,7 @@ def result(
         "duplicated": observed.duplicated,
         "out_of_order": observed.out_of_order,
         "unanswered": observed.unanswered,
-        "strange": observed.strange,
+        "unexpected": observed.unexpected,
         "errors": dict(observed.errors),
         "facts": facts,
         "latencies": {name: report.summary(histogram) for name, histogram in histograms.items()},
@@ -97,7 +101,7 @@ def result(
 
 
 def _timeline(observed: Observations) -> list[dict[str, float]]:
-    """Second by second: how many arrived, and the slowest of them."""
+    """Return the number of delivered messages and the highest latency for each second."""
     seconds: dict[int, list[float]] = {}
     for send in observed.measured:
         if send.received is not None:
@@ -109,7 +113,7 @@ def _timeline(observed: Observations) -> list[dict[str, float]]:
 
 
 def client(url: str, name: str, observe: Callable[[str, Any], None]) -> clients.player.Player:
-    """Who a player is: by a token if JWT_SECRET is set, and else by saying so."""
+    """Return a player's client. It uses a token if JWT_SECRET is set, otherwise a `playerId`."""
     token = None
     if os.environ.get("JWT_SECRET"):
         _, settings = authentication(os.environ)
@@ -118,8 +122,8 @@ def client(url: str, name: str, observe: Callable[[str, Any], None]) -> clients.
     return clients.player.Player(url, name, token, timing=TIMING, observe=observe)
 
 
-def _open_many_files() -> None:
-    """Each connection is an open file, and what is let open by default is few."""
+def _raise_open_file_limit() -> None:
+    """Raise the limit of open files to its maximum, because each connection is an open file."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -127,17 +131,17 @@ def _open_many_files() -> None:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m measure.load", description=__doc__.splitlines()[0])
     parser.add_argument("scenario", choices=SCENARIOS, nargs="?", default="pairs")
-    parser.add_argument("--url", help="of a service that runs; without it one is started on this machine")
+    parser.add_argument("--url", help="a running service; without it, start one on this machine")
     parser.add_argument(
-        "--telemetry", type=Path, help="TELEMETRY_FILE of the service at --url, if it is here"
+        "--telemetry", type=Path, help="TELEMETRY_FILE of the service at --url, if it runs on this machine"
     )
-    parser.add_argument("--clients", type=int, help="pairs, senders or connections")
-    parser.add_argument("--rate", type=float, help="messages (churn: connects) a second; 0: closed loop")
-    parser.add_argument("--seconds", type=float, help="how long it is measured")
-    parser.add_argument("--warm-up", type=float, help="seconds before that")
-    parser.add_argument("--label", default="", help="what the run is called in plots")
-    parser.add_argument("--out", type=Path, default=Path("build/load"), help="folder of the result")
-    parser.add_argument("--compare", nargs=2, type=Path, metavar="RESULT", help="results to compare instead")
+    parser.add_argument("--clients", type=int, help="number of pairs, senders or connections")
+    parser.add_argument("--rate", type=float, help="messages (churn: connects) per second; 0: closed loop")
+    parser.add_argument("--seconds", type=float, help="duration of the measurement")
+    parser.add_argument("--warm-up", type=float, help="seconds before the measurement")
+    parser.add_argument("--label", default="", help="name of the run in plots and files")
+    parser.add_argument("--out", type=Path, default=Path("build/load"), help="folder for the result")
+    parser.add_argument("--compare", nargs=2, type=Path, metavar="RESULT", help="compare two results instead")
     return parser.parse_args()
 
 
@@ -154,7 +158,7 @@ def _load(asked: argparse.Namespace) -> Load:
 
 
 def main() -> str | None:
-    """What went wrong, if something did."""
+    """Run the command of `sys.argv`. Return an error message, or None."""
     asked = _asked()
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.compare is not None:

@@ -1,4 +1,4 @@
-"""A `chalice local` of its own for a measurement, on free ports, with its telemetry in a file."""
+"""Starts a `chalice local` for a measurement, on free ports, with its telemetry in a file."""
 
 import os
 import re
@@ -18,7 +18,7 @@ START_SECONDS = 60
 
 
 class NotStarted(Exception):
-    """What `chalice local` printed in place of serving."""
+    """`chalice local` did not start. The text is its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Local:
     telemetry: Path
 
     def kib(self) -> int | None:
-        """Its memory, where the system says so: in `/proc`."""
+        """Return the process's memory in KiB, or None on a system without `/proc`."""
         try:
             status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
         except OSError:
@@ -39,10 +39,10 @@ class Local:
 
 @contextmanager
 def running(command: tuple[str, ...] = (), dynamodb_port: int = 0) -> Iterator[Local]:
-    """Serve until the block ends. Raises NotStarted.
+    """Run `chalice local` until the block ends. Raises NotStarted.
 
-    `command`: what to run it under, such as a profiler. `dynamodb_port`: where the tables are served, 0 for
-    nowhere.
+    `command` is a program to run it under, such as a profiler. `dynamodb_port` is the port of its DynamoDB,
+    or 0 for any free port.
     """
     with tempfile.TemporaryDirectory() as directory:
         telemetry, output = Path(directory) / "telemetry.jsonl", Path(directory) / "output"
@@ -71,7 +71,10 @@ def running(command: tuple[str, ...] = (), dynamodb_port: int = 0) -> Iterator[L
 
 
 def _urls(process: subprocess.Popen[bytes], output: Path) -> tuple[str, str]:
-    """Of the WebSocket API and of the playground, as soon as it serves."""
+    """Wait until the server is ready. Return the URLs of the WebSocket API and the playground.
+
+    Raises NotStarted.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         text = output.read_text(encoding="utf-8")

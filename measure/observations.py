@@ -1,4 +1,4 @@
-"""What the clients of a load test saw: every connect and every message, and what became of each."""
+"""Records every connect and every message of a load test, as its clients saw them."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Connect:
-    """Times are in seconds since the epoch; None for what has not happened."""
+    """A connect. Times are in epoch seconds, or None if the event has not happened."""
 
     asked: float
     accepted: float | None = None
@@ -16,10 +16,10 @@ class Connect:
 
 @dataclass(slots=True)
 class Send:
-    """One message. `due`: when it was to be sent, from which its latencies count, however late it went out.
+    """A message. Latencies count from `due`, the time at which the load test scheduled it.
 
-    A sender that waits for a slow server sends late, and what it measured from its own late sending would
-    leave out the very wait that somebody who came at that time would have had.
+    A sender that waits for a slow server sends late. Latencies from the actual time of sending would hide
+    that wait (coordinated omission).
     """
 
     sender: str
@@ -33,8 +33,10 @@ class Send:
 
 @dataclass(slots=True)
 class Observations:
-    """`since`: what was due before that was warm-up, and is checked but not measured; so are connects that
-    were asked for before `connects_since`.
+    """All connects and messages of a run, and counters of errors.
+
+    Messages due before `since` and connects before `connects_since` are warm-up: they are checked, but not
+    measured.
     """
 
     since: float = 0.0
@@ -44,8 +46,9 @@ class Observations:
     errors: Counter[str] = field(default_factory=Counter)
     duplicated: int = 0
     out_of_order: int = 0
-    strange: int = 0
-    """Messages that nobody of this test had sent."""
+    unexpected: int = 0
+    """Received messages that no player of this test sent."""
+
     _latest: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def send(self, sender: str, number: int, due: float) -> Send:
@@ -53,10 +56,10 @@ class Observations:
         return self.sends[sender, number]
 
     def receive(self, recipient: str, sender: str, number: int, now: float) -> Send | None:
-        """Take down a message that arrived; None when it had arrived before, or was never sent."""
+        """Record a received message and return it, or None if it is a duplicate or was never sent."""
         send = self.sends.get((sender, number))
         if send is None:
-            self.strange += 1
+            self.unexpected += 1
             return None
         if send.received is not None:
             self.duplicated += 1
@@ -81,7 +84,7 @@ class Observations:
 
     @property
     def unsettled(self) -> int:
-        """Sends that are neither refused nor acknowledged and received yet."""
+        """The number of messages that are neither refused nor both acknowledged and received."""
         return sum(
             send.error is None and (send.acknowledged is None or send.received is None)
             for send in self.sends.values()
@@ -89,7 +92,7 @@ class Observations:
 
     @property
     def lost(self) -> int:
-        """Acknowledged, and never received: what must never be."""
+        """The number of messages that were acknowledged but never received. It must be 0."""
         return sum(send.acknowledged is not None and send.received is None for send in self.sends.values())
 
     @property

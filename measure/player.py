@@ -1,4 +1,4 @@
-"""A player of a load test: connects, sends, and takes down what arrives and when."""
+"""A player of a load test, which connects, sends, and records what it receives and when."""
 
 import asyncio
 import time
@@ -10,15 +10,15 @@ from clients import player
 from measure.observations import Connect, Observations, Send
 
 GREETING_SECONDS = 60
-"""As long as the protocol lets a connection take to go live."""
+"""The longest time that the protocol allows from the handshake to the greeting."""
 
 
 class NotConnected(Exception):
-    """The handshake was refused, or the connection was never greeted; the text says which."""
+    """The handshake was refused, or the greeting never came. The text says which."""
 
 
 class LoadPlayer:
-    """`client` makes the connection, which it is to tell of by the function that it is given."""
+    """`client` takes an observer and returns the client, which reports its events to the observer."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class LoadPlayer:
         self._reading: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Until the greeting has come: only from then on is it sure to receive. Raises NotConnected.
+        """Connect, and wait for the greeting, because the connection is live only then. Raises NotConnected.
 
-        After `disconnect`, it goes on from where it was.
+        After `disconnect`, continue from the last position.
         """
         self._greeted = asyncio.get_running_loop().create_future()
         connecting = asyncio.ensure_future(self._client.connect())
@@ -55,7 +55,7 @@ class LoadPlayer:
         await self._client.close()
 
     async def send(self, to: str, due: float, message: str = "") -> Send:
-        """Send the next message until it is acknowledged or refused; it is written down with its times."""
+        """Send the next message, retrying until it is acknowledged or refused, and return its record."""
         send = self._observed.send(self.name, self._next_number, due)
         self._next_number += 1
         try:
@@ -66,7 +66,7 @@ class LoadPlayer:
         return send
 
     def on_settled(self, settled: Callable[[Send], None]) -> None:
-        """Called with each send of somebody's that arrives here, and with each of its own that is refused."""
+        """Call `settled` with each message received here, and with each own message that is refused."""
         self._on_settled = settled
 
     def _observe(self, event: str, about: Any) -> None:
@@ -79,19 +79,19 @@ class LoadPlayer:
             if self._reading is None or self._reading.done():
                 self._reading = asyncio.create_task(self._read())
         elif event == "received":
-            self._take(about, now)
+            self._record(about, now)
         elif event == "lost" and about != player.CLOSED:
             self._observed.errors[about] += 1
             if self._greeted is not None and not self._greeted.done():
                 self._greeted.set_exception(NotConnected(about))
 
     async def _read(self) -> None:
-        """Read what `_observe` has seen: too many unread messages would take the client offline."""
+        """Discard messages, which `_observe` records. A full queue would disconnect the client."""
         with suppress(player.NotLetIn, player.CannotConnect):
             async for _ in self._client:
                 pass
 
-    def _take(self, frame: dict[str, Any], now: float) -> None:
+    def _record(self, frame: dict[str, Any], now: float) -> None:
         kind = frame.get("type")
         if kind == "message":
             send = self._observed.receive(self.name, frame["srcPlayerId"], _number(frame), now)
@@ -107,7 +107,7 @@ class LoadPlayer:
             if self._greeted is not None and not self._greeted.done():
                 self._greeted.set_result(None)
         elif kind is None:
-            self._observed.errors["a frame of the gateway's own"] += 1
+            self._observed.errors["API Gateway failure"] += 1
 
     def _settle(self, send: Send) -> None:
         if self._on_settled is not None:

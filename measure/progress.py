@@ -1,4 +1,4 @@
-"""A bar on the terminal for work that takes long."""
+"""Shows a progress bar on the terminal."""
 
 import sys
 import time
@@ -8,10 +8,10 @@ EACH_SECONDS = 0.2
 
 
 class Progress:
-    """Shown on standard error, where that is a terminal: what is piped elsewhere stays readable."""
+    """A progress bar on standard error. It shows nothing unless standard error is a terminal."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._shown = 0.0
         self._is_terminal = sys.stderr.isatty()
 
@@ -21,7 +21,7 @@ class Progress:
             return
         self._shown = now
         share = min(1.0, done / total)
-        line = f"[{'#' * round(WIDTH * share):<{WIDTH}}] {self._what} {doing or f'{share:.0%}'}"
+        line = f"[{'#' * round(WIDTH * share):<{WIDTH}}] {self._name} {doing or f'{share:.0%}'}"
         print(f"\r{line:<79}", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""The result of a load test: for a program as JSON, for a person as a table and a page with plots."""
+"""Formats the result of a load test as JSON, as a table, and as a page with plots."""
 
 import base64
 import html
@@ -15,11 +15,11 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 COUNTS = ("sent", "delivered", "delivered_per_second", "lost", "duplicated", "out_of_order", "unanswered")
 
 Result = Mapping[str, Any]
-"""What `result` of measure.load makes; docs/performance.md describes it."""
+"""The result that measure.load's `result` returns. docs/performance.md describes it."""
 
 
 def summary(histogram: HdrHistogram) -> dict[str, Any]:
-    """Milliseconds, and the whole histogram in HDR's own encoding, from which runs are compared."""
+    """Return the percentiles in milliseconds, and the histogram in HDR's encoding, to compare runs with."""
     at = {f"p{p:g}": histogram.get_value_at_percentile(p) / 1000 for p in PERCENTILES}
     return {
         "count": histogram.get_total_count(),
@@ -30,7 +30,7 @@ def summary(histogram: HdrHistogram) -> dict[str, Any]:
 
 
 def table(result: Result) -> str:
-    """What a person at the terminal sees."""
+    """Return the result as plain text for the terminal."""
     columns = [*(f"p{p:g}" for p in PERCENTILES), "max"]
     rows = [f"{'milliseconds':<16}{'count':>8}" + "".join(f"{column:>10}" for column in columns)]
     for name, step in result["latencies"].items():
@@ -44,14 +44,14 @@ def table(result: Result) -> str:
 
 
 def page(results: Sequence[Result]) -> str:
-    """One HTML page that needs nothing else: of one run, or of two to be compared."""
+    """Return a self-contained HTML page that shows one run, or compares two."""
     title = " and ".join(_name(result) for result in results)
     plots = [_percentile_plot(results), _steps_plot(results), _timeline_plot(results)]
     return PAGE.format(
         title=html.escape(title),
         plots="\n".join(f"<figure>{plot}</figure>" for plot in plots),
         tables="\n".join(_html_table(result) for result in results),
-        steps="\n".join(f"<dt>{name}</dt><dd>{what}</dd>" for name, what in (STEPS | TOTALS).items()),
+        steps="\n".join(f"<dt>{name}</dt><dd>{meaning}</dd>" for name, meaning in (STEPS | TOTALS).items()),
         comparison=_comparison(results),
     )
 
@@ -75,8 +75,8 @@ PAGE = """<!doctype html>
 {tables}
 {comparison}
 {plots}
-<h2>What is measured</h2>
-<p>Latencies count from when a message was due, not from when a late sender got to send it.</p>
+<h2>Steps</h2>
+<p>Latencies count from the time at which a message was due, not from the time at which it was sent.</p>
 <dl>{steps}</dl>
 </html>
 """
@@ -111,7 +111,7 @@ def _html_table(result: Result) -> str:
 
 
 def _comparison(results: Sequence[Result]) -> str:
-    """How many times as long the second run took as the first."""
+    """Return a table with the ratio of the second run's latencies to the first run's."""
     if len(results) < 2:
         return ""
     first, second = (result["latencies"] for result in results[:2])
@@ -123,11 +123,11 @@ def _comparison(results: Sequence[Result]) -> str:
         if name in second
     ]
     head = "".join(f"<th>{column}" for column in ["second ÷ first", *columns])
-    return f"<h2>Compared</h2><table><tr>{head}{''.join(rows)}</table>"
+    return f"<h2>Comparison</h2><table><tr>{head}{''.join(rows)}</table>"
 
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure  # Takes a second to load, and only a page with plots needs it.
+    from matplotlib.figure import Figure  # Imported here because it takes a second.
 
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
@@ -144,7 +144,7 @@ def _svg(figure: Any, described: str) -> str:
 
 
 def percentile_figure(results: Sequence[Result]) -> Any:
-    """The whole distribution, its tail stretched: each step to the right is ten times as rare."""
+    """Return a plot of latency by percentile. Each tick to the right is ten times as rare."""
     figure, axes = _axes(9, 4.5)
     for style, result in zip(("-", "--"), results, strict=False):
         for color, name in zip(("C0", "C1", "C2"), TOTALS, strict=True):
@@ -155,7 +155,7 @@ def percentile_figure(results: Sequence[Result]) -> Any:
     axes.set_yscale("log")
     nines = [1, 2, 10, 100, 1000, 10000]
     axes.set_xticks(nines, ["0", "50 %", "90 %", "99 %", "99.9 %", "99.99 %"])
-    axes.set_xlabel("share of messages that were faster")
+    axes.set_xlabel("share of messages with a lower latency")
     axes.set_ylabel("milliseconds")
     axes.legend(frameon=False)
     return figure
@@ -183,7 +183,7 @@ def _steps_plot(results: Sequence[Result]) -> str:
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds: p50 dark, p99 light")
     axes.legend(frameon=False)
-    return _svg(figure, "The steps of the sequence, half and 99 of 100")
+    return _svg(figure, "Latency of each step, p50 and p99")
 
 
 def _timeline_plot(results: Sequence[Result]) -> str:
@@ -194,7 +194,7 @@ def _timeline_plot(results: Sequence[Result]) -> str:
         axes.plot(seconds, [s["slowest_ms"] for s in result["timeline"]], "C3" + style, label="slowest, ms")
     axes.set_xlabel("second of the test")
     axes.legend(frameon=False)
-    return _svg(figure, "Messages delivered, and the slowest, second by second")
+    return _svg(figure, "Delivered messages and highest latency by second")
 
 
 def to_json(result: Result) -> str:

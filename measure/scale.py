@@ -1,8 +1,9 @@
-"""How latency grows with load: a discrete-event model of the stream and the push. python -m measure.scale
+"""Models how latency and cost grow with load: python -m measure.scale
 
-A shard is polled four times a second while it is empty; what is there, at most a batch, goes to one call
-of the push function; the next batch waits for its end. A call looks its players up, and posts to different
-players side by side, to one player in order. Seeded: the same numbers every time.
+The model is a discrete-event simulation of one shard. Lambda polls an empty shard four times per second. It
+passes the records, at most one batch, to one call of `push_messages`, and the next batch waits until that
+call ends. A call looks up its players. It posts to different players concurrently, and to one player in
+order. The random numbers are seeded, so each run prints the same figures.
 """
 
 import argparse
@@ -25,8 +26,10 @@ PINGS = (60, 120, 300, 480)
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Milliseconds. `cpu_ms` of a post was measured by measure.bench, as what 100 posts of 20 ms took
-    above 20; on Lambda's share of a core that is more. The others are assumptions: nothing here ran on AWS.
+    """The model's parameters.
+
+    `cpu_ms` comes from measure.bench: it is a hundredth of the time above 20 ms that 100 posts of 20 ms took.
+    With Lambda's share of a CPU it is higher. The other values are assumptions: nothing ran on AWS.
     """
 
     poll_ms: float = 250.0
@@ -39,13 +42,16 @@ class Parameters:
     players: int = 1000
 
     def post(self, chance: random.Random) -> float:
-        """Log-normal around its median: most are quick, some are slow."""
+        """Return the random duration of a post in milliseconds, log-normal with the median `post_ms`."""
         return self.post_ms * chance.lognormvariate(0, self.post_spread)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Milliseconds from a message's being stored to its being posted, and records a batch."""
+    """The result of a simulation. Latencies are in milliseconds, from stored to posted.
+
+    `batch` is the mean number of records per batch, `backlog` the records left at the end.
+    """
 
     load: float
     p50: float
@@ -55,12 +61,12 @@ class Outcome:
 
     @property
     def keeps_up(self) -> bool:
-        """Whether what comes in a second goes out in a second: the backlog at the end is under two."""
+        """Whether the shard keeps up with the load: its backlog at the end is under two seconds of load."""
         return self.backlog < 2 * self.load
 
 
 def simulate(load: float, parameters: Parameters, seed: int = 1) -> Outcome:
-    """One shard at so many messages a second, by Poisson, to players chosen evenly."""
+    """Simulate one shard at `load` messages per second, a Poisson process with uniformly chosen players."""
     chance = random.Random(seed)
     arriving = _arrivals(load, parameters, chance)
     waiting: deque[tuple[float, int]] = deque()
@@ -98,9 +104,9 @@ def _arrivals(load: float, parameters: Parameters, chance: random.Random) -> Ite
 
 
 def _call(batch: list[tuple[float, int]], parameters: Parameters, chance: random.Random) -> list[float]:
-    """When each record's post has ended, from the call's beginning.
+    """Return the time from the start of the call to the end of each record's post, in milliseconds.
 
-    Whoever is free first computes first: posts wait side by side, but there is one processor.
+    Posts wait for the network concurrently, but there is only one CPU. The player who is ready first gets it.
     """
     begin = parameters.invoke_ms + parameters.look_up_ms
     theirs: dict[int, deque[int]] = {}
@@ -124,13 +130,13 @@ def sweep(parameters: Parameters, progress: Progress) -> list[Outcome]:
     for number, load in enumerate(LOADS):
         progress.show(number, len(LOADS))
         outcomes.append(simulate(load, parameters))
-        if not outcomes[-1].keeps_up:  # Beyond that, latency is a matter of how long it goes on.
+        if not outcomes[-1].keeps_up:  # With a higher load, latency depends only on the simulated duration.
             break
     return outcomes
 
 
 def table(outcomes: list[Outcome]) -> str:
-    rows = [f"{'messages a second':>18}{'p50 ms':>10}{'p99 ms':>10}{'a batch':>10}"]
+    rows = [f"{'messages/s':>18}{'p50 ms':>10}{'p99 ms':>10}{'per batch':>10}"]
     for outcome in outcomes:
         behind = "" if outcome.keeps_up else "  falls behind"
         rows.append(
@@ -150,7 +156,7 @@ def figure(cases: dict[str, list[Outcome]]) -> Any:
         axes.plot(loads, [outcome.p50 for outcome in outcomes], f"C{number}--", label=f"{name}, p50")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("messages a second and shard")
+    axes.set_xlabel("messages per second and shard")
     axes.set_ylabel("milliseconds from stored to posted")
     axes.grid(visible=True, alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -162,16 +168,16 @@ def cases(parameters: Parameters) -> dict[str, Parameters]:
     return {
         "many recipients": parameters,
         "one recipient (fan-in)": replace(parameters, players=1),
-        "one record a call": replace(parameters, batch_size=1),
+        "one record per call": replace(parameters, batch_size=1),
     }
 
 
 def main() -> None:
     usual = Parameters()
     parser = argparse.ArgumentParser(prog="python -m measure.scale", description=__doc__.splitlines()[0])
-    parser.add_argument("--post-ms", type=float, default=usual.post_ms, help="median of a post")
-    parser.add_argument("--cpu-ms", type=float, default=usual.cpu_ms, help="computing of a post")
-    parser.add_argument("--plot", type=Path, default=Path("build/scaling.svg"), help="where the plot goes")
+    parser.add_argument("--post-ms", type=float, default=usual.post_ms, help="median duration of a post")
+    parser.add_argument("--cpu-ms", type=float, default=usual.cpu_ms, help="CPU time of a post")
+    parser.add_argument("--plot", type=Path, default=Path("build/scaling.svg"), help="path of the plot")
     asked = parser.parse_args()
     progress = Progress("scale")
     parameters = replace(usual, post_ms=asked.post_ms, cpu_ms=asked.cpu_ms)
@@ -182,13 +188,13 @@ def main() -> None:
     prices, use = costs.Prices(), costs.Use()
     for design in (costs.ours, costs.original, costs.broadcast_by_scan):
         name = design.__name__.replace("_", " ")
-        print(f"Dollars for a million messages, {name}\n{costs.table(design(prices, use))}\n")
-    print(f"Dollars a month, of a stage\n{costs.table(costs.each_month(prices, use))}\n")
+        print(f"Dollars per million messages, {name}\n{costs.table(design(prices, use))}\n")
+    print(f"Dollars per month and stage\n{costs.table(costs.each_month(prices, use))}\n")
     for seconds in PINGS:
         pinging = replace(use, ping_seconds=seconds)
-        print(f"Dollars for a million idle minutes, a ping each {seconds} s")
+        print(f"Dollars per million idle minutes, one ping every {seconds} s")
         print(f"{costs.table(costs.idle(prices, pinging))}\n")
-    print("Prices: us-east-1; measure/costs.py says where each is from and when it was checked")
+    print("Prices are those of us-east-1; measure/costs.py has the source and date of each")
     asked.plot.parent.mkdir(parents=True, exist_ok=True)
     figure(swept).savefig(asked.plot, metadata={"Date": None})
     print(asked.plot)

@@ -1,4 +1,4 @@
-"""What a load test does: who connects, who writes to whom, and when."""
+"""The scenarios of the load tests."""
 
 import asyncio
 import time
@@ -13,18 +13,20 @@ from measure.observations import Observations, Send
 from measure.player import LoadPlayer, NotConnected
 from measure.progress import Progress
 
-CONNECTS_AT_ONCE = 32
-CLIENTS_A_WRITER, WRITES_A_SECOND = 50, 500
-"""In a storm: so few a writer and second that none of them is over the usual rate of a player."""
+CONCURRENT_CONNECTS = 32
+CLIENTS_PER_WRITER, WRITES_PER_SECOND = 50, 500
+"""The load of a storm. Each writer stays below the default rate limit of a player."""
 
 DRAIN_SECONDS = 60
-"""How long what was sent may take to arrive before it counts as lost."""
+"""A message that takes longer than this counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`clients`: pairs, senders, or connections. `rate`: of messages (of connects in churn) a second by the
-    clock, whatever the service does; without it each client sends when its message before has arrived.
+    """The load of a scenario. `clients` is the number of pairs, senders or connections.
+
+    `rate` is the number of messages (in churn, of connects) per second, sent on schedule whatever the service
+    does. Without it the loop is closed: each client sends when its previous message has arrived.
     """
 
     clients: int
@@ -35,9 +37,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`player` makes a player of that name; `server_kib` what memory the service takes, if that is known.
+    """What a scenario works with.
 
-    `url` is where an attacker connects, by the name `attacker`.
+    `player` takes a name and returns a player. `server_kib` returns the server's memory in KiB, if known. An
+    attacker connects to `url` as the player `attacker`.
     """
 
     player: Callable[[str], LoadPlayer]
@@ -53,7 +56,7 @@ Scenario = Callable[[Stage, Load], Coroutine[Any, Any, Facts]]
 
 
 async def pairs(stage: Stage, load: Load) -> Facts:
-    """Many clients side by side: each sender writes to a recipient of its own."""
+    """Send between many pairs concurrently: each sender has its own recipient."""
     senders = [stage.player(f"s{n}") for n in range(load.clients)]
     recipients = [stage.player(f"r{n}") for n in range(load.clients)]
     await _connect(stage, [*senders, *recipients])
@@ -61,54 +64,54 @@ async def pairs(stage: Stage, load: Load) -> Facts:
 
 
 async def fan_in(stage: Stage, load: Load) -> Facts:
-    """Much traffic to one client: every sender writes to the same recipient."""
+    """Send from many senders to the same recipient."""
     senders, recipient = [stage.player(f"s{n}") for n in range(load.clients)], stage.player("r")
     await _connect(stage, [*senders, recipient])
     return await _converse(stage, load, senders, [recipient] * load.clients)
 
 
 async def churn(stage: Stage, load: Load) -> Facts:
-    """Clients that connect, write to themselves, read it and leave, again and again."""
+    """Repeatedly connect a client, send a message to itself, receive it, and disconnect."""
     begin, end = _span(stage, load)
     stage.observed.connects_since = stage.observed.since
     if load.rate is None:
-        await asyncio.gather(*(_come_and_go_until(stage, f"c{n}", end) for n in range(load.clients)))
+        await asyncio.gather(*(_visit_until(stage, f"c{n}", end) for n in range(load.clients)))
     else:
         total = round((end - begin) * load.rate)
         visits = []
         for number in range(total):
-            await _until(begin + number / load.rate)
+            await _sleep_until(begin + number / load.rate)
             stage.progress.show(time.time() - begin, end - begin)
-            visits.append(asyncio.ensure_future(_come_and_go(stage, f"c{number}")))
+            visits.append(asyncio.ensure_future(_visit(stage, f"c{number}")))
         await asyncio.gather(*visits)
     return {"measured_seconds": time.time() - stage.observed.since}
 
 
 async def storm(stage: Stage, load: Load) -> Facts:
-    """All connections break at once, somebody writes to each of them, and all come back at once."""
+    """Disconnect all players at once, send a message to each, and reconnect all at once."""
     players = [stage.player(f"p{n}") for n in range(load.clients)]
-    writer = [stage.player(f"w{n}") for n in range(1 + load.clients // CLIENTS_A_WRITER)]
-    await _connect(stage, [*players, *writer])
+    writers = [stage.player(f"w{n}") for n in range(1 + load.clients // CLIENTS_PER_WRITER)]
+    await _connect(stage, [*players, *writers])
     await asyncio.gather(*(player.disconnect() for player in players))
-    writes = [(writer[number % len(writer)], player) for number, player in enumerate(players)]
-    await _by_the_clock(stage, writes, WRITES_A_SECOND, time.time())
+    writes = [(writers[number % len(writers)], player) for number, player in enumerate(players)]
+    await _send_on_schedule(stage, writes, WRITES_PER_SECOND, time.time())
     stage.observed.since = stage.observed.connects_since = began = time.time()
     for send in stage.observed.sends.values():
         send.due = began
-    back = asyncio.gather(*(_reconnect(player) for player in players))
-    while not back.done():
+    reconnecting = asyncio.gather(*(_reconnect(player) for player in players))
+    while not reconnecting.done():
         stage.progress.show(
             sum(c.greeted is not None for c in stage.observed.measured_connects), load.clients
         )
         await asyncio.sleep(0.1)
-    await back
-    all_back = time.time() - began
+    await reconnecting
+    reconnect_seconds = time.time() - began
     await _drain(stage)
-    return {"measured_seconds": time.time() - began, "seconds_until_all_were_back": all_back}
+    return {"measured_seconds": time.time() - began, "reconnect_seconds": reconnect_seconds}
 
 
 async def idle(stage: Stage, load: Load) -> Facts:
-    """Connections that do nothing; then each of them is sent one message."""
+    """Keep connections idle, then send one message to each."""
     before = stage.server_kib()
     players = [stage.player(f"i{n}") for n in range(load.clients)]
     await _connect(stage, players)
@@ -116,20 +119,20 @@ async def idle(stage: Stage, load: Load) -> Facts:
     await asyncio.sleep(load.warm_up_seconds)
     stage.observed.since = begin = time.time()
     writes = [(player, players[number - 1]) for number, player in enumerate(players)]
-    await _by_the_clock(stage, writes, load.rate or 100.0, begin)
+    await _send_on_schedule(stage, writes, load.rate or 100.0, begin)
     await _drain(stage)
     facts = {"measured_seconds": time.time() - begin}
     if before is not None and after is not None:
-        facts["kib_a_connection"] = (after - before) / load.clients
+        facts["kib_per_connection"] = (after - before) / load.clients
     return facts
 
 
 async def soak(stage: Stage, load: Load) -> Facts:
-    """Pairs at a steady rate for long, while others come and go."""
+    """Run pairs at a steady rate for a long time, while other clients connect and disconnect."""
     before = stage.server_kib()
-    leaving = asyncio.ensure_future(_come_and_go_until(stage, "c", time.time() + load.seconds))
+    visiting = asyncio.ensure_future(_visit_until(stage, "c", time.time() + load.seconds))
     facts = await pairs(stage, load)
-    await leaving
+    await visiting
     after = stage.server_kib()
     if before is not None and after is not None:
         facts |= {"kib_before": before, "kib_after": after}
@@ -137,8 +140,8 @@ async def soak(stage: Stage, load: Load) -> Facts:
 
 
 async def pairs_under(attack: attacks.Attack, stage: Stage, load: Load) -> Facts:
-    """Pairs as above, whose messages are in the same shard as an attacker's; only the pairs are measured."""
-    async with attacks.under(attack, stage.url, stage.attacker):
+    """Run pairs in the same shard as an attacker. Only the pairs are measured."""
+    async with attacks.running(attack, stage.url, stage.attacker):
         return await pairs(stage, load)
 
 
@@ -155,17 +158,17 @@ SCENARIOS: dict[str, tuple[Scenario, Load]] = {
     "never-reads": (partial(pairs_under, attacks.never_read), Load(5, 20, 20, 35)),
     "long-backlog": (partial(pairs_under, attacks.long_backlog), Load(5, 20, 20, 40)),
 }
-"""Each with what it does unless told otherwise."""
+"""Each scenario with its default load."""
 
 
 async def _connect(stage: Stage, players: Sequence[LoadPlayer]) -> None:
-    """Some at a time: here it is the conversation that is tested. Raises NotConnected."""
-    room = asyncio.Semaphore(CONNECTS_AT_ONCE)
+    """Connect a few players at a time, because connects aren't what this measures. Raises NotConnected."""
+    slots = asyncio.Semaphore(CONCURRENT_CONNECTS)
     connected = 0
 
     async def connect(player: LoadPlayer) -> None:
         nonlocal connected
-        async with room:
+        async with slots:
             await player.connect()
         connected += 1
         stage.progress.show(connected, len(players), "connecting")
@@ -185,22 +188,22 @@ async def _converse(
             *(_ping_pong(stage, settled, *pair, begin, end) for pair in zip(senders, recipients, strict=True))
         )
     else:
-        who = list(zip(senders, recipients, strict=True))
-        writes = [who[number % len(who)] for number in range(round((end - begin) * load.rate))]
-        await _by_the_clock(stage, writes, load.rate, begin)
+        all_pairs = list(zip(senders, recipients, strict=True))
+        writes = [all_pairs[number % len(all_pairs)] for number in range(round((end - begin) * load.rate))]
+        await _send_on_schedule(stage, writes, load.rate, begin)
     measured = time.time() - stage.observed.since
     await _drain(stage)
     return {"measured_seconds": measured}
 
 
-async def _by_the_clock(
+async def _send_on_schedule(
     stage: Stage, writes: Sequence[tuple[LoadPlayer, LoadPlayer]], rate: float, begin: float
 ) -> None:
-    """So many a second, whatever the service does; until all are acknowledged or refused."""
+    """Send `rate` messages per second, and wait until all of them are acknowledged or refused."""
     sending: set[asyncio.Task[Send]] = set()
     for number, (sender, recipient) in enumerate(writes):
         due = begin + number / rate
-        await _until(due)
+        await _sleep_until(due)
         task = asyncio.ensure_future(sender.send(recipient.name, due))
         sending.add(task)
         task.add_done_callback(sending.discard)
@@ -209,7 +212,7 @@ async def _by_the_clock(
 
 
 class Settled:
-    """Lets a sender wait until its message has arrived, or was refused."""
+    """Lets a sender wait until its message has been received or refused."""
 
     def __init__(self) -> None:
         self._awaited: dict[tuple[str, int], asyncio.Future[None]] = {}
@@ -231,18 +234,18 @@ async def _ping_pong(
 ) -> None:
     while (now := time.time()) < end:
         stage.progress.show(now - begin, end - begin)
-        with suppress(asyncio.TimeoutError):  # It is counted as lost, or as never answered.
+        with suppress(asyncio.TimeoutError):  # The observations count it as lost or unanswered.
             await settled.of(sender.send(recipient.name, now))
 
 
-async def _come_and_go_until(stage: Stage, name: str, end: float) -> None:
+async def _visit_until(stage: Stage, name: str, end: float) -> None:
     visit = 0
     while time.time() < end:
-        await _come_and_go(stage, f"{name}-{visit}")
+        await _visit(stage, f"{name}-{visit}")
         visit += 1
 
 
-async def _come_and_go(stage: Stage, name: str) -> None:
+async def _visit(stage: Stage, name: str) -> None:
     player, settled = stage.player(name), Settled()
     player.on_settled(settled)
     try:
@@ -250,7 +253,7 @@ async def _come_and_go(stage: Stage, name: str) -> None:
         await settled.of(player.send(player.name, time.time()))
         await player.disconnect()
     except (NotConnected, asyncio.TimeoutError):
-        return  # Counted where it happened.
+        return  # The observations have counted it.
 
 
 async def _reconnect(player: LoadPlayer) -> None:
@@ -259,13 +262,13 @@ async def _reconnect(player: LoadPlayer) -> None:
 
 
 def _span(stage: Stage, load: Load) -> tuple[float, float]:
-    """From when until when; what comes before `since` is warm-up."""
+    """Return the begin and the end in epoch seconds, and set the time at which the warm-up ends."""
     begin = time.time()
     stage.observed.since = begin + load.warm_up_seconds
     return begin, stage.observed.since + load.seconds
 
 
-async def _until(due: float) -> None:
+async def _sleep_until(due: float) -> None:
     if (wait := due - time.time()) > 0:
         await asyncio.sleep(wait)
 

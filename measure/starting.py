@@ -1,4 +1,4 @@
-"""Measures importing app.py and its first call, against a bare Chalice app with boto3 and pydantic."""
+"""Compares the import and the first call of app.py with a bare Chalice app with boto3 and pydantic."""
 
 import statistics
 import subprocess
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from measure.cold import CREDENTIALS, PROJECT, SETTINGS, with_part_of_a_cpu
+from measure.cold import CREDENTIALS, PROJECT, SETTINGS, run_with_cpu_share
 from measure.counted_aws import seconds_of
 
 RUNS = 15
@@ -64,7 +64,7 @@ print(time.perf_counter() - started)
 
 @contextmanager
 def imports() -> Iterator[tuple[str, str]]:
-    """Programs that import app.py, and the bare app, as `module`."""
+    """Yield two programs, which import app.py and the bare app as `module`."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "bare.py").write_text(BARE, encoding="utf-8")
         yield (
@@ -74,13 +74,13 @@ def imports() -> Iterator[tuple[str, str]]:
 
 
 def importing() -> float:
-    """Return the time of importing app.py, against the bare app."""
+    """Return the ratio of app.py's import time to the bare app's."""
     with imports() as programs:
         return _ratio(*[partial(_seconds_of_running, program) for program in programs])
 
 
 def importing_and_first_call() -> float:
-    """Return the time of both together, against the bare app."""
+    """Return the ratio of app.py's time for import and first call to the bare app's."""
     with imports() as programs:
         return _ratio(
             *[
@@ -91,9 +91,9 @@ def importing_and_first_call() -> float:
 
 
 def first_call(share: float) -> float:
-    """Return the time of the first call, against the bare app's, as on Lambda.
+    """Return the ratio of the time of app.py's first call to the bare app's, as on Lambda.
 
-    Both have a whole CPU to import, and `share` of one for the call.
+    Both import with a whole CPU, and make the call with `share` of a CPU.
     """
     with imports() as programs:
         return _ratio(
@@ -105,7 +105,7 @@ def first_call(share: float) -> float:
 
 
 def _ratio(ours: Callable[[], float], bare: Callable[[], float]) -> float:
-    """Of the medians. They are run in turns, so that other load on the machine meets both."""
+    """Return the ratio of the medians. Runs alternate, so that other load affects both equally."""
     pairs = [(ours(), bare()) for _ in range(RUNS)]
     return statistics.median(pair[0] for pair in pairs) / statistics.median(pair[1] for pair in pairs)
 
@@ -123,4 +123,4 @@ def _seconds_of_running(program: str) -> float:
 
 def _seconds_of_first_call(program: str, share: float) -> float:
     on_lambda = {**SETTINGS, **CREDENTIALS, "AWS_LAMBDA_FUNCTION_NAME": "app-dev-websocket_message"}
-    return float(with_part_of_a_cpu(["-c", program], on_lambda, share).splitlines()[-1])
+    return float(run_with_cpu_share(["-c", program], on_lambda, share).splitlines()[-1])

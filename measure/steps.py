@@ -1,7 +1,7 @@
-"""How long each step of the sequence took: what the clients saw, joined with what the functions say.
+"""Computes the duration of each step of a message from the clients' observations and the telemetry.
 
-Of a deployment only what a client can see is known; of a `chalice local` on the same machine, whose clock
-is the clients' too, the lines of its telemetry cut the way of each message into steps.
+For a deployment, only the totals that a client can observe are known. A `chalice local` on the same machine
+shares the clients' clock, so its telemetry lines divide each total into steps.
 """
 
 import json
@@ -14,35 +14,35 @@ from hdrh.histogram import HdrHistogram
 from measure.observations import Connect, Observations, Send
 
 STEPS = {
-    "connect": "from asking for the connection to the beginning of its function",
-    "save connection": "counting it, saving it, and putting its marker",
-    "accept": "from the end of its function to the client's being connected",
-    "send": "from when a message was due to the beginning of its function",
-    "save message": "checking, counting and storing it",
-    "acknowledge": "from stored to the sender's having the acknowledgement",
-    "trigger": "from stored to the beginning of the push function",
-    "look up": "finding the recipients of a batch",
-    "post": "the call that posts it, as the push function sees it",
-    "receive": "from the beginning of that call to the recipient's having it",
+    "connect": "from the client's handshake to the start of websocket_connect",
+    "save connection": "counting and saving the connection, and storing its marker",
+    "accept": "from the end of websocket_connect to the open connection at the client",
+    "send": "from the time a message was due to the start of websocket_message",
+    "save message": "validating, counting and storing the message",
+    "acknowledge": "from stored to the ack at the sender",
+    "trigger": "from stored to the start of push_messages",
+    "look up": "reading the recipients of a batch",
+    "post": "the call that posts the message, as push_messages measures it",
+    "receive": "from the start of that call to the message at the recipient",
 }
-"""The ten steps, and what each is measured as. `post` and `receive` overlap; the others follow each other."""
+"""The ten steps with their definitions. `post` and `receive` overlap; the others are consecutive."""
 
 TOTALS = {
-    "connected": "from asking for the connection to the greeting, from when on it receives",
-    "acknowledged": "from when a message was due to its acknowledgement",
-    "delivered": "from when a message was due to its recipient's having it",
+    "connected": "from the client's handshake to the greeting, when the connection is live",
+    "acknowledged": "from the time a message was due to its ack",
+    "delivered": "from the time a message was due to its arrival at the recipient",
 }
-"""What a client can see by itself."""
+"""The durations that a client can observe."""
 
 LOWEST_US, HIGHEST_US, DIGITS = 1, 600_000_000, 3
-"""Microseconds up to ten minutes, to three digits."""
+"""The histograms' range, 1 µs to 10 minutes, and their precision of three digits."""
 
 Line = Mapping[str, Any]
 Durations = Iterator[tuple[str, float]]
 
 
 def histograms(observed: Observations, telemetry: Path | None) -> dict[str, HdrHistogram]:
-    """Of every step and total that anything is known of, in microseconds."""
+    """Return a histogram in microseconds for each step and total that has at least one value."""
     made: dict[str, HdrHistogram] = {}
     lines = _lines(telemetry) if telemetry is not None else []
     for name, seconds in _all(observed, lines):
@@ -97,5 +97,8 @@ def _of_send(send: Send, frame: Line | None, push: Line | None) -> Durations:
 
 
 def _stored(frame: Line) -> float:
-    """The post of the acknowledgement is the last thing that a frame's function does."""
+    """Return the time at which the message was stored, in epoch seconds.
+
+    The last action of a frame's function is to post the ack, so this is the start of that post.
+    """
     return float(frame["at"] + frame["ms"] - frame["post_ms"]) / 1000

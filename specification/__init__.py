@@ -1,1 +1,1 @@
-"""What the protocol is, for programs. A developer's tool: none of it is shipped."""
+"""Generates and validates docs/asyncapi.yaml. Not shipped to Lambda."""

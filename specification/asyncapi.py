@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml: the protocol for programs, made from the models that enforce it.
+"""Generates docs/asyncapi.yaml, the protocol's AsyncAPI document, from the models that validate the frames.
 
 python -m specification.asyncapi > docs/asyncapi.yaml
 """
@@ -27,17 +27,17 @@ REPLIES = {
 }
 UNASKED = ("connected", "message")
 WHEN: dict[ErrorCode, str] = {
-    "invalid_json": "the frame is not one JSON object; NaN, Infinity and duplicate keys are no JSON",
+    "invalid_json": "the frame isn't a JSON object; NaN, Infinity and duplicate keys aren't allowed",
     "unknown_action": "`action` is missing or unknown; `detail` lists the known ones",
-    "invalid_frame": "a key is missing, wrong or unknown; `detail` names it, and up to three unknown ones",
-    "forbidden": "`playerId` is not this connection's player",
-    "too_large": "the message and its envelope are over the limit; `detail` says which",
+    "invalid_frame": "a key is missing, invalid or unknown; `detail` names it, or up to three unknown keys",
+    "forbidden": "`playerId` isn't this connection's player",
+    "too_large": "the message, including its envelope, is too large; `detail` names the limit",
     "rate_limited": (
-        "over the player's rate, whatever the frame holds; `retryAfterMs` says when to go on. "
-        "After 100 in a row the connection is closed"
+        "the player is over the rate limit; retry after `retryAfterMs`. "
+        "After 100 such errors in a row the service closes the connection"
     ),
-    "unauthorized": "the token has expired; the connection is then closed",
-    "unknown_connection": "the service has no record of this connection; it is then closed",
+    "unauthorized": "the token has expired; the service closes the connection",
+    "unknown_connection": "the service has no record of this connection, and closes it",
     "unavailable": "the service could not confirm that it stored the message",
 }
 
@@ -45,7 +45,7 @@ Json = dict[str, Any]
 
 
 class FromClient(GenerateJsonSchema):
-    """Without titles and defaults: they say again what the name of the key and its absence do."""
+    """Generates the schema of a frame from a client. Titles and defaults are omitted as redundant."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -58,7 +58,10 @@ class FromClient(GenerateJsonSchema):
 
 
 class ToClient(FromClient):
-    """A key without a value is left out of a frame, never null; every other one is there, default or not."""
+    """Generates the schema of a frame to a client.
+
+    A frame omits a key whose value is None, and has every other key, even one with its default value.
+    """
 
     def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
@@ -68,6 +71,7 @@ class ToClient(FromClient):
 
 
 def document() -> Json:
+    """Return the AsyncAPI document."""
     described: Json = yaml.safe_load(OUTLINE.read_text(encoding="utf-8"))
     described["info"]["version"] = VERSION
     failure = described["components"]["messages"].pop("gatewayFailure")
@@ -100,7 +104,7 @@ def _to_client() -> Json:
 
 
 def _message(name: str, model: type[BaseModel], schema: Json, example: Json) -> Json:
-    """The model's docstring is the summary; its name the title."""
+    """Return a message object. Its title is the model's name, its summary the model's docstring."""
     payload = {key: value for key, value in schema.items() if key not in ("title", "description")}
     described = {"name": name, "title": model.__name__, "summary": model.__doc__, "payload": payload}
     if "ackId" in payload["properties"]:
@@ -119,10 +123,10 @@ def _in_words(codes: dict[ErrorCode, str]) -> str:
 def _query() -> Json:
     query = ConnectQuery.model_json_schema(schema_generator=ToClient)
     query["description"] = (
-        f"Further parameters are saved with the connection: at most {CLIENT_DATA_PAIRS}, "
-        f"{CLIENT_DATA_BYTES} bytes in all. None may be given twice."
+        f"The service saves other parameters with the connection: at most {CLIENT_DATA_PAIRS}, "
+        f"with {CLIENT_DATA_BYTES} bytes in total. No parameter can be given twice."
     )
-    query["properties"]["token"] = {"type": "string", "description": "A JSON Web Token; never saved."}
+    query["properties"]["token"] = {"type": "string", "description": "A JSON Web Token. It is never saved."}
     return query | {"additionalProperties": {"type": "string"}}
 
 
@@ -155,7 +159,7 @@ def _refer(*names: str) -> list[Json]:
 
 
 class Readable(yaml.SafeDumper):
-    """Texts of several lines as such, and nothing by anchors."""
+    """Writes texts with several lines as block scalars, and no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""A frame of each kind: what a client sends, what the service sends, what the gateway sends."""
+"""Examples of every frame from a client, from the service, and from API Gateway."""
 
 from typing import Any
 

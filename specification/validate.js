@@ -1,4 +1,4 @@
-// Validates an AsyncAPI document with the library that AsyncAPI's own command line validates with.
+// Validates an AsyncAPI document with AsyncAPI's parser, which its command-line tool also uses.
 const { Parser, fromFile } = require("@asyncapi/parser");
 
 async function validate(path) {

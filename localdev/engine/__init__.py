@@ -1,6 +1,7 @@
-"""DynamoDB in memory: what the service, the playground and a look with the AWS CLI need of it.
+"""An in-memory DynamoDB with the operations that the service, the playground and the AWS CLI need here.
 
-Anything else is refused by name. The engine has no threads, no HTTP, and no clock but the one it is given.
+It rejects every other operation and parameter by name. It has no threads and no HTTP, and takes its clock as
+an argument.
 """
 
 from localdev.engine.client import Client as Client

@@ -15,12 +15,12 @@ READ_PARAMETERS = frozenset({"Keys", "ConsistentRead", "ProjectionExpression", "
 
 
 def batch_get_item(tables: Tables, request: Request, _now: float) -> Response:
-    """Find the items, all of them: UnprocessedKeys is always empty."""
-    asked: Mapping[str, Mapping[str, Any]] = request["RequestItems"]
-    if sum(len(read["Keys"]) for read in asked.values()) > MAX_KEYS:
+    """Return all existing items. UnprocessedKeys is always empty. Raises Invalid and NotFound."""
+    requested: Mapping[str, Mapping[str, Any]] = request["RequestItems"]
+    if sum(len(read["Keys"]) for read in requested.values()) > MAX_KEYS:
         raise Invalid("Too many items requested for the BatchGetItem call")
     responses = {}
-    for name, read in asked.items():
+    for name, read in requested.items():
         unknown = read.keys() - READ_PARAMETERS
         if unknown:
             raise Invalid(f"the local DynamoDB does not support BatchGetItem with {min(unknown)}")
@@ -34,12 +34,12 @@ def batch_get_item(tables: Tables, request: Request, _now: float) -> Response:
 
 
 def batch_write_item(tables: Tables, request: Request, now: float) -> Response:
-    """Check all writes, then do all of them: UnprocessedItems is always empty."""
-    asked: Mapping[str, list[Mapping[str, Any]]] = request["RequestItems"]
-    if not 1 <= sum(map(len, asked.values())) <= MAX_WRITES:
+    """Validate all writes, then apply them. UnprocessedItems is always empty. Raises Invalid and NotFound."""
+    requested: Mapping[str, list[Mapping[str, Any]]] = request["RequestItems"]
+    if not 1 <= sum(map(len, requested.values())) <= MAX_WRITES:
         raise Invalid("Too many items requested for the BatchWriteItem call")
     writes: dict[tuple[str, Key], tuple[Table, Item | None]] = {}
-    for name, requests in asked.items():
+    for name, requests in requested.items():
         table = tables.find(name)
         for write in requests:
             key, new = _write(table, write)

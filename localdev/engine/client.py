@@ -1,4 +1,4 @@
-"""A client that calls the engine as a boto3 client calls AWS, without HTTP, JSON and checks of types."""
+"""A client with the interface of boto3's, which calls the engine without HTTP, JSON and type checks."""
 
 import re
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from localdev.engine.service import OPERATIONS
 from localdev.engine.wire import Call
 
 METHODS = {re.sub("(?<!^)(?=[A-Z])", "_", name).lower(): name for name in OPERATIONS}
-"""The operations by the names that boto3 gives their methods."""
+"""The operations by boto3's method names."""
 
 OK = {"HTTPStatusCode": 200, "RetryAttempts": 0}
 BAD_REQUEST = {"HTTPStatusCode": 400, "RetryAttempts": 0}
 
 
 class Client:
-    """Of both services, `dynamodb` and `dynamodbstreams`: `client.put_item(TableName=…, Item=…)`.
+    """A client for both `dynamodb` and `dynamodbstreams`: `client.put_item(TableName=…, Item=…)`.
 
-    Raises ClientError with the code that AWS gives, and its response's further members. `call` can wrap the
-    engine's, to fail before or after it: it is given the operation and the request, and raises ApiError.
+    Its methods raise ClientError with AWS's error code and the response's other members. `call` takes an
+    operation and a request, and raises ApiError. It can wrap the engine's `call`, to inject failures.
     """
 
     def __init__(self, call: Call) -> None:
@@ -40,12 +40,12 @@ class Client:
                 raise client_error(error, operation) from None
             return {**response, "ResponseMetadata": OK}
 
-        self.__dict__[method] = call  # Found at once the next time.
+        self.__dict__[method] = call  # Caches the method, so that the next call skips __getattr__.
         return call
 
 
 def client_error(error: ApiError, operation: str) -> ClientError:
-    """Return the error as a boto3 client raises it."""
+    """Return the ClientError that a boto3 client would raise for the error."""
     response = {
         "Error": {"Code": error.code, "Message": error.message},
         "ResponseMetadata": BAD_REQUEST,

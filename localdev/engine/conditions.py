@@ -1,4 +1,4 @@
-"""Condition and filter expressions, read into functions that say whether an item meets them."""
+"""Compiles condition and filter expressions into predicates on items."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,10 @@ INEQUALITIES: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">"
 
 @dataclass(slots=True)
 class ConditionReader(Reader):
+    """Compiles a condition. Every method raises Invalid for a syntax error."""
+
     _last_parenthesis: tuple[int, int] = (0, 0)
-    """Where the parenthesis that was read last began and ended."""
+    """The first and last position of the most recent parenthesis."""
 
     def read(self) -> Condition:
         whole = self._any_of()
@@ -88,13 +90,13 @@ class ConditionReader(Reader):
         return self._size()
 
     def _size(self) -> Operand:
-        """Read the rest of a call of `size`."""
+        """Read the argument of `size` and the closing parenthesis."""
         operand = getter(self.attribute())
         self.expect(")")
         return lambda item, given: _size_of(operand(item, given))
 
     def _function(self, name: str) -> Condition:
-        """Read the rest of a call of a function that is a condition by itself."""
+        """Read the arguments of a function that returns a boolean, and the closing parenthesis."""
         if name not in _FUNCTIONS:
             self.fail(f"Invalid function name; function: {name}")
         attribute = self.attribute()
@@ -145,7 +147,7 @@ def _inequality(left: Operand, operator: str, right: Operand) -> Condition:
 
 
 def _size_of(value: Value | None) -> Value | None:
-    """Return the length of a value, or None when it has none."""
+    """Return the value's size as a number value, or None for a type without a size."""
     if value is None or kind_of(value) in ("N", "BOOL", "NULL"):
         return None
     return {"N": str(len(value[kind_of(value)]))}

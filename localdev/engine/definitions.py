@@ -1,4 +1,4 @@
-"""Making and describing tables, and their time to live."""
+"""Creates and describes tables, and their time-to-live settings."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ _TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 
 
 def new_table(request: Request, now: float) -> Table:
-    """Return the table that CreateTable asks for. Raise Invalid."""
+    """Return a new table for a CreateTable request. `now` is in epoch seconds. Raises Invalid."""
     if not _TABLE_NAME.fullmatch(request["TableName"]):
         raise Invalid("tableName must be 3 to 255 of a-z A-Z 0-9 _ . -")
     if request.get("BillingMode") != "PAY_PER_REQUEST":
@@ -36,6 +36,7 @@ def new_table(request: Request, now: float) -> Table:
 
 
 def described(table: Table) -> dict[str, Any]:
+    """Return the table's TableDescription."""
     sizes = [size_of_item(item) for part in table.partitions.values() for item in part.items.values()]
     stream = {"LatestStreamArn": table.stream_arn, "LatestStreamLabel": table.stream_label}
     return {
@@ -52,7 +53,7 @@ def described(table: Table) -> dict[str, Any]:
 
 
 def update_time_to_live(table: Table, request: Request, _now: float) -> Response:
-    """Keep the setting. Nothing expires here; AWS deletes what has expired days later, too."""
+    """Store the setting. No item expires here; on AWS it can take days. Raises Invalid if nothing changes."""
     wanted = dict(request["TimeToLiveSpecification"])
     if wanted.get("Enabled") == table.time_to_live.get("Enabled", False):
         raise Invalid(f"TimeToLive is already {'enabled' if wanted.get('Enabled') else 'disabled'}")
@@ -61,6 +62,7 @@ def update_time_to_live(table: Table, request: Request, _now: float) -> Response
 
 
 def describe_time_to_live(table: Table, _request: Request, _now: float) -> Response:
+    """Return the table's TimeToLiveDescription."""
     if not table.time_to_live.get("Enabled"):
         return {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}
     name = table.time_to_live["AttributeName"]

@@ -4,7 +4,7 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """`more` are further members of the response, such as the item that failed a condition."""
+    """An error response. `more` has its other members, such as the item that failed a condition."""
 
     def __init__(self, code: str, message: str, **more: Any) -> None:
         super().__init__(message)

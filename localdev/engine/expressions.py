@@ -1,4 +1,4 @@
-"""The expressions of a request. Each wording is read once and kept."""
+"""Compiles the expressions of a request, and caches them by their text."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -11,10 +11,12 @@ from localdev.engine.reader import Given, Reader
 from localdev.engine.updates import UpdateReader
 from localdev.engine.values import Item, checked_item, copy_of_item, kind_of, sort_key
 
-WORDINGS_KEPT = 2000
+CACHE_SIZE = 2000
 
 
 class ProjectionReader(Reader):
+    """Reads a projection into a list of attributes or their placeholders. Raises Invalid."""
+
     def read(self) -> list[str]:
         attributes = self.separated(self.attribute)
         self.expect_end()
@@ -30,17 +32,17 @@ _READERS: Mapping[str, type[Any]] = {
 }
 
 
-@lru_cache(WORDINGS_KEPT)
+@lru_cache(CACHE_SIZE)
 def _read(parameter: str, text: str) -> tuple[Any, Reader]:
     reader = _READERS[parameter](parameter, text)
     return reader.read(), reader
 
 
 class Expressions:
-    """The expressions of one request by parameter, as they were read, and what it gives by name."""
+    """The compiled expressions of a request by parameter, with the request's names and values."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
-        """Read and check them all. Raise Invalid."""
+        """Compile and validate all expressions of the request. Raises Invalid."""
         values = checked_item(request.get("ExpressionAttributeValues") or {})
         self.given = Given(request.get("ExpressionAttributeNames") or {}, values)
         self.read: dict[str, Any] = {}
@@ -49,11 +51,13 @@ class Expressions:
             if parameter in request:
                 self.read[parameter], reader = _read(parameter, request[parameter])
                 self._readers[parameter] = reader
-        for what, given in (("names", self.given.names), ("values", self.given.values)):
-            used: set[str] = set().union(*(getattr(reader, what) for reader in self._readers.values()))
+        for placeholders, given in (("names", self.given.names), ("values", self.given.values)):
+            used: set[str] = set().union(
+                *(getattr(reader, placeholders) for reader in self._readers.values())
+            )
             if used != given.keys():
                 raise Invalid(
-                    f"ExpressionAttribute{what.capitalize()} unused in expressions, or used and not defined:"
+                    f"ExpressionAttribute{placeholders.capitalize()} unused in expressions, or not defined:"
                     f" keys: {{{', '.join(sorted(used ^ given.keys()))}}}"
                 )
         for reader in self._readers.values():
@@ -65,7 +69,7 @@ class Expressions:
         return set() if reader is None else {self._name(each) for each in reader.attributes}
 
     def projected(self, item: Item) -> Item:
-        """Return a copy of what the projection shows of an item."""
+        """Return a copy of the item with only the projection's attributes, or with all if there is none."""
         attributes = self.read.get("ProjectionExpression")
         if attributes is None:
             return copy_of_item(item)
@@ -92,5 +96,5 @@ class Expressions:
                 )
 
     def _name(self, attribute: str) -> str:
-        """Return the attribute's name for its placeholder."""
+        """Return the attribute's name, given the name or its placeholder."""
         return self.given.names.get(attribute, attribute)

@@ -1,4 +1,4 @@
-"""The operations on items."""
+"""Operations on single items. Each raises Invalid, and the writes also ConditionalCheckFailedException."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Key condition expressions: one hash key, and a range of sort keys."""
+"""Reads key conditions, which select one hash key and a range of sort keys."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ OPERATORS = ("=", "<", "<=", ">", ">=")
 
 
 class KeyPart(NamedTuple):
-    """`attribute` is a name or a placeholder, `values` are placeholders of values."""
+    """One comparison. `attribute` is a name or its placeholder, and `values` are placeholders of values."""
 
     attribute: str
     operator: str
@@ -18,6 +18,8 @@ class KeyPart(NamedTuple):
 
 
 class KeyConditionReader(Reader):
+    """Reads a key condition into its comparisons. Every method raises Invalid for a syntax error."""
+
     def read(self) -> list[KeyPart]:
         parts = self.separated(self._part, "AND")
         self.expect_end()
@@ -47,7 +49,7 @@ class KeyConditionReader(Reader):
 
 
 def range_of(order: Sequence[Any], operator: str, bounds: Sequence[Any]) -> tuple[int, int]:
-    """Return where the sort keys that meet the condition begin and end in their order."""
+    """Return the first index of the matching sort keys in `order`, and the index after the last one."""
     low, high = bounds[0], bounds[-1]
     if operator == "begins_with":
         first = end = bisect_left(order, low)

@@ -1,4 +1,4 @@
-"""Query and Scan: items in order, a page at a time."""
+"""Query and Scan, which return ordered items in pages."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -15,6 +15,7 @@ MAX_PAGE_BYTES = 1024 * 1024
 
 
 def query(table: Table, request: Request, _now: float) -> Response:
+    """Return a page of the items of one hash key, in the order of the sort key. Raises Invalid."""
     expressions = Expressions(request)
     keys = expressions.attributes("FilterExpression") & table.kinds.keys()
     if keys:
@@ -45,7 +46,10 @@ def query(table: Table, request: Request, _now: float) -> Response:
 
 
 def scan(table: Table, request: Request, _now: float) -> Response:
-    """Read the table in the order of its keys, which is not that of AWS: there it is the order of a hash."""
+    """Return a page of the table's items in the order of their keys. Raises Invalid.
+
+    On AWS the order depends on a hash of the key.
+    """
     expressions = Expressions(request)
     start = None
     if request.get("ExclusiveStartKey"):
@@ -62,7 +66,7 @@ def _in_order(table: Table) -> Iterator[tuple[tuple[Any, Any], Item]]:
 
 
 def _key_condition(table: Table, expressions: Expressions) -> tuple[Any, KeyPart | None]:
-    """Return the hash key that the condition asks for, and its part about the sort key."""
+    """Return the condition's hash key, and its comparison of the sort key or None. Raises Invalid."""
     parts: list[KeyPart] = expressions.read.get("KeyConditionExpression") or []
     if not parts:
         raise Invalid("Either the KeyConditions or KeyConditionExpression parameter must be specified")
@@ -100,7 +104,7 @@ def _page(table: Table, request: Request, expressions: Expressions, items: Itera
         read, last = read + 1, item
         if condition is None or condition(item, expressions.given):
             found.append(item)
-    else:  # Nothing is left, but AWS says that only on the next page when the limit is just reached.
+    else:  # If the last item reaches the limit, AWS still returns a LastEvaluatedKey.
         last = last if read == limit else None
     response: Response = {"Count": len(found), "ScannedCount": read}
     if request.get("Select") != "COUNT":

@@ -1,7 +1,7 @@
-"""Reading expressions: tokens, attributes, operands and calls of functions.
+"""The base of all expression readers: tokens, attributes, operands and function calls.
 
-A reader turns a text into functions of an item and of what the request gives by name, so that each wording is
-read once and evaluated many times. Document paths, into maps and lists, are not supported.
+A reader compiles an expression into functions of an item and the request's names and values. So an expression
+is compiled once and evaluated many times. Document paths (into maps and lists) are not supported.
 """
 
 import re
@@ -31,12 +31,14 @@ Operand = Callable[[Item, Given], Value | None]
 
 @dataclass(slots=True)
 class Reader:
-    """Reads one expression from left to right. Every method raises Invalid at a syntax error.
+    """Reads an expression from left to right. Every method raises Invalid for a syntax error.
 
-    `names`, `values` and `attributes` are what the expression uses: placeholders of names and of values, and
-    the attributes, by name or placeholder. `kinds` are what its values must be: a placeholder, the allowed
-    kinds, and the operator that allows no others. `ranges` are the bounds of BETWEEN that are both values;
-    `distinct` are attributes that must not be the same one.
+    The collections describe the expression, for checks that need the request's values:
+
+    - `names` and `values` have the placeholders, and `attributes` the attributes (name or placeholder).
+    - `kinds` has, for each restricted value, its placeholder, the allowed types, and the operator.
+    - `ranges` has the bounds of each BETWEEN whose bounds are both values.
+    - `distinct` has pairs of attributes that must differ.
     """
 
     parameter: str
@@ -62,7 +64,7 @@ class Reader:
         self.fail(f'Syntax error; token: "{self.peek() or "<EOF>"}"')
 
     def peek(self) -> str:
-        """Return the next token, or an empty text at the end."""
+        """Return the next token without consuming it, or an empty string at the end."""
         return self._tokens[self._position] if self._position < len(self._tokens) else ""
 
     def next(self) -> str:
@@ -73,7 +75,7 @@ class Reader:
         return token
 
     def take(self, token: str) -> bool:
-        """Move behind the token, a sign or a keyword, if it is the next one."""
+        """Consume the next token if it is this sign or keyword. Return whether it was."""
         is_next = self.peek().upper() == token
         self._position += is_next
         return is_next
@@ -87,14 +89,14 @@ class Reader:
             self.unexpected()
 
     def separated(self, read: Callable[[], Any], separator: str = ",") -> list[Any]:
-        """Read one or more."""
+        """Call `read` for one or more elements between separators, and return the results."""
         found = [read()]
         while self.take(separator):
             found.append(read())
         return found
 
     def attribute(self) -> str:
-        """Read an attribute's name or its placeholder, and return it."""
+        """Read an attribute, and return its name or placeholder."""
         name = self.peek()
         if name.startswith("#"):
             self.names.add(name)
@@ -108,7 +110,7 @@ class Reader:
         return name
 
     def value(self, kinds: Sequence[str] = KINDS, operator: str = "") -> str:
-        """Read the placeholder of a value that must have one of the kinds, and return it."""
+        """Read the placeholder of a value, and return it. The value's type must be in `kinds`."""
         name = self.peek()
         if not name.startswith(":"):
             self.unexpected()
@@ -118,14 +120,14 @@ class Reader:
         return self.next()
 
     def operand(self, kinds: Sequence[str] = KINDS, operator: str = "") -> Operand:
-        """Read an attribute or a value. `kinds` and `operator` are about a value."""
+        """Read an attribute or a value, and return its operand. `kinds` and `operator` restrict values."""
         if not self.peek().startswith(":"):
             return getter(self.attribute())
         name = self.value(kinds, operator)
         return lambda item, given: given.values[name]
 
     def called(self) -> str | None:
-        """Move behind a function's name and its parenthesis. Return the name; None if nothing is called."""
+        """Consume a function's name and opening parenthesis. Return the name, or None if there is no call."""
         if self._tokens[self._position + 1 : self._position + 2] != ["("]:
             return None
         name = self.next()
@@ -134,7 +136,7 @@ class Reader:
 
 
 def getter(attribute: str) -> Operand:
-    """Return the function that finds the attribute's value, or None."""
+    """Return a function that returns the attribute's value, or None if the item lacks it."""
     if attribute[0] == "#":
         return lambda item, given: item.get(given.names[attribute])
     return lambda item, given: item.get(attribute)

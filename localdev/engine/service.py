@@ -1,4 +1,4 @@
-"""DynamoDB in memory: its operations by name, and a refusal of everything else."""
+"""Dispatches operations by name, and rejects unsupported operations and parameters."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,9 +11,9 @@ from localdev.engine.tables import Table, Tables
 
 
 class DynamoDb:
-    """Answers one call at a time: it has neither threads nor locks. `clock` is in seconds since the epoch.
+    """The engine. It isn't thread-safe, so the caller must make one call at a time.
 
-    `on_change` is called after each change of a table that has a stream.
+    `clock` returns epoch seconds. `on_change` is called after each change to a table with a stream.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class DynamoDb:
         self.on_change = on_change
 
     def call(self, operation: str, request: Request) -> Response:
-        """Return the response to a request, both as boto3 has them. Raise ApiError."""
+        """Return the response to a request, both in boto3's format. Raises ApiError."""
         known = OPERATIONS.get(operation)
         if known is None:
             raise ApiError("UnknownOperationException", f"the local DynamoDB does not support {operation}")
@@ -34,7 +34,7 @@ class DynamoDb:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`choices` are the supported values of some parameters."""
+    """An operation and its parameters. `choices` has the supported values of restricted parameters."""
 
     run: Callable[[DynamoDb, Request], Response]
     required: frozenset[str]
@@ -42,7 +42,7 @@ class Operation:
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def check(self, name: str, request: Request) -> None:
-        """Raise Invalid for a parameter that is missing or isn't supported."""
+        """Raise Invalid if a parameter is missing, or a parameter or its value isn't supported."""
         given = request.keys()
         if not self.required <= given:
             raise Invalid(f"{name} needs the parameter {min(self.required - given)}")

@@ -1,4 +1,4 @@
-"""All tables as bytes, and back: what a process leaves to the one that follows it."""
+"""Serializes all tables, so that the next process can restore them."""
 
 from collections.abc import Mapping
 
@@ -8,12 +8,12 @@ from localdev.engine.wire import content_of, request_of
 
 
 def snapshot_of(tables: Tables, taken: Mapping[str, int]) -> bytes:
-    """Return the tables. `taken` are the last sequence numbers that are not needed any more, by table."""
+    """Return the serialized tables. `taken` has, by table, the last sequence number that can be dropped."""
     return content_of({"tables": [_written(table, taken.get(table.name, 0)) for table in tables.values()]})
 
 
 def tables_of(snapshot: bytes) -> Tables:
-    """Return the tables of a snapshot. Raise an exception if it isn't one of this version."""
+    """Return the tables of a snapshot. Raises an exception if this version can't read the snapshot."""
     tables = Tables()
     for written in request_of(snapshot)["tables"]:
         table = new_table(written["definition"], written["created_at"])

@@ -1,4 +1,4 @@
-"""The streams of tables: one shard each, which stays open, and the new image of every changed item."""
+"""The tables' streams. Each has one shard, which is never closed, and records new images."""
 
 from typing import Any
 
@@ -13,6 +13,7 @@ MAX_RECORDS = 1000
 
 
 def described(table: Table, request: Request) -> Response:
+    """Return the response to DescribeStream."""
     shard = {"ShardId": SHARD, "SequenceNumberRange": {"StartingSequenceNumber": str(FIRST_SEQUENCE_NUMBER)}}
     return {
         "StreamDescription": {
@@ -29,11 +30,15 @@ def described(table: Table, request: Request) -> Response:
 
 
 def listed(table: Table) -> dict[str, str]:
+    """Return the stream's entry in the response to ListStreams."""
     return {"StreamArn": table.stream_arn, "TableName": table.name, "StreamLabel": table.stream_label}
 
 
 def shard_iterator(table: Table, request: Request) -> Response:
-    """An iterator names the stream and the place of the next change."""
+    """Return a shard iterator, which has the stream's ARN and the index of the next change.
+
+    Raises Invalid and NotFound.
+    """
     if request["ShardId"] != SHARD:
         raise NotFound("Requested resource not found: Shard does not exist")
     kind = request["ShardIteratorType"]
@@ -49,7 +54,7 @@ def shard_iterator(table: Table, request: Request) -> Response:
 
 
 def stream_of(iterator: str) -> tuple[str, int]:
-    """Return the stream's ARN and the place of an iterator."""
+    """Return the stream's ARN and the change's index in an iterator. Raises Invalid."""
     arn, separator, place = iterator.rpartition("|")
     if not separator or not place.isdecimal():
         raise Invalid("Invalid ShardIterator")
@@ -57,6 +62,7 @@ def stream_of(iterator: str) -> tuple[str, int]:
 
 
 def records(table: Table, place: int, limit: int) -> Response:
+    """Return at most `limit` records from index `place` on, and the next iterator. Skips trimmed records."""
     place = max(place, table.trimmed)
     start = place - table.trimmed
     changes = table.changes[start : start + min(limit, MAX_RECORDS)]

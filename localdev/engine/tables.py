@@ -1,4 +1,4 @@
-"""Tables: their items in order, and the changes that their streams show."""
+"""Tables with ordered items, and the changes that their streams record."""
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ MAX_HASH_KEY_BYTES = 2048
 MAX_SORT_KEY_BYTES = 1024
 
 Key = tuple[Any, Any]
-"""What the hash key and the sort key are sorted by; without a sort key the second is an empty text."""
+"""The comparable forms of the hash key and the sort key. A table without a sort key uses an empty string."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A write as a stream shows it. `at` is in seconds since the epoch. `new` is None for a deletion."""
+    """A write in a stream. `at` is in epoch seconds. `new` is None for a deletion."""
 
     sequence_number: int
     at: float
@@ -32,7 +32,7 @@ class Change:
 
 @dataclass(slots=True)
 class Partition:
-    """The items of one hash key by sort key, and the sort keys in order."""
+    """The items of one hash key by sort key. `order` has the sorted sort keys."""
 
     items: dict[Any, Item] = field(default_factory=dict)
     order: list[Any] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Partition:
 
 @dataclass(slots=True)
 class Table:
-    """`definition` is what CreateTable was given. `kinds` are those of the key's attributes by name."""
+    """A table. `definition` has CreateTable's parameters, and `kinds` the types of the key attributes."""
 
     name: str
     definition: dict[str, Any]
@@ -50,13 +50,13 @@ class Table:
     has_stream: bool
     created_at: float
     on_change: Callable[[], object] = lambda: None
-    """Called after each change that the stream shows."""
+    """Called after each change that the stream records."""
 
     time_to_live: dict[str, Any] = field(default_factory=dict)
     partitions: dict[Any, Partition] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     trimmed: int = 0
-    """How many changes before these the stream has had."""
+    """The number of older changes that have been dropped from the stream."""
 
     @property
     def arn(self) -> str:
@@ -75,7 +75,7 @@ class Table:
         return None if partition is None else partition.items.get(key[1])
 
     def replace(self, key: Key, old: Item | None, new: Item | None, at: float) -> None:
-        """Put `new` in the place of `old`, which is there now. None is no item."""
+        """Replace the current item `old` by `new`, and record the change. None means no item."""
         if new is not None:
             self.put(key, new)
         elif old is not None:
@@ -87,7 +87,7 @@ class Table:
             self.on_change()
 
     def put(self, key: Key, item: Item) -> None:
-        """Put the item without a change in the stream."""
+        """Store the item without recording a change."""
         partition = self.partitions.get(key[0])
         if partition is None:
             partition = self.partitions[key[0]] = Partition()
@@ -103,24 +103,24 @@ class Table:
             del self.partitions[key[0]]
 
     def keys_of(self, item: Item) -> Item:
-        """Return the attributes of the item's key."""
+        """Return the item's key attributes."""
         return {name: item[name] for name in self.kinds}
 
     def key_of(self, item: Item) -> Key:
-        """Return the key of an item that has been checked."""
+        """Return the comparable key of a checked item."""
         return sort_key(item[self.hash_name]), "" if self.sort_name is None else sort_key(
             item[self.sort_name]
         )
 
     def checked_key(self, attributes: Mapping[str, Any]) -> Item:
-        """Return the key that a request names. Raise Invalid when it isn't one of this table."""
+        """Return a request's key in the engine's format. Raises Invalid if it doesn't fit the table."""
         key = checked_item(attributes)
         if key.keys() != self.kinds.keys():
             raise Invalid("The provided key element does not match the schema")
         return self.with_checked_key(key)
 
     def with_checked_key(self, item: Item) -> Item:
-        """Return the item. Raise Invalid when its key isn't one of this table."""
+        """Return the item unchanged. Raises Invalid if its key doesn't fit the table."""
         for name, kind in self.kinds.items():
             content = item.get(name, {}).get(kind)
             if content is None:
@@ -136,14 +136,14 @@ class Tables(dict[str, Table]):
     """All tables by name."""
 
     def find(self, name_or_arn: str) -> Table:
-        """Return a table. Raise NotFound."""
+        """Return a table. Raises NotFound."""
         table = self.get(name_or_arn.rpartition("/")[2])
         if table is None:
             raise NotFound
         return table
 
     def with_stream(self, arn: str) -> Table:
-        """Return the table whose stream has the ARN. Raise NotFound."""
+        """Return the table whose stream has the ARN. Raises NotFound."""
         for table in self.values():
             if table.has_stream and table.stream_arn == arn:
                 return table
@@ -151,5 +151,5 @@ class Tables(dict[str, Table]):
 
 
 def utc(seconds: float) -> datetime:
-    """Return the moment that is so many seconds after the epoch."""
+    """Return the UTC time of epoch seconds."""
     return datetime.fromtimestamp(seconds, timezone.utc)

@@ -1,4 +1,4 @@
-"""Update expressions, read into changes of attributes that make a new item of an old one."""
+"""Compiles update expressions into functions that compute the new item from the old one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,22 +9,24 @@ from localdev.engine.reader import Given, Operand, Reader, getter
 from localdev.engine.values import KINDS, SETS, Item, Value, add, kind_of
 
 Change = tuple[str, Operand]
-"""An attribute or its placeholder, and its value after the update by the item before it; None removes it."""
+"""An attribute or its placeholder, and a function from the old item to the new value; None removes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
+    """A compiled update expression."""
+
     changes: tuple[Change, ...]
 
     def names(self, given: Given) -> list[str]:
-        """Return the attributes that the update changes. Raise Invalid when it changes one twice."""
+        """Return the names of the changed attributes. Raises Invalid if an attribute is changed twice."""
         names = [given.names.get(attribute, attribute) for attribute, _ in self.changes]
         if len(set(names)) < len(names):
             raise Invalid("Invalid UpdateExpression: Two document paths overlap with each other")
         return names
 
     def apply(self, item: Item, given: Given, names: list[str]) -> Item:
-        """Return the item after the update. `names` are those of the changed attributes. Raise Invalid."""
+        """Return the updated item. `names` is the result of the method `names`. Raises Invalid."""
         after = dict(item)
         for name, (_, change) in zip(names, self.changes, strict=True):
             value = change(item, given)
@@ -36,18 +38,20 @@ class Update:
 
 
 class UpdateReader(Reader):
+    """Compiles an update expression. Every method raises Invalid for a syntax error."""
+
     def read(self) -> Update:
         clauses: dict[str, Callable[[], Change]] = {
             "SET": self._set,
             "REMOVE": lambda: (self.attribute(), lambda item, given: None),
             "ADD": lambda: self._combine("ADD", ("N", *SETS), _added),
-            "DELETE": lambda: self._combine("DELETE", tuple(SETS), _without),
+            "DELETE": lambda: self._combine("DELETE", tuple(SETS), _difference),
         }
         changes: list[Change] = []
         while self.peek():
             read = clauses.pop(self.next().upper(), None)
             if read is None:
-                self.fail("SET, REMOVE, ADD or DELETE is expected, each of them once")
+                self.fail("expected SET, REMOVE, ADD or DELETE, each at most once")
             changes += self.separated(read)
         return Update(tuple(changes))
 
@@ -61,30 +65,30 @@ class UpdateReader(Reader):
         return attribute, lambda item, given: _existing(operand(item, given))
 
     def _term(self, kinds: tuple[str, ...] = KINDS, operator: str = "") -> Operand:
-        """Read an operand of SET, or a call of `if_not_exists`."""
+        """Read an operand of SET, which can be a call of `if_not_exists`."""
         function = self.called()
         if function is None:
             return self.operand(kinds, operator)
         if function != "if_not_exists":
             self.fail(f"the local DynamoDB does not support the function {function}")
-        there = getter(self.attribute())
+        current = getter(self.attribute())
         self.expect(",")
-        otherwise = self._term(kinds, operator)
+        default = self._term(kinds, operator)
         self.expect(")")
 
-        def first_of_both(item: Item, given: Given) -> Value | None:
-            value = there(item, given)
-            return otherwise(item, given) if value is None else value
+        def current_or_default(item: Item, given: Given) -> Value | None:
+            value = current(item, given)
+            return default(item, given) if value is None else value
 
-        return first_of_both
+        return current_or_default
 
     def _combine(
         self, clause: str, kinds: tuple[str, ...], combine: Callable[[Value | None, Value], Value | None]
     ) -> Change:
-        """Read an attribute and a value that together make what the attribute is afterwards."""
+        """Read an attribute and a value. `combine` computes the new value from the old one and this value."""
         attribute = self.attribute()
-        there, name = getter(attribute), self.value(kinds, clause)
-        return attribute, lambda item, given: combine(there(item, given), given.values[name])
+        current, name = getter(attribute), self.value(kinds, clause)
+        return attribute, lambda item, given: combine(current(item, given), given.values[name])
 
 
 def _sum(left: Operand, sign: int, right: Operand) -> Operand:
@@ -94,19 +98,20 @@ def _sum(left: Operand, sign: int, right: Operand) -> Operand:
     return total
 
 
-def _added(there: Value | None, more: Value) -> Value:
-    kind = kind_of(more)
-    if there is None:
-        return more
-    content = _content(there, kind)
-    return {kind: add(content, more[kind]) if kind == "N" else sorted({*content, *more[kind]})}
+def _added(current: Value | None, addend: Value) -> Value:
+    """Return the sum of numbers or the union of sets. Raises Invalid for different types."""
+    kind = kind_of(addend)
+    if current is None:
+        return addend
+    content = _content(current, kind)
+    return {kind: add(content, addend[kind]) if kind == "N" else sorted({*content, *addend[kind]})}
 
 
-def _without(there: Value | None, fewer: Value) -> Value | None:
-    """Return the set without these members, or None when no member is left: no set is empty."""
-    kind = kind_of(fewer)
-    left = [] if there is None else sorted({*_content(there, kind)} - {*fewer[kind]})
-    return {kind: left} if left else None
+def _difference(current: Value | None, members: Value) -> Value | None:
+    """Return the set without `members`, or None if it would be empty. Raises Invalid for different types."""
+    kind = kind_of(members)
+    remaining = [] if current is None else sorted({*_content(current, kind)} - {*members[kind]})
+    return {kind: remaining} if remaining else None
 
 
 def _existing(value: Value | None) -> Value:
@@ -116,7 +121,7 @@ def _existing(value: Value | None) -> Value:
 
 
 def _content(value: Value | None, kind: str) -> Any:
-    """Return the content of a value of this kind. Raise Invalid for another kind, and for no value."""
+    """Return the content of a value. Raises Invalid for None, and for a value of another type."""
     if kind not in _existing(value):
         raise Invalid("An operand in the update expression has an incorrect data type")
     return _existing(value)[kind]

@@ -1,7 +1,7 @@
-"""Attribute values: `{"S": "text"}`, with binary as bytes, as boto3 has them.
+"""Attribute values in boto3's format, such as `{"S": "text"}`. Binary is bytes.
 
-`checked` returns the form that the engine keeps: numbers as DynamoDB writes them and sets as sorted lists, so
-that equal values are equal dicts. Kept values are never changed, so items can share them.
+`checked` returns the engine's canonical form, with normalized numbers and sets as sorted lists, so that equal
+values are equal dicts. The engine never changes a stored value, so items can share values.
 """
 
 import re
@@ -15,10 +15,10 @@ Value = dict[str, Any]
 Item = dict[str, Value]
 
 SETS = {"SS": "S", "NS": "N", "BS": "B"}
-"""The kind of each set's members."""
+"""The type of each set's members."""
 
 ORDERED = ("S", "N", "B")
-"""The kinds that can be compared, and be keys."""
+"""The types that have an order and can be keys."""
 
 _TYPES: Mapping[str, Any] = {
     "S": str,
@@ -40,16 +40,17 @@ _EXACT = Context(prec=400)
 
 
 def kind_of(value: Value) -> str:
+    """Return the value's type, such as "S"."""
     return next(iter(value))
 
 
 def checked_item(attributes: Mapping[str, Any]) -> Item:
-    """Return a copy of an item as the engine keeps it. Raise Invalid."""
+    """Return a copy of an item in canonical form. Raises Invalid."""
     return {name: checked(value) for name, value in attributes.items()}
 
 
 def checked(value: Any, depth: int = 0) -> Value:
-    """Return a copy of a value as the engine keeps it. Raise Invalid."""
+    """Return a copy of a value in canonical form. Raises Invalid."""
     if not isinstance(value, dict) or len(value) != 1:
         raise Invalid("Supplied AttributeValue must contain exactly one of the supported datatypes")
     ((kind, content),) = value.items()
@@ -76,7 +77,7 @@ def _members(kind: str, content: Any) -> list[Any]:
 
 
 def _canonical(number: str) -> str:
-    """Return a number as DynamoDB writes it."""
+    """Return a number in DynamoDB's notation. Raises Invalid if it isn't a number or out of range."""
     if _INTEGER.fullmatch(number):
         return number
     try:
@@ -95,14 +96,17 @@ def _exact(number: str) -> int | Decimal:
 
 
 def add(number: str, other: str, sign: int = 1) -> str:
-    """Return the sum, or with sign -1 the difference. Raise Invalid when it has too many digits."""
+    """Return the sum, or the difference if `sign` is -1. Raises Invalid if it has too many digits."""
     one, two = _exact(number), sign * _exact(other)
     exactly = isinstance(one, int) and isinstance(two, int)
     return _canonical(str(one + two if exactly else _EXACT.add(Decimal(one), Decimal(two))))
 
 
 def sort_key(value: Value) -> Any:
-    """Return what a value of an ordered kind is compared by. Code points order texts as their UTF-8 does."""
+    """Return the comparable form of a value of an ordered type.
+
+    DynamoDB compares the UTF-8 bytes of strings. Python compares code points, which gives the same order.
+    """
     ((kind, content),) = value.items()
     return _exact(content) if kind == "N" else content
 
@@ -117,12 +121,12 @@ def copy_of(value: Value) -> Value:
 
 
 def copy_of_item(item: Item) -> Item:
-    """Return a copy that its receiver can change."""
+    """Return a deep copy, which the caller can change."""
     return {name: copy_of(value) for name, value in item.items()}
 
 
 def size_of_item(item: Item) -> int:
-    """Return the bytes that count towards the limits of items and pages."""
+    """Return the size in bytes that counts towards the limits of items and pages."""
     return sum(_length(name) + size_of(value) for name, value in item.items())
 
 

@@ -1,4 +1,4 @@
-"""Requests and responses as JSON: binary is base64, and moments are seconds since the epoch."""
+"""Converts requests and responses from and to JSON. Binary is base64, and times are epoch seconds."""
 
 import base64
 import json
@@ -10,14 +10,14 @@ from localdev.engine.errors import ApiError
 from localdev.engine.items import Response
 
 Call = Callable[[str, dict[str, Any]], Response]
-"""Takes an operation's name and a request, returns a response, and raises ApiError."""
+"""Takes an operation's name and a request, and returns a response. Raises ApiError."""
 
 MALFORMED = (TypeError, ValueError, AttributeError, LookupError)
-"""Raised by a request whose JSON does not have the types that boto3 checks before it sends one."""
+"""Raised for a request whose JSON has the wrong types. boto3 checks types before it sends a request."""
 
 
 def answer(call: Call, target: str, body: bytes | str) -> tuple[int, bytes]:
-    """Return the HTTP status and the content for a request. `target` is the header X-Amz-Target."""
+    """Return the HTTP status and body of the response. `target` is the header X-Amz-Target."""
     try:
         return 200, content_of(call(target.rpartition(".")[2], request_of(body)))
     except ApiError as error:
@@ -29,7 +29,7 @@ def answer(call: Call, target: str, body: bytes | str) -> tuple[int, bytes]:
 
 
 def request_of(body: bytes | str) -> dict[str, Any]:
-    """Raise ValueError for anything but an object in JSON, and for binary that isn't base64."""
+    """Return the request in a JSON text. Raises ValueError if it isn't an object, or binary isn't base64."""
     request = _decoded(json.loads(body))
     if not isinstance(request, dict):
         raise ValueError("not an object")
@@ -37,6 +37,7 @@ def request_of(body: bytes | str) -> dict[str, Any]:
 
 
 def content_of(response: dict[str, Any]) -> bytes:
+    """Return the response as JSON."""
     return json.dumps(response, default=_encoded).encode()
 
 
@@ -45,7 +46,7 @@ def _encoded(value: Any) -> str | float:
 
 
 def _decoded(value: Any, kind: str = "") -> Any:
-    """Return the value with binary for base64. `kind` is the key that it was found under."""
+    """Return the value with base64 decoded. `kind` is the key that holds the value."""
     if isinstance(value, dict):
         return {key: _decoded(each, key) for key, each in value.items()}
     if isinstance(value, list):

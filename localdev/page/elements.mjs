@@ -1,4 +1,4 @@
-/* Elements of this page. What came over the network gets into it as text, and never as HTML. */
+/* Creates elements of the page. Values from the network are inserted as text, never as HTML. */
 
 export function element(name, {text, ...attributes} = {}, ...children) {
   const made = document.createElement(name);
@@ -8,12 +8,13 @@ export function element(name, {text, ...attributes} = {}, ...children) {
   return made;
 }
 
-/* At the top of a list that keeps only so many. */
+/* Insert the item at the top of the list, and remove the oldest items above `most`. */
 export function prepend(list, item, most) {
   list.prepend(item);
   while (list.children.length > most) list.lastElementChild.remove();
 }
 
+/* Format epoch milliseconds as local time, HH:MM:SS.mmm. */
 export function clock(at) {
   const moment = new Date(at);
   const digits = (number, count) => String(number).padStart(count, "0");

@@ -1,4 +1,4 @@
-/* The playground: players, what happens between them, and what is stored. */
+/* The playground: players, the steps of their messages, and the tables. */
 
 import {Panel} from "/page/panel.mjs";
 import {Rows} from "/page/rows.mjs";
@@ -33,7 +33,7 @@ function refreshRows() {
   }, REFRESH_MS);
 }
 
-// What the buttons show
+// The demonstrations behind the buttons
 
 function explain(...sentences) {
   document.getElementById("explanation").textContent = sentences.join(" ");
@@ -43,7 +43,7 @@ function onClick(id, show) {
   document.getElementById(id).addEventListener("click", show);
 }
 
-/* What needs two connected players. */
+/* Return a demonstration that runs only when players 1 and 2 are connected. */
 function withTwo(show) {
   return async () => {
     const [one, two] = panels;
@@ -54,28 +54,28 @@ function withTwo(show) {
 
 onClick("show-refusal", () => {
   explain(
-    "Somebody connects by a name that is none, and the handshake is refused.",
-    "The service knows with which status; a page is told only that it failed.",
+    "A client connects with an invalid player id, and the handshake is refused.",
+    "The service logs the HTTP status. Browsers tell a page only that the connection failed.",
   );
   new WebSocket(`${about.url}?playerId=no%23body`);
 });
 
 onClick("show-rate-limit", withTwo(async one => {
-  explain(`Player 1 sends ${PINGS} pings at once. Those over the rate are answered with rate_limited.`);
+  explain(`Player 1 sends ${PINGS} pings at once. The service answers those over the rate limit with rate_limited.`);
   await Promise.all(Array.from({length: PINGS}, () => one.player.ask({action: "ping"})));
 }));
 
 onClick("show-replay", withTwo(async (one, two) => {
-  explain("Player 2 goes offline, player 1 writes three messages, player 2 comes back and is sent them.");
+  explain("Player 2 goes offline, and player 1 writes three messages. Player 2 reconnects, and the messages are replayed.");
   two.disconnect();
-  for (const text of ["Are you there?", "It is your turn.", "I wait."]) await one.send("2", text);
+  for (const text of ["Are you there?", "It's your turn.", "I'll wait."]) await one.send("2", text);
   await two.connect();
 }));
 
 onClick("show-gone", withTwo(async (one, two) => {
   explain(
-    "Player 2's connection vanishes, and the service is not told. The next post to it says 410:",
-    "it is forgotten, the message kept, and sent to player 2 who comes back.",
+    "Player 2's connection breaks, and the service isn't notified. The next post to it returns 410.",
+    "The service then removes the connection, and replays the message when player 2 reconnects.",
   );
   await vanish(two.connectionId);
   await one.send("2", "Can you hear me?");

@@ -1,4 +1,4 @@
-/* One player's panel: connecting, writing, what arrived, and every frame in and out. */
+/* One player's panel: a form to connect, a form to send, the received messages, and all frames. */
 
 import {Player} from "/page/player.mjs";
 import {clock, element, prepend} from "/page/elements.mjs";
@@ -10,7 +10,8 @@ export class Panel {
   #root = document.getElementById("player-template").content.firstElementChild.cloneNode(true);
   #isOnline = false;
 
-  /* to: whom it writes to. observe: told of each frame, "sent" or "received", and its milliseconds. */
+  /* `to` is the default recipient. `observe` is called with "sent" or "received", the frame, and the time in
+     epoch milliseconds. */
   constructor(name, to, {url, isOpen}, observe) {
     this.name = name;
     this.connectionId = null;
@@ -26,7 +27,7 @@ export class Panel {
     return this.#root;
   }
 
-  /* Until it receives; closing it meanwhile ends the wait. */
+  /* Connect, and wait until the connection is live, or until `disconnect` is called. */
   async connect() {
     this.#turn(true);
     const connecting = this.player.connect();
@@ -54,7 +55,7 @@ export class Panel {
     title.id = id;
     this.#root.setAttribute("aria-labelledby", id);
     this.#find(".messages").setAttribute("aria-label", `Messages to player ${this.name}`);
-    this.#find(".frames").setAttribute("aria-label", `Frames of player ${this.name}, the latest first`);
+    this.#find(".frames").setAttribute("aria-label", `Frames of player ${this.name}, latest first`);
     this.#find(".token").hidden = isOpen;
     const connecting = this.#form("connect"), sending = this.#form("send");
     sending.to.value = to;
@@ -82,9 +83,9 @@ export class Panel {
   #observe(event, about, observe) {
     const at = performance.timeOrigin + performance.now();
     if (event === "connecting") this.#state("connecting…");
-    if (event === "open") this.#state("connected; what was missed comes first");
+    if (event === "open") this.#state("connected, receiving missed messages");
     if (event === "lost") this.#state(about === "closed" ? "offline" : `connection lost: ${about}`);
-    if (event === "waiting" && about > 0) this.#state(`offline, connecting again in ${about.toFixed(1)} s`);
+    if (event === "waiting" && about > 0) this.#state(`offline, reconnecting in ${about.toFixed(1)} s`);
     if (event !== "sent" && event !== "received") return;
     if (about.event === "connected") {
       this.connectionId = about.connectionId;
@@ -95,7 +96,7 @@ export class Panel {
   }
 
   #show(event, frame, at) {
-    const kind = frame.action ?? frame.event ?? frame.code ?? frame.type ?? "the gateway's own";
+    const kind = frame.action ?? frame.event ?? frame.code ?? frame.type ?? "from API Gateway";
     const item = element("li", {class: frame.type === "error" ? "error" : event},
       element("time", {text: clock(at)}),
       element("b", {text: ` ${event === "sent" ? "↑ sent" : "↓ received"} ${kind} `}),
@@ -105,7 +106,7 @@ export class Panel {
 
   #turn(isOnline) {
     this.#isOnline = isOnline;
-    this.#form("connect").querySelector("button").textContent = isOnline ? "Go offline" : "Come back";
+    this.#form("connect").querySelector("button").textContent = isOnline ? "Disconnect" : "Reconnect";
   }
 
   #state(text, isConnected = false) {

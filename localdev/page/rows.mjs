@@ -1,4 +1,4 @@
-/* The rows of both tables, as they are. What is new is marked for a moment. */
+/* Shows the items of both tables. New items are highlighted for MARKED_MS. */
 
 import {element} from "/page/elements.mjs";
 

@@ -1,4 +1,4 @@
-/* The way of each message and each connection through the service, drawn as it happens. */
+/* Draws the steps of each message and each connection as they happen. */
 
 import {element, prepend} from "/page/elements.mjs";
 
@@ -6,7 +6,7 @@ const LANES = ["client", "websocket_…", "Messages table", "push_messages", "re
 const EPISODES_SHOWN = 50;
 const [CLIENT, FUNCTION, TABLE, PUSH, RECIPIENT] = LANES.keys();
 
-/* From which lane to which each step goes, and what it means. The app's own steps, and the frames here. */
+/* For each step: the lane it starts in, the lane it ends in, and its label. */
 const ARROWS = {
   "sent": [CLIENT, FUNCTION, "sendmessage"],
   "stored": [FUNCTION, TABLE, "stored"],
@@ -15,7 +15,7 @@ const ARROWS = {
   "triggered": [TABLE, PUSH, "triggered"],
   "delivered": [PUSH, RECIPIENT, "delivered"],
   "received": [PUSH, RECIPIENT, "received"],
-  "missed": [PUSH, TABLE, "missed, kept", "bad"],
+  "missed": [PUSH, TABLE, "missed, replayed later", "bad"],
   "gone": [PUSH, RECIPIENT, "410 gone", "bad"],
   "closed": [PUSH, RECIPIENT, "closed", "bad"],
   "connected": [CLIENT, FUNCTION, "$connect"],
@@ -41,7 +41,7 @@ export class Sequence {
     this.#list.replaceChildren();
   }
 
-  /* A step of the app. */
+  /* Add a step that the service reports. */
   happened({step, at, ...about}) {
     if (!(step in ARROWS)) return;
     const episode = this.#episodeOf(step, about);
@@ -50,7 +50,7 @@ export class Sequence {
     if (step === "live") this.#waitingForMarker.delete(about.player);
   }
 
-  /* A frame of a player here: the part of a message's way that only a client can see. */
+  /* Add the step that a player's frame stands for, which only the client can see. */
   frame(event, frame, at, sentAt) {
     if (frame.type === "ack") {
       const episode = this.#message(frame.messageId, frame);
@@ -65,16 +65,16 @@ export class Sequence {
     const id = message ?? messageId;
     if (id?.startsWith("marker#")) return this.#waitingForMarker.get(destinationPlayerId);
     if (id !== undefined) return this.#message(id);
-    if (step === "failed") return this.#episode(`failed ${route}`, `A function failed: ${route}`);
+    if (step === "failed") return this.#episode(`failed ${route}`, `Function failed: ${route}`);
     if (step === "refused") {
-      const what = [code ?? status, reason].filter(Boolean).join(", ");
-      return this.#episode(`refused ${what} ${connection}`, `A refusal: ${what}`);
+      const refusal = [code ?? status, reason].filter(Boolean).join(", ");
+      return this.#episode(`refused ${refusal} ${connection}`, `Refused: ${refusal}`);
     }
     return this.#episode(`connection ${connection}`, `Player ${player} connects`);
   }
 
   #message(id, frame) {
-    const episode = this.#episode(`message ${id}`, `A message, ${id.slice(-6)}`);
+    const episode = this.#episode(`message ${id}`, `Message …${id.slice(-6)}`);
     if (frame) {
       const {message, srcPlayerId, destinationPlayerId} = frame;
       episode.name(`“${message.slice(0, 60)}” from ${srcPlayerId} to ${destinationPlayerId}`);
@@ -105,7 +105,7 @@ class Episode {
     this.element.firstElementChild.textContent = title;
   }
 
-  /* In the order of time, whichever way they were heard of; what happens again and again, once. */
+  /* Add a step, and redraw the steps in order of time. Repeated refusals become one step with a count. */
   add(step, at, detail) {
     const last = this.#steps.at(-1);
     if (last?.step === step && step === "refused") last.times++;

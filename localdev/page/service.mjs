@@ -1,4 +1,4 @@
-/* What the local service tells this page of itself, and does for it. */
+/* Calls the playground's own routes on the local service. */
 
 export async function service() {
   const {port, path, isOpen} = await ask("/service");
@@ -9,7 +9,7 @@ export function tables() {
   return ask("/tables");
 }
 
-/* End a connection as one ends that vanishes: no close, and `$disconnect` is not called. */
+/* Break a connection without a close frame and without calling `$disconnect`. */
 export function vanish(connectionId) {
   return ask("/vanish", {
     method: "POST",
@@ -18,23 +18,23 @@ export function vanish(connectionId) {
   });
 }
 
-/* The steps of the app as they happen, for as long as the page is open. `restarted` is called when they
-   begin anew: then there are other tables too. */
+/* Call `happened` with the service's new steps for as long as the page is open. Call `restarted` after the
+   service has restarted, because its steps are then numbered from 1 again. */
 export async function follow(happened, restarted) {
   let run = null, last = 0;
   for (;;) {
-    let told;
+    let response;
     try {
-      told = await ask(`/steps?run=${run ?? ""}&after=${last}`);
-    } catch {  // It restarts after an edit, or has ended.
+      response = await ask(`/steps?run=${run ?? ""}&after=${last}`);
+    } catch {  // The service is restarting after an edit, or has ended.
       await new Promise(again => setTimeout(again, 1000));
       continue;
     }
-    if (run !== null && told.run !== run) restarted();
-    if (told.run !== run) last = 0;
-    run = told.run;
-    last = told.steps.at(-1)?.number ?? last;
-    if (told.steps.length > 0) happened(told.steps);
+    if (run !== null && response.run !== run) restarted();
+    if (response.run !== run) last = 0;
+    run = response.run;
+    last = response.steps.at(-1)?.number ?? last;
+    if (response.steps.length > 0) happened(response.steps);
   }
 }
 

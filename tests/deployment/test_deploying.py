@@ -253,7 +253,7 @@ def test_what_the_notes_lack_is_left_alone_and_named_with_what_to_do(
     before = json.dumps([account.apis, sorted(account.roles), sorted(account.functions)])
 
     with pytest.raises(
-        NotNoted, match=rf"AWS has {named}, which .*dev.json does not mention: .*make notes STAGE=dev"
+        NotNoted, match=rf"AWS has {named}, but .*dev.json does not mention them. .*make notes STAGE=dev"
     ):
         complete(stage_in(tmp_path, noted), account)
 
@@ -449,7 +449,7 @@ def end(message: str) -> Any:
 @pytest.mark.parametrize("version", [(3, 9), (3, 15), (4, 0)])
 def test_a_python_that_lambda_does_not_have_is_refused(version: tuple[int, int]) -> None:
     with pytest.raises(
-        CannotDeploy, match=rf"Lambda has no Python {version[0]}.{version[1]}: .*3.10 to 3.14"
+        CannotDeploy, match=rf"Lambda does not support Python {version[0]}.{version[1]}: .*3.10 to 3.14"
     ):
         check_python(version)
 
@@ -465,14 +465,14 @@ def test_aws_that_cannot_be_asked_ends_the_deployment_with_one_line(monkeypatch:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
-    with pytest.raises(Ended, match=r"^AWS could not be asked about stage dev: "):
+    with pytest.raises(Ended, match=r"^cannot read stage dev from AWS: "):
         prepare("dev", end)
 
 
 def test_chalice_package_refuses_a_python_that_lambda_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks, "check_python", lambda: check_python((3, 9)))
 
-    with pytest.raises(Ended, match=r"^Lambda has no Python 3\.9: "):
+    with pytest.raises(Ended, match=r"^Lambda does not support Python 3\.9: "):
         prepare_package("dev", end)
 
 
@@ -508,7 +508,7 @@ def test_without_credentials_deploying_says_so(tmp_path: Path) -> None:
     )
 
     assert ran.returncode == 1
-    assert ran.stderr.startswith("chalice: AWS could not be asked about stage dev: ")
+    assert ran.stderr.startswith("chalice: cannot read stage dev from AWS: ")
     assert "Unable to locate credentials" in ran.stderr
 
 

@@ -15,7 +15,7 @@ from deployment import template
 from deployment.stage import FUNCTIONS, Stage, UnknownStage
 from tests.support.chalice_process import CHALICE, PROJECT, bare_environment
 
-ROLES = set(template.POLICY_OF)
+ROLES = set(template.POLICY_BY_ROLE)
 WITHOUT_NAMES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 """What AWS lets nobody narrow to a resource."""
 
@@ -40,7 +40,7 @@ def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """The template that `make package` makes, by its two commands; pip downloads what is shipped."""
     name, directory = request.param, tmp_path_factory.mktemp("package")
     shipped = ("app.py", "chalicelib", "requirements.txt", "requirements.lock")
-    for part in (*shipped, "deployment", "localdev", "cloudformation"):
+    for part in (*shipped, "deployment", "localdev"):
         (directory / part).symlink_to(PROJECT / part)
     (directory / ".chalice").mkdir()
     for path in (PROJECT / ".chalice").glob("*.json"):
@@ -354,6 +354,6 @@ def test_the_policies_of_a_stage_name_its_own_tables_functions_and_queue(name: s
 
 def test_a_stage_that_is_not_configured_is_named_with_those_that_are() -> None:
     with pytest.raises(
-        UnknownStage, match=r"there is no stage beta in .chalice/config.json: there are dev, prod"
+        UnknownStage, match=r"there is no stage beta in .chalice/config.json; its stages are dev, prod"
     ):
         Stage.of("beta")

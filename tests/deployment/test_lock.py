@@ -120,13 +120,13 @@ def test_a_shipped_package_that_is_not_locked_is_refused_with_what_to_run(tmp_pa
     )
 
     with pytest.raises(
-        NotLocked, match=r"^requirements.txt has some-package==2.0, and .* has not: run make lock$"
+        NotLocked, match=r"^requirements.txt has some-package==2.0, but .* lacks it: run make lock$"
     ):
         fetch(Stage("dev", "w", "m", project=tmp_path))
 
 
 def test_without_a_lock_nothing_is_shipped(tmp_path: Path) -> None:
-    with pytest.raises(NotLocked, match=r"^there is no requirements.lock: write it with make lock$"):
+    with pytest.raises(NotLocked, match=r"^there is no requirements.lock: create it with make lock$"):
         fetch(Stage("dev", "w", "m", project=tmp_path))
 
 

@@ -53,7 +53,7 @@ def test_what_comes_twice_or_late_or_from_nowhere_is_counted() -> None:
         observed.receive("b", "a", number, 1)
     observed.receive("b", "stranger", 0, 1)
 
-    assert (observed.duplicated, observed.out_of_order, observed.strange) == (1, 1, 1)
+    assert (observed.duplicated, observed.out_of_order, observed.unexpected) == (1, 1, 1)
 
 
 def test_warm_up_is_checked_and_not_measured() -> None:
@@ -187,10 +187,10 @@ def test_a_service_that_is_not_there_is_one_line() -> None:
     assert ran.stderr.count("\n") == 1
 
 
-def test_the_calls_of_a_message_keep_their_budgets() -> None:
+def test_the_message_calls_keep_their_budgets() -> None:
     program = (
         "from measure.bench import *; telemetry.lines.addHandler(logging.NullHandler()); "
-        "rows = list(calls_of_a_message(CountedAws.start())); print(table(rows)); "
+        "rows = list(message_calls(CountedAws.start())); print(table(rows)); "
         "sys.exit(not all(row.is_kept for row in rows))"
     )
     ran = subprocess.run(
@@ -212,8 +212,8 @@ def test_a_cold_batch_opens_connections_over_tls_and_drops_none() -> None:
 
 
 def test_a_budget_that_is_not_kept_says_so() -> None:
-    assert "NOT KEPT" in table([Row("calls", 5, 4)])
-    assert "NOT KEPT" not in table([Row("calls", 4, 4), Row("time", 9, None)])
+    assert "EXCEEDED" in table([Row("calls", 5, 4)])
+    assert "EXCEEDED" not in table([Row("calls", 4, 4), Row("time", 9, None)])
 
 
 def test_the_model_says_the_same_each_time_and_bends_where_it_must() -> None:

@@ -106,7 +106,7 @@ def test_a_taken_port_ends_it_with_one_line_and_a_non_zero_exit_code(
         local = start(*options, *reloader, **variables)
         code = local.process.wait(timeout=EXIT_SECONDS)
 
-    assert local.lines == f"chalice: port {port} is taken: {remedy}\n"
+    assert local.lines == f"chalice: port {port} is in use: {remedy}\n"
     assert code != 0
     local.wait_for(local.ports_are_free)
 
@@ -138,7 +138,7 @@ NOT_A_PORT = "must be a port number from 1 to 65535, or 0 for any free port, not
             "AWS_ENDPOINT_URL_DYNAMODB must be a URL, such as http://127.0.0.1:8000, not 'http://[::1'",
         ),
         ("KEEP_TABLES", "false", "KEEP_TABLES must be yes or no, not 'false'"),
-        ("TELEMETRY_FILE", "/", "TELEMETRY_FILE cannot be written: Is a directory"),
+        ("TELEMETRY_FILE", "/", "cannot write to TELEMETRY_FILE: Is a directory"),
     ],
 )
 def test_a_wrong_setting_ends_it_with_one_line_and_a_non_zero_exit_code(
@@ -158,7 +158,7 @@ def test_a_wrong_setting_ends_it_with_one_line_and_a_non_zero_exit_code(
         (
             "--host",
             "192.0.2.1",
-            "--host '192.0.2.1' cannot be served (Cannot assign requested address): "
+            "cannot listen on --host '192.0.2.1' (Cannot assign requested address): "
             "give an address of this machine, such as 127.0.0.1 or ::1",
         ),
     ],
@@ -174,7 +174,7 @@ def test_a_host_that_does_not_resolve_is_named_with_what_the_system_said(start: 
 
     code = local.process.wait(timeout=EXIT_SECONDS)
 
-    assert local.lines.startswith("chalice: --host 'nowhere.invalid' is not known (")
+    assert local.lines.startswith("chalice: cannot resolve --host 'nowhere.invalid' (")
     assert local.lines.endswith("): give an address of this machine, such as 127.0.0.1 or ::1\n")
     assert code != 0
 
@@ -184,11 +184,11 @@ def test_two_equal_ports_end_it_with_one_line_that_names_both_settings(start: St
 
     ends_with(
         start("--port", port, WEBSOCKET_PORT=port),
-        f"port {port} is both --port and WEBSOCKET_PORT: set WEBSOCKET_PORT to another",
+        f"--port and WEBSOCKET_PORT are both {port}: set WEBSOCKET_PORT to another",
     )
     ends_with(
         start(WEBSOCKET_PORT=port, DYNAMODB_PORT=port),
-        f"port {port} is both WEBSOCKET_PORT and DYNAMODB_PORT: set DYNAMODB_PORT to another",
+        f"WEBSOCKET_PORT and DYNAMODB_PORT are both {port}: set DYNAMODB_PORT to another",
     )
 
 
@@ -269,7 +269,8 @@ def test_an_edit_that_is_not_json_is_one_line_and_the_next_edit_is_followed(
     right = config.read_text(encoding="utf-8")
 
     config.write_text(right[:100], encoding="utf-8")
-    local.wait_for(lambda: "chalice: Unable to load the project config file" in local.lines)
+    said = "chalice: did not restart, because .chalice/config.json is not valid: Unable to load the project"
+    local.wait_for(lambda: said in local.lines)
     talk(local.url)
     config.write_text(right, encoding="utf-8")
 
@@ -424,7 +425,7 @@ def test_a_full_disk_under_the_telemetry_file_is_one_line(start: Start) -> None:
 
     talk(local.url, messages=3)
 
-    said = "chalice: TELEMETRY_FILE cannot be written: No space left on device\n"
+    said = "chalice: cannot write to TELEMETRY_FILE: No space left on device\n"
     local.wait_for(lambda: said in local.lines)
     assert local.lines.count("TELEMETRY_FILE") == 1
     assert "Traceback" not in local.lines

@@ -64,7 +64,7 @@ def test_lines_are_dropped_while_nothing_reads_and_their_number_is_said_afterwar
     for _ in range(lines):
         out.write(line)
 
-    found = read_until(reader, b"stood still\n").decode()
+    found = read_until(reader, b"stream was blocked\n").decode()
     kept = found.count(line)
     assert f"chalice: {lines - kept} lines were dropped here" in found
     assert QUEUE_CHARACTERS // len(line) <= kept < lines
@@ -94,7 +94,7 @@ def test_a_reader_that_is_gone_ends_the_writing_and_is_reported_once(
         out.drain(PATIENCE_SECONDS)
 
     assert stream.taken == b""
-    assert capsys.readouterr().err == "chalice: the stream cannot be written: Broken pipe\n"
+    assert capsys.readouterr().err == "chalice: cannot write to the stream: Broken pipe\n"
 
 
 def test_a_disk_that_was_full_is_written_to_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_a_disk_that_was_full_is_written_to_again(monkeypatch: pytest.MonkeyPatc
     out.write("three\n")
     out.drain(PATIENCE_SECONDS)
 
-    assert stream.taken.decode() == outlet.in_words(2) + "three\n"
+    assert stream.taken.decode() == outlet.dropped_notice(2) + "three\n"
 
 
 def test_a_line_that_was_written_in_part_does_not_run_into_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,12 +125,12 @@ def test_a_line_that_was_written_in_part_does_not_run_into_the_next(monkeypatch:
     out.write("one\n")
     out.drain(PATIENCE_SECONDS)
 
-    assert stream.taken.decode() == "on\n" + outlet.in_words(1)
+    assert stream.taken.decode() == "on\n" + outlet.dropped_notice(1)
 
 
 def run(program: str, **arguments: Any) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
-        [sys.executable, "-c", f"from localdev.outlet import take_over\ntake_over()\n{program}"],
+        [sys.executable, "-c", f"from localdev.outlet import redirect_output\nredirect_output()\n{program}"],
         cwd=PROJECT,
         timeout=PATIENCE_SECONDS,
         **arguments,
@@ -157,7 +157,7 @@ def test_a_log_handler_of_before_writes_to_the_outlet_too() -> None:
             sys.executable,
             "-c",
             "import logging, sys\nlogging.basicConfig(stream=sys.stdout)\n"
-            f"from localdev.outlet import take_over\ntake_over()\n{program}",
+            f"from localdev.outlet import redirect_output\nredirect_output()\n{program}",
         ],
         cwd=PROJECT,
         timeout=PATIENCE_SECONDS,
@@ -167,7 +167,9 @@ def test_a_log_handler_of_before_writes_to_the_outlet_too() -> None:
 
 
 def test_a_process_without_standard_error_can_write_to_it_all_the_same() -> None:
-    program = "from localdev.outlet import take_over; take_over(); import sys; sys.stderr.write('x')"
+    program = (
+        "from localdev.outlet import redirect_output; redirect_output(); import sys; sys.stderr.write('x')"
+    )
 
     ran = subprocess.run(
         ["/bin/sh", "-c", f'exec "{sys.executable}" -c "{program}" 2>&-'],

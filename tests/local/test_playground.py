@@ -123,7 +123,7 @@ def test_a_player_goes_offline_and_comes_back(page: Page) -> None:
 @needs_browser
 def test_buttons_show_what_can_go_wrong(page: Page) -> None:
     page.evaluate("document.getElementById('show-refusal').click()")
-    shows(page, "A refusal: 400", "refused 400")
+    shows(page, "Refused: 400", "refused 400")
 
     page.evaluate("document.getElementById('show-replay').click()")
     shows(page, "I wait.", "missed")
@@ -137,7 +137,7 @@ def test_buttons_show_what_can_go_wrong(page: Page) -> None:
     page.until(TWO_ARE_CONNECTED)
 
     page.evaluate("document.getElementById('show-rate-limit').click()")
-    shows(page, "A refusal: rate_limited", "rate_limited")
+    shows(page, "Refused: rate_limited", "rate_limited")
     page.until(f"{ONE}.querySelector('.frames').textContent.includes('retryAfterMs')")
 
 
@@ -352,7 +352,7 @@ def test_no_other_site_may_end_connections(local: ChaliceLocal, headers: dict[st
 def test_a_connection_to_end_must_be_named(local: ChaliceLocal, body: str) -> None:
     answer = ask(local, "/vanish", "POST", body, Content_Type="application/json")
 
-    assert (answer.status, answer.text) == (400, "Which connectionId?\n")
+    assert (answer.status, answer.text) == (400, "The body must be a JSON object with a connectionId.\n")
 
 
 @pytest.mark.parametrize(

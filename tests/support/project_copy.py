@@ -9,7 +9,6 @@ FOLDERS = (
     ".chalice",
     "chalicelib",
     "clients",
-    "cloudformation",
     "deployment",
     "docs",
     "localdev",

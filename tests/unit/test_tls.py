@@ -213,11 +213,11 @@ def test_an_endpoint_that_answers_no_handshake_is_given_up(
 def test_a_slow_handshake_takes_nothing_of_the_patience_with_a_recipient(server: Server) -> None:
     server.before_handshake = lambda: time.sleep(SLOW_SECONDS)
     server.statuses = [503, 503]
-    everybody = cold.Everybody()
+    connections = cold.AllPlayersLive()
 
-    cold.push_to(everybody).batch(cold.messages(1), lambda: 30.0)
+    cold.push_with(connections).batch(cold.messages(1), lambda: 30.0)
 
-    assert (everybody.removed, server.statuses) == ([], [])
+    assert (connections.removed, server.statuses) == ([], [])
 
 
 def test_the_clock_of_patience_stands_still_during_handshakes_of_its_thread_alone(
