@@ -14,11 +14,9 @@ from websockets.asyncio.client import connect
 
 from tests.support.browser import Page, browsing, needs_browser
 from tests.support.chalice_process import ChaliceLocal
+from tests.support.playground import ONE, TWO, TWO_ARE_CONNECTED, has_message, send, shows
 from tests.support.sockets import PATIENCE_SECONDS, Socket, until
 from tests.support.tokens import SECRET, token
-
-TWO_ARE_CONNECTED = "document.querySelectorAll('.state.connected').length === 2"
-ONE, TWO = "document.querySelectorAll('.player')[0]", "document.querySelectorAll('.player')[1]"
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +55,6 @@ def episode(page: Page, about: str) -> list[str]:
     )
     assert all(step.endswith(" ms") for step in steps)
     return [step.rpartition(" +")[0] for step in steps]
-
-
-def shows(page: Page, about: str, *steps: str) -> None:
-    """Wait until all of these steps have been drawn for it."""
-    page.until(
-        f"""[...document.querySelectorAll("#episodes > li")].some(item =>
-            item.querySelector("h3").textContent.includes({json.dumps(about)}) &&
-            {json.dumps(steps)}.every(step => item.textContent.includes(step)))"""
-    )
-
-
-def send(page: Page, player: str, text: str) -> None:
-    page.evaluate(
-        f"""{player}.querySelector("form.send").message.value = {json.dumps(text)};
-            {player}.querySelector("form.send").requestSubmit()"""
-    )
-
-
-def has_message(page: Page, player: str, text: str) -> None:
-    page.until(f"{player}.querySelector('.messages').textContent.includes({json.dumps(text)})")
 
 
 @needs_browser
