@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,10 +23,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
-from tests.support.chalice_process import CHALICE, PROJECT, ChaliceLocal, bare_environment
+from tests.support.chalice_process import CHALICE, PROJECT, ChaliceLocal, Start, bare_environment
 from tests.support.sockets import Socket
 
-Start = Callable[..., ChaliceLocal]
 EXIT_SECONDS = 120
 
 
@@ -277,7 +276,7 @@ def test_an_edit_that_is_not_json_is_one_line_and_the_next_edit_is_followed(
 
 
 def edit(project: Path) -> None:
-    source = project / "chalicelib" / "ports.py"
+    source = project / "chalicelib" / "core" / "ports.py"
     source.write_text(f"{source.read_text(encoding='utf-8')}\n# An edit.\n", encoding="utf-8")
 
 
