@@ -1,4 +1,7 @@
-"""The environment that a stage gives the app, and no way to anybody's AWS."""
+"""Set the environment variables of the stage dev, and remove all that lead to an AWS account.
+
+Fixtures import the service only when they run, because it reads the environment when it is imported.
+"""
 
 import json
 import os
@@ -17,7 +20,7 @@ os.environ.update(
     AWS_EC2_METADATA_DISABLED="true", AWS_ACCOUNT_ID_ENDPOINT_MODE="disabled", AWS_REGION="us-east-1"
 )
 
-# `chalice local` watches the project while other tests run: nothing may be written there meanwhile.
+# `chalice local` restarts when a file of the project changes, so tests must not write there.
 sys.dont_write_bytecode = True
 os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(
     Path(tempfile.gettempdir()) / "serverless-websockets-hypothesis"
@@ -31,12 +34,30 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")  # By default Hypothesis fails a test whose machine is slow.
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "chalice_local(*options, **variables): arguments of ChaliceLocal.start for `local`",
+    )
+
+
+@pytest.fixture(scope="module")
+def local(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A `chalice local` for all tests of a module that leave it running. Each test has its own players.
+
+    A module that needs options sets `pytestmark = pytest.mark.chalice_local(...)`.
+    """
+    from tests.support.chalice_process import ChaliceLocal  # After the environment above.
+
+    given = request.node.get_closest_marker("chalice_local") or pytest.mark.chalice_local().mark
+    with ChaliceLocal.running(tmp_path_factory.mktemp("local"), *given.args, **given.kwargs) as local:
+        yield local
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Starts `chalice local` as ChaliceLocal.start does, and ends all of them after the test."""
-    from tests.support.chalice_process import (
-        ChaliceLocal,  # After the environment above: it imports the service.
-    )
+    """Start `chalice local` as ChaliceLocal.start does. All that were started are killed after the test."""
+    from tests.support.chalice_process import ChaliceLocal  # After the environment above.
 
     running: list[ChaliceLocal] = []
 
@@ -51,7 +72,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def what_was_logged() -> Iterator[None]:
-    """No text of a message, no token and no secret, in no line of the whole run."""
-    from tests.support import logs  # After the environment above: it imports the service.
+    """Fail if any log line of the run contains the text of a message, a token or a secret."""
+    from tests.support import logs  # After the environment above.
 
     yield from logs.watch()

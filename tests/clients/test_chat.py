@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from websockets.http11 import Request, Response
 from clients.chat import NotUnderstood, understood, visible
 from clients.player import Player
 from measure.local import free_port
-from tests.support.chalice_process import PROJECT, ChaliceLocal, bare_environment
+from tests.support.chalice_process import PROJECT, ChaliceLocal, Start, bare_environment
 from tests.support.sockets import PATIENCE_SECONDS
 
 END_OF_INPUT = "\x04"
@@ -59,13 +58,7 @@ class Terminal:
                 return
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
-    started = ChaliceLocal.start(tmp_path_factory.mktemp("chat"), "--no-autoreload")
-    try:
-        yield started.started()
-    finally:
-        started.kill()
+pytestmark = pytest.mark.chalice_local("--no-autoreload")
 
 
 def test_two_people_talk_and_leave(local: ChaliceLocal, tmp_path: Path) -> None:
@@ -373,18 +366,14 @@ def test_a_person_can_type_in_any_locale(
     assert received(local.url, name, 1) == ["日本 é"]
 
 
-def test_a_person_may_be_there_before_the_service(tmp_path: Path) -> None:
+def test_a_person_may_be_there_before_the_service(start: Start, tmp_path: Path) -> None:
     port = free_port()
     early = Terminal(tmp_path, "early", "--to", "early", WEBSOCKET_PORT=str(port))
     early.shows("Does `make run` run in another terminal?")
     early.type("Anybody?\r")
 
-    started = ChaliceLocal.start(tmp_path, "--no-autoreload", WEBSOCKET_PORT=str(port))
-    try:
-        started.started()
-        early.shows("early: Anybody?")
-    finally:
-        started.kill()
+    start("--no-autoreload", WEBSOCKET_PORT=str(port))
+    early.shows("early: Anybody?")
 
     early.type(END_OF_INPUT)
     assert early.process.wait(PATIENCE_SECONDS) == 0

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +58,7 @@ def node() -> list[str]:
     return []
 
 
+pytestmark = pytest.mark.chalice_local("--no-autoreload")
 needs_node = pytest.mark.skipif(not node(), reason="there is no Node with a WebSocket on this machine")
 
 
@@ -70,24 +70,10 @@ def client(request: pytest.FixtureRequest) -> list[str]:
     return [*node(), "tests/clients/conversations/in_javascript.mjs"]
 
 
-@contextmanager
-def serving(started: ChaliceLocal) -> Iterator[ChaliceLocal]:
-    try:
-        yield started.started()
-    finally:
-        started.kill()
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
-    with serving(ChaliceLocal.start(tmp_path_factory.mktemp("clients"), "--no-autoreload")) as local:
-        yield local
-
-
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
     """With tokens, a short idle limit, and a rate that a conversation exceeds."""
-    started = ChaliceLocal.start(
+    with ChaliceLocal.running(
         tmp_path_factory.mktemp("strict"),
         "--stage",
         "tokens",
@@ -95,9 +81,8 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
         WEBSOCKET_IDLE_SECONDS="1",
         MESSAGES_PER_SECOND="5",
         MESSAGE_BURST="5",
-    )
-    with serving(started) as local:
-        yield local
+    ) as strict:
+        yield strict
 
 
 Held = dict[str, Any]

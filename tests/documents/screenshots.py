@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 from measure import local
-from tests.local.test_playground import ONE, TWO, TWO_ARE_CONNECTED, has_message, send, shows
 from tests.support.browser import Page, browsing
 from tests.support.chalice_process import PROJECT
+from tests.support.playground import ONE, TWO, TWO_ARE_CONNECTED, has_message, send, shows
 
 DOCS = PROJECT / "docs"
 

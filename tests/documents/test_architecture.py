@@ -8,6 +8,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent.parent
 SHIPPED = sorted((PROJECT / "chalicelib").rglob("*.py"))
 IO = {"boto3", "botocore", "chalice", "os", "socket", "urllib3"}
+TEST_CODE = sorted((PROJECT / "tests").rglob("*.py"))
 NOT_SHIPPED = {
     "app",
     "clients",
@@ -32,6 +33,7 @@ def imported_by(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module or "")
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
@@ -53,9 +55,8 @@ def test_the_core_does_no_io_and_nothing_shipped_imports_what_is_not(path: Path)
 
 
 def test_imports_go_in_one_direction() -> None:
-    imports = {
-        name_of(path): {m for m in imported_by(path) if m.startswith("chalicelib.")} for path in SHIPPED
-    }
+    modules = {name_of(path) for path in SHIPPED}
+    imports = {name_of(path): imported_by(path) & modules for path in SHIPPED}
     settled: set[str] = set()
     while ready := {name for name in imports.keys() - settled if imports[name] <= settled}:
         settled |= ready
@@ -67,3 +68,8 @@ def test_one_module_per_aws_service_imports_boto3() -> None:
     users = {path.stem for path in SHIPPED if imported_by(path) & {"boto3", "botocore.config"}}
 
     assert users == {"dynamodb", "management_api", "tokens"}
+
+
+@pytest.mark.parametrize("path", TEST_CODE, ids=name_of)
+def test_no_test_module_is_imported_by_another_module(path: Path) -> None:
+    assert [name for name in imported_by(path) if ".test_" in name] == []

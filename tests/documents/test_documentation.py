@@ -15,6 +15,7 @@ from chalicelib.settings import LARGEST_FRAME_BYTES, SECRET_BYTES, Settings
 from localdev.limits import Limits
 from localdev.local_aws import DYNAMODB_PORT, WEBSOCKET_PORT
 from tests.support.bad_input import CONNECTS, FRAMES, RECORDS
+from tests.support.documents import table
 
 PROJECT = Path(__file__).parent.parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -25,19 +26,6 @@ CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 DESIGN = (PROJECT / "docs" / "design.md").read_text(encoding="utf-8")
 GUARANTEES = (PROJECT / "docs" / "guarantees.md").read_text(encoding="utf-8")
 SECURITY = (PROJECT / "docs" / "security.md").read_text(encoding="utf-8")
-
-
-def table(text: str, heading: str) -> dict[str, list[str]]:
-    """The rows of the first table after a heading, by their first cell."""
-    lines = text[text.index(heading) :].splitlines()
-    start = next(n for n, line in enumerate(lines) if line.startswith("| ---"))
-    rows = {}
-    for line in lines[start + 1 :]:
-        if not line.startswith("|"):
-            break
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        rows[cells[0].strip(" `")] = cells[1:]
-    return rows
 
 
 def test_the_error_codes_are_those_that_can_happen() -> None:

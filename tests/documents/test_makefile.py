@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.chalice_process import PROJECT
+from tests.support.sockets import PATIENCE_SECONDS
 
 PROGRAM = """#!{python}
 import json, os, sys
@@ -54,7 +55,9 @@ def calls(folder: Path, *arguments: str, **variables: str) -> list[Any]:
     """Run make and return each call's arguments and ACCEPT_URL."""
     names = ("PATH", "HOME", "LANG")
     environment = {name: os.environ[name] for name in names if name in os.environ} | variables
-    made = subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, timeout=60)
+    made = subprocess.run(
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, timeout=PATIENCE_SECONDS
+    )
     assert made.returncode == 0, made.stderr.decode()
     assert not list(folder.glob("made-by-*"))
     record = (folder / "record").read_text(encoding="utf-8")

@@ -21,8 +21,8 @@ from measure.player import LoadPlayer
 from measure.progress import Progress
 from measure.scale import Parameters, simulate
 from measure.scenarios import Load, Stage, pairs
-from tests.documents.test_documentation import table as table_after
 from tests.support.chalice_process import PROJECT
+from tests.support.documents import table as table_after
 
 STALL_SECONDS = 0.6
 FREE = costs.Prices(**dict.fromkeys(asdict(costs.Prices()), 0.0))

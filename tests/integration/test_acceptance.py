@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,16 +55,15 @@ def differs_on_ministack(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.xfail(os.environ.get("ACCEPT_TARGET") == "ministack", reason=reason, strict=True)
 
 
+pytestmark = pytest.mark.chalice_local(AWS_ENDPOINT_URL_DYNAMODB=ENGINE)
+
+
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(request: pytest.FixtureRequest) -> str:
     if URL is not None:
-        yield URL
-        return
-    started = ChaliceLocal.start(tmp_path_factory.mktemp("acceptance"), AWS_ENDPOINT_URL_DYNAMODB=ENGINE)
-    try:
-        yield started.started().url
-    finally:
-        started.kill()
+        return URL
+    local: ChaliceLocal = request.getfixturevalue("local")
+    return local.url
 
 
 def named(name: str) -> str:

@@ -14,7 +14,7 @@ from localdev import direct_management
 from localdev.dynamodb import stream_arn
 from localdev.limits import Limits
 from localdev.management import Answer, Request
-from tests.local.test_gateway import Api, an_api
+from tests.support.api import Api, an_api
 from tests.support.dynamodb_tables import IS_EMBEDDED, Tables, make_tables
 
 KEY = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m1"}}

@@ -41,7 +41,7 @@ from chalicelib.core.ports import (
     Walk,
 )
 from chalicelib.core.rate_limit import RateLimit, RateLimited
-from tests.support.dynamodb_tables import Tables, make_tables
+from tests.support.dynamodb_tables import Tables, count_calls, make_tables
 from tests.support.fakes import InMemoryConnections, InMemoryIdempotency, InMemoryMessages
 from tests.support.sockets import PATIENCE_SECONDS
 from tests.support.stream_records import STREAM, inserted, position
@@ -1068,12 +1068,6 @@ def answer(status: int, body: dict[str, Any]) -> AWSResponse:
             yield json.dumps(body).encode()
 
     return AWSResponse("https://dynamodb", status, {}, Raw())
-
-
-def count_calls(client: Any) -> list[str]:
-    calls: list[str] = []
-    client.meta.events.register("provide-client-params.dynamodb", lambda model, **_: calls.append(model.name))
-    return calls
 
 
 def scan(tables: Tables, table: str) -> dict[str, dict[str, Any]]:

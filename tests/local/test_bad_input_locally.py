@@ -5,10 +5,9 @@ import json
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import count, cycle
-from pathlib import Path
 from string import ascii_letters
 from typing import Any
 
@@ -19,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from chalicelib.core.messenger import REFUSALS_UNTIL_CLOSED
 from localdev.limits import Limits
 from tests.support.bad_input import CONNECTS, FRAMES, MAX_MESSAGE_BYTES, Connect, Frame
-from tests.support.chalice_process import ChaliceLocal
+from tests.support.chalice_process import ChaliceLocal, Start
 from tests.support.sockets import PATIENCE_SECONDS, Socket
 from tests.support.tokens import SECRET, token
 
@@ -30,23 +29,15 @@ _one_letter = cycle(ascii_letters)
 OF_A_STRICTER_STAGE = ("token: for another audience", "token: from another issuer")
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
-    started = ChaliceLocal.start(
-        tmp_path_factory.mktemp("bad-input"),
-        "--stage",
-        "tokens",
-        JWT_SECRET=SECRET,
-        ALLOWED_ORIGINS=ORIGIN,
-        MAX_MESSAGE_BYTES=str(MAX_MESSAGE_BYTES),
-        MESSAGES_PER_SECOND="10",  # One player connects for every row, and a replay costs so much.
-        MESSAGE_BURST="10000",
-    )
-    try:
-        yield started.started()
-        assert "Traceback" not in started.lines
-    finally:
-        started.kill()
+pytestmark = pytest.mark.chalice_local(
+    "--stage",
+    "tokens",
+    JWT_SECRET=SECRET,
+    ALLOWED_ORIGINS=ORIGIN,
+    MAX_MESSAGE_BYTES=str(MAX_MESSAGE_BYTES),
+    MESSAGES_PER_SECOND="10",  # One player connects for every row, and a replay costs so much.
+    MESSAGE_BURST="10000",
+)
 
 
 @asynccontextmanager
@@ -92,9 +83,9 @@ def test_a_bad_frame_gets_its_error_and_the_next_one_its_answer(row: Frame, loca
     asyncio.run(converse())
 
 
-def test_whoever_is_over_the_rate_is_told_so_and_then_closed_and_nobody_else_is(tmp_path: Path) -> None:
+def test_whoever_is_over_the_rate_is_told_so_and_then_closed_and_nobody_else_is(start: Start) -> None:
     """In windows of 48 seconds: the flood meets one or two of them, however slow the machine is."""
-    local = ChaliceLocal.start(tmp_path, MESSAGES_PER_SECOND="1", MESSAGE_BURST="60")
+    local = start(MESSAGES_PER_SECOND="1", MESSAGE_BURST="60").started()
     hello = json.dumps({"action": "sendmessage", "message": "hi", "destinationPlayerId": "victim"})
 
     async def flood(url: str) -> list[dict[str, Any]]:
@@ -119,10 +110,7 @@ def test_whoever_is_over_the_rate_is_told_so_and_then_closed_and_nobody_else_is(
         await victim.socket.close()
         return replies
 
-    try:
-        replies = asyncio.run(asyncio.wait_for(flood(local.started().url), 2 * PATIENCE_SECONDS))
-    finally:
-        local.kill()
+    replies = asyncio.run(asyncio.wait_for(flood(local.url), 2 * PATIENCE_SECONDS))
     refused = [reply for reply in replies if reply["type"] == "error"]
 
     assert 0 < len(replies) - len(refused) <= 2 * 60
@@ -153,7 +141,7 @@ def test_nobody_ends_anothers_connection(local: ChaliceLocal) -> None:
 
 def test_a_token_that_expires_ends_the_connection_at_its_next_frame(local: ChaliceLocal) -> None:
     async def outlive() -> None:
-        headers = {"Authorization": f"Bearer {token(sub='short', exp=_in_seconds(2))}", "Origin": ORIGIN}
+        headers = {"Authorization": f"Bearer {token(sub='short', exp=_in_seconds(6))}", "Origin": ORIGIN}
         async with connect(local.url, additional_headers=headers) as socket:
             short = Socket(socket)
             assert (await short.frame())["event"] == "connected"
@@ -206,7 +194,7 @@ def _in_seconds(seconds: int) -> int:
 def test_what_is_no_handshake_is_refused_or_cut_off_and_the_gateway_goes_on(
     local: ChaliceLocal, request_: bytes, status: int | None
 ) -> None:
-    with socket.create_connection(("127.0.0.1", local.websocket_port), timeout=15) as client:
+    with socket.create_connection(("127.0.0.1", local.websocket_port), timeout=PATIENCE_SECONDS) as client:
         client.sendall(request_)
         client.shutdown(socket.SHUT_WR)
         answer = b""

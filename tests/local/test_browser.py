@@ -1,7 +1,6 @@
 """A real browser connects with its token in a subprotocol, which is the only way that it has."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,7 @@ CONNECT = """new Promise(tell => {
 })"""
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
-    started = ChaliceLocal.start(tmp_path_factory.mktemp("browser"), "--stage", "tokens", JWT_SECRET=SECRET)
-    try:
-        yield started.started()
-    finally:
-        started.kill()
+pytestmark = pytest.mark.chalice_local("--stage", "tokens", JWT_SECRET=SECRET)
 
 
 def connect(local: ChaliceLocal, protocols: list[str], profile: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from tests.support import logs
-from tests.support.chalice_process import CHALICE, PROJECT, ChaliceLocal, bare_environment, is_free
+from tests.support.chalice_process import CHALICE, PROJECT, ChaliceLocal, Start, bare_environment, is_free
 from tests.support.sockets import PATIENCE_SECONDS, Socket, until
 
 STEPS = ("connected", "live", "stored", "triggered", "delivered", "disconnected")
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
-    """One `chalice local` for the tests that leave it as it is: each has players of its own."""
-    started = ChaliceLocal.start(tmp_path_factory.mktemp("local"))
-    try:
-        yield started.started()
-    finally:
-        started.kill()
 
 
 def players_item(local: ChaliceLocal, player_id: str) -> dict[str, Any]:
@@ -96,7 +86,7 @@ def test_every_step_is_a_line_with_ids_and_no_line_holds_the_text(local: Chalice
 
 
 def test_a_message_can_be_followed_by_its_id_through_lines_that_say_where_its_time_went(
-    start: Callable[..., ChaliceLocal], tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
     telemetry = tmp_path / "telemetry.jsonl"
     local = start("--no-autoreload", TELEMETRY_FILE=str(telemetry)).started()
@@ -328,7 +318,7 @@ def test_it_prints_a_url_to_paste_and_where_the_tables_are(local: ChaliceLocal) 
 
 
 def test_another_stage_is_served_under_its_name_without_the_reloader(
-    start: Callable[..., ChaliceLocal],
+    start: Start,
 ) -> None:
     local = start("--stage", "blue", "--no-autoreload").started()
 
@@ -340,9 +330,7 @@ def test_another_stage_is_served_under_its_name_without_the_reloader(
 
 
 @pytest.mark.parametrize("options", [[], ["--no-autoreload"]])
-def test_ctrl_c_ends_everything_without_a_traceback(
-    start: Callable[..., ChaliceLocal], options: list[str]
-) -> None:
+def test_ctrl_c_ends_everything_without_a_traceback(start: Start, options: list[str]) -> None:
     local = start(*options).started()
 
     async def send_without_end(player_id: str) -> None:
@@ -358,24 +346,22 @@ def test_ctrl_c_ends_everything_without_a_traceback(
         await asyncio.gather(*busy)
 
     asyncio.run(connect_and_interrupt())
-    local.process.wait(timeout=20)
+    local.process.wait(PATIENCE_SECONDS)
     local.wait_for(local.ports_are_free)
     assert "Traceback" not in local.lines, local.lines
     assert "Exception" not in local.lines, local.lines
 
 
-def test_ending_the_reloader_ends_its_worker_too(start: Callable[..., ChaliceLocal]) -> None:
+def test_ending_the_reloader_ends_its_worker_too(start: Start) -> None:
     local = start().started()
 
     local.process.terminate()
-    local.process.wait(timeout=20)
+    local.process.wait(PATIENCE_SECONDS)
 
     local.wait_for(local.ports_are_free)
 
 
-def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(
-    start: Callable[..., ChaliceLocal], tmp_path: Path
-) -> None:
+def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(start: Start, tmp_path: Path) -> None:
     project = tmp_path / "project"
     left_out = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache")
     shutil.copytree(PROJECT, project, ignore=left_out)
@@ -407,7 +393,7 @@ async def outlives(local: ChaliceLocal, seconds: float) -> bool:
 
 
 def test_a_persons_own_aws_settings_are_neither_used_nor_in_the_way(
-    start: Callable[..., ChaliceLocal],
+    start: Start,
 ) -> None:
     local = start(
         AWS_PROFILE="work",
@@ -423,7 +409,7 @@ def test_a_persons_own_aws_settings_are_neither_used_nor_in_the_way(
 
 
 def test_a_dynamodb_that_is_named_is_used_and_keeps_its_messages(
-    start: Callable[..., ChaliceLocal],
+    start: Start,
 ) -> None:
     port = EmbeddedDynamoDB(on_write=lambda: None).serve("127.0.0.1", 0)
     endpoint = f"http://127.0.0.1:{port}"

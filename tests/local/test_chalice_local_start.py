@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,10 +23,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
-from tests.support.chalice_process import CHALICE, PROJECT, ChaliceLocal, bare_environment
+from tests.support.chalice_process import CHALICE, PROJECT, ChaliceLocal, Start, bare_environment
 from tests.support.sockets import Socket
 
-Start = Callable[..., ChaliceLocal]
 EXIT_SECONDS = 120
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from localdev.guard import Guard
-from tests.local.test_gateway import FOREIGN_ORIGINS, LOCAL_ORIGINS, OTHER_HOSTS, OWN_HOSTS
+from tests.support.api import FOREIGN_ORIGINS, LOCAL_ORIGINS, OTHER_HOSTS, OWN_HOSTS
 from tests.support.sockets import PATIENCE_SECONDS
 
 

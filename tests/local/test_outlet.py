@@ -14,8 +14,7 @@ import pytest
 from localdev import outlet
 from localdev.outlet import QUEUE_CHARACTERS, Outlet
 from tests.support.chalice_process import PROJECT
-
-PATIENCE_SECONDS = 60
+from tests.support.sockets import PATIENCE_SECONDS
 
 
 class Stream(RawIOBase):

@@ -13,21 +13,12 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.support.browser import Page, browsing, needs_browser
-from tests.support.chalice_process import ChaliceLocal
+from tests.support.chalice_process import ChaliceLocal, Start
+from tests.support.playground import ONE, TWO, TWO_ARE_CONNECTED, has_message, send, shows
 from tests.support.sockets import PATIENCE_SECONDS, Socket, until
 from tests.support.tokens import SECRET, token
 
-TWO_ARE_CONNECTED = "document.querySelectorAll('.state.connected').length === 2"
-ONE, TWO = "document.querySelectorAll('.player')[0]", "document.querySelectorAll('.player')[1]"
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
-    started = ChaliceLocal.start(tmp_path_factory.mktemp("playground"), "--no-autoreload")
-    try:
-        yield started.started()
-    finally:
-        started.kill()
+pytestmark = pytest.mark.chalice_local("--no-autoreload")
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +48,6 @@ def episode(page: Page, about: str) -> list[str]:
     )
     assert all(step.endswith(" ms") for step in steps)
     return [step.rpartition(" +")[0] for step in steps]
-
-
-def shows(page: Page, about: str, *steps: str) -> None:
-    """Wait until all of these steps have been drawn for it."""
-    page.until(
-        f"""[...document.querySelectorAll("#episodes > li")].some(item =>
-            item.querySelector("h3").textContent.includes({json.dumps(about)}) &&
-            {json.dumps(steps)}.every(step => item.textContent.includes(step)))"""
-    )
-
-
-def send(page: Page, player: str, text: str) -> None:
-    page.evaluate(
-        f"""{player}.querySelector("form.send").message.value = {json.dumps(text)};
-            {player}.querySelector("form.send").requestSubmit()"""
-    )
-
-
-def has_message(page: Page, player: str, text: str) -> None:
-    page.until(f"{player}.querySelector('.messages').textContent.includes({json.dumps(text)})")
 
 
 @needs_browser
@@ -213,24 +184,21 @@ def test_it_needs_nothing_from_elsewhere(page: Page) -> None:
 
 
 @needs_browser
-def test_on_a_stage_with_tokens_a_player_connects_with_one(tmp_path: Path) -> None:
-    started = ChaliceLocal.start(tmp_path, "--no-autoreload", "--stage", "tokens", JWT_SECRET=SECRET)
-    try:
-        started.started()
-        with browsing(tmp_path / "profile") as page:
-            page.open(f"http://127.0.0.1:{started.http_port}/")
-            page.until("document.querySelectorAll('.player').length === 2")
-            page.evaluate(
-                f"""{ONE}.querySelector("form.connect").token.value = "{token(sub="1")}";
-                    {ONE}.querySelector("form.connect").requestSubmit()"""
-            )
-            page.until(f"{ONE}.querySelector('.state.connected') !== null")
-    finally:
-        started.kill()
+def test_on_a_stage_with_tokens_a_player_connects_with_one(start: Start, tmp_path: Path) -> None:
+    local = start("--no-autoreload", "--stage", "tokens", JWT_SECRET=SECRET).started()
+
+    with browsing(tmp_path / "profile") as page:
+        page.open(f"http://127.0.0.1:{local.http_port}/")
+        page.until("document.querySelectorAll('.player').length === 2")
+        page.evaluate(
+            f"""{ONE}.querySelector("form.connect").token.value = "{token(sub="1")}";
+                {ONE}.querySelector("form.connect").requestSubmit()"""
+        )
+        page.until(f"{ONE}.querySelector('.state.connected') !== null")
 
 
 def ask(local: ChaliceLocal, path: str, method: str = "GET", body: Any = None, **headers: str) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", local.http_port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", local.http_port, timeout=PATIENCE_SECONDS)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body, named)
     answer = connection.getresponse()
@@ -333,7 +301,7 @@ def test_a_program_that_sends_no_host_is_answered(local: ChaliceLocal) -> None:
 
 
 def test_what_is_no_http_is_answered_without_a_traceback(local: ChaliceLocal) -> None:
-    with socket.create_connection(("127.0.0.1", local.http_port), timeout=30) as tls:
+    with socket.create_connection(("127.0.0.1", local.http_port), timeout=PATIENCE_SECONDS) as tls:
         tls.sendall(b"\x16\x03\x01\x02\x00\x01\n\n")
         assert b"400" in tls.recv(1000)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -73,15 +72,7 @@ async def send_all(url: str, player_id: str, to: str, texts: list[str]) -> None:
             await sender.socket.close()
 
 
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
-    started = ChaliceLocal.start(
-        tmp_path_factory.mktemp("faults"), "--no-autoreload", WEBSOCKET_CLIENT_BUFFER_BYTES="200000"
-    )
-    try:
-        yield started.started()
-    finally:
-        started.kill()
+pytestmark = pytest.mark.chalice_local("--no-autoreload", WEBSOCKET_CLIENT_BUFFER_BYTES="200000")
 
 
 def test_a_reader_whose_socket_is_cut_again_and_again_sees_everything_once_and_in_order(

@@ -1,4 +1,4 @@
-"""The real `chalice` command as a process of its own, on free ports, in an empty environment."""
+"""The real `chalice` command in its own process, on free ports, in an empty environment."""
 
 import os
 import re
@@ -7,26 +7,28 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from measure.local import free_ports
 from tests.support import logs
+from tests.support.sockets import PATIENCE_SECONDS
 
 PROJECT = Path(__file__).parent.parent.parent
 CHALICE = Path(sys.executable).parent / "chalice"
-START_SECONDS = 60
 
 
 def bare_environment(home: Path, **variables: str) -> dict[str, str]:
-    """What a newcomer's shell has: no AWS variables, no credentials, an empty home."""
+    """Return the environment of a new user's shell: no AWS variables, no credentials, an empty home."""
     return {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONUNBUFFERED": "1", **variables}
 
 
 @dataclass
 class ChaliceLocal:
-    """`chalice local`, running. `lines` is all that it has printed."""
+    """A running `chalice local`. `lines` is everything that it has printed."""
 
     process: subprocess.Popen[bytes]
     output: Path
@@ -43,12 +45,11 @@ class ChaliceLocal:
         output_to: int | None = None,
         **variables: str,
     ) -> "ChaliceLocal":
-        """Start it; `started` waits until it serves. `output_to`: a descriptor in place of the file."""
+        """Start it without waiting. `output_to` is a file descriptor that replaces the file."""
         ports = free_ports(3)
         environment = bare_environment(directory, WEBSOCKET_PORT=str(ports[1]), DYNAMODB_PORT=str(ports[2]))
-        environment["PYTHONDONTWRITEBYTECODE"] = (
-            "1"  # Chalice's watcher can die of a .pyc file that comes and goes.
-        )
+        # A .pyc file that is written and deleted can crash Chalice's watcher.
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
         output = directory / f"output-{ports[0]}"
         with output.open("wb") as out:
             process = subprocess.Popen(
@@ -58,21 +59,33 @@ class ChaliceLocal:
                 stdout=out if output_to is None else output_to,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=heed_interrupts,
             )
         return cls(process, output, *ports)
 
+    @classmethod
+    @contextmanager
+    def running(cls, directory: Path, *options: str, **variables: Any) -> Iterator["ChaliceLocal"]:
+        """Start it, wait until it serves, and kill it when the block ends."""
+        local = cls.start(directory, *options, **variables)
+        try:
+            yield local.started()
+            assert "Traceback" not in local.lines, local.lines
+        finally:
+            local.kill()
+
     def started(self, times: int = 1) -> "ChaliceLocal":
-        """Wait until it has come up for the so many-th time."""
+        """Wait until it has started this many times, with the restarts after edits."""
         self.wait_for(lambda: len(re.findall("Serving on http", self.lines)) >= times)
         return self
 
     def reached(self) -> "ChaliceLocal":
-        """Wait until it serves, whether or not it prints that."""
+        """Wait until its HTTP port answers. Unlike `started`, this needs no output."""
         self.wait_for(lambda: not is_free(self.http_port))
         return self
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             assert time.monotonic() < deadline, self.lines
             time.sleep(0.02)
@@ -83,15 +96,15 @@ class ChaliceLocal:
 
     @property
     def url(self) -> str:
-        """The WebSocket URL that it printed, without its query."""
+        """Return the WebSocket URL that it printed last, without the query."""
         return str(re.findall(r"ws://\S+/", self.lines)[-1])
 
     def interrupt(self) -> None:
-        """What Ctrl-C does: every process of the group gets the signal."""
+        """Send SIGINT to every process of the group, as Ctrl-C does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        """End whatever is left of it, the reloader's worker too."""
+        """Kill it and the reloader's worker, if they still run."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -102,6 +115,18 @@ class ChaliceLocal:
 
     def ports_are_free(self) -> bool:
         return all(map(is_free, (self.http_port, self.websocket_port, self.dynamodb_port)))
+
+
+Start = Callable[..., ChaliceLocal]
+"""The type of the fixture `start`."""
+
+
+def heed_interrupts() -> None:
+    """Undo that a shell without job control starts background commands, such as pytest, with SIGINT ignored.
+
+    Children inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def is_free(port: int) -> bool:

@@ -10,8 +10,7 @@ import time
 
 from measure.local import free_port
 from tests.support.chalice_process import is_free
-
-START_SECONDS = 60
+from tests.support.sockets import PATIENCE_SECONDS
 
 
 def main() -> int:
@@ -19,7 +18,7 @@ def main() -> int:
     port = free_port()
     server = subprocess.Popen([engine, "serve", "--host", "127.0.0.1", "--port", str(port)])
     try:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while is_free(port):
             if server.poll() is not None or time.monotonic() > deadline:
                 print("The DynamoDB engine did not start; see its message.", file=sys.stderr)

@@ -58,6 +58,13 @@ def client_of(session: boto3.Session, url: str | None) -> Any:
     return session.client("dynamodb", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
 
 
+def count_calls(client: Any) -> list[str]:
+    """Return a list to which the name of each later call of this client is added."""
+    calls: list[str] = []
+    client.meta.events.register("provide-client-params.dynamodb", lambda model, **_: calls.append(model.name))
+    return calls
+
+
 def ask_moto(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
     """Answer in place of the network: one request at a time, because moto is not thread-safe."""
     with _one_at_a_time:

@@ -8,8 +8,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-PATIENCE_SECONDS = 30
-"""How long a test waits for what must happen: only a failing test ever waits it out."""
+PATIENCE_SECONDS = 60
+"""How long a test waits for a condition. Only a failing test waits so long."""
 
 
 class Socket:

@@ -35,6 +35,11 @@ def token(key: Any = SECRET, algorithm: str = "HS256", headers: Any = None, **fu
     return made(jwt.encode(claims(**further), key, algorithm, headers))
 
 
+def bearing(token: str) -> dict[str, str]:
+    """Return the header that carries a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
 def raw(header: dict[str, Any] | bytes, payload: dict[str, Any] | bytes, signature: bytes = b"") -> str:
     """A token of any parts, signed or not."""
     parts = [p if isinstance(p, bytes) else json.dumps(p).encode() for p in (header, payload)]

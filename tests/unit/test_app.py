@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from localdev.events import Origin, connect_event, disconnect_event, message_eve
 from localdev.functions import function, websocket_routes
 from tests.support.fakes import Notes
 from tests.support.stream_records import inserted
-from tests.unit import test_messenger, test_push
+from tests.support.world import World
 
 MARKER = {
     "destinationPlayerId": {"S": "1"},
@@ -28,19 +27,10 @@ MARKER = {
 ORIGIN = Origin("api", "dev", "domain", "c", 0, "127.0.0.1", None)
 
 
-class World(test_messenger.World):
-    """The functions of app.py over fakes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pushing = test_push.World()
-        self.pushing.push = replace(self.pushing.push, connections=self.connections)
-
-
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.pushing.push))
+    monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.push))
     return world
 
 
@@ -131,7 +121,7 @@ def test_records_that_make_no_sense_are_noted_and_hold_up_nobody(
         inserted(MARKER),
     )
 
-    assert world.pushing.received("c") == ["connected"]
+    assert world.received("c") == ["connected"]
     assert notes.names() == ["unreadable", "unreadable"]
     assert "canary" not in repr(notes.outcomes)
 

@@ -19,8 +19,8 @@ from localdev.functions import function, websocket_routes
 from tests.support.bad_input import CONNECTS, FRAMES, MAX_MESSAGE_BYTES, RECORDS, Connect, Frame, Record
 from tests.support.fakes import Notes
 from tests.support.stream_records import inserted, position
-from tests.support.tokens import SECRET, token, with_secret
-from tests.unit import test_messenger, test_push
+from tests.support.tokens import SECRET, bearing, token, with_secret
+from tests.support.world import World
 
 ORIGIN = Origin("api", "dev", "domain", "c", 0, "127.0.0.1", None)
 INTERNAL = ("Traceback", "chalicelib", "pydantic", "Error:", "Exception", "DynamoDB", "jwt.", "arn:", "#")
@@ -31,22 +31,20 @@ STRICT_TOKENS = JwtTokens(with_secret(audience="game", issuer="us"), SecretKey(l
 STRICT = Access(is_open=False, tokens=lambda: STRICT_TOKENS)
 
 
-class World(test_messenger.World):
+class AppWithBystander(World):
     """The functions of app.py over fakes, and a bystander: player 2, connected and live."""
 
     def __init__(self) -> None:
-        super().__init__(Access(is_open=False, tokens=lambda: TOKENS))
-        self.now = 1_790_000_000_000
+        super().__init__(Access(is_open=False, tokens=lambda: TOKENS), now=1_790_000_000_000)
         self.messenger = replace(
             self.messenger, max_message_bytes=MAX_MESSAGE_BYTES, new_message_id=MessageIds()
         )
-        self.pushing = test_push.World(self.connections, self.gateway)
         self.unreadable = Notes()
         self.connect_with_token("b", "2")
         self.connections.make_live("2", "b", position(0))
 
     def connect_with_token(self, connection_id: str, player_id: str) -> None:
-        self.shake_hands(connection_id, {}, {"Authorization": f"Bearer {token(sub=player_id)}"})
+        self.shake_hands(connection_id, {}, bearing(token(sub=player_id)))
 
     def state(self) -> Any:
         return (
@@ -58,9 +56,9 @@ class World(test_messenger.World):
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    world = World()
-    monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.pushing.push))
+def world(monkeypatch: pytest.MonkeyPatch) -> AppWithBystander:
+    world = AppWithBystander()
+    monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.push))
     monkeypatch.setattr(app, "note", world.unreadable)
     return world
 
@@ -70,7 +68,7 @@ def says_nothing_it_should_not(text: str) -> bool:
 
 
 @pytest.mark.parametrize("row", CONNECTS, ids=lambda row: row.name)
-def test_a_bad_handshake_is_refused_and_leaves_nothing(row: Connect, world: World) -> None:
+def test_a_bad_handshake_is_refused_and_leaves_nothing(row: Connect, world: AppWithBystander) -> None:
     origins = frozenset({"https://game.example"} if any(name == "Origin" for name, _ in row.headers) else ())
     strict = "audience" in row.name or "issuer" in row.name
     access = STRICT if strict else world.messenger.access
@@ -89,7 +87,7 @@ def test_a_bad_handshake_is_refused_and_leaves_nothing(row: Connect, world: Worl
 
 
 @pytest.mark.parametrize("row", FRAMES, ids=lambda row: row.name)
-def test_a_bad_frame_gets_its_error_and_stores_nothing(row: Frame, world: World) -> None:
+def test_a_bad_frame_gets_its_error_and_stores_nothing(row: Frame, world: AppWithBystander) -> None:
     world.connect_with_token("c", "1")
     before, noted = world.state(), len(world.notes.outcomes)
 
@@ -114,7 +112,7 @@ def shown(reply: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("row", RECORDS, ids=lambda row: row.name)
 def test_a_record_that_is_no_new_message_is_pushed_to_nobody_and_holds_up_nobody(
-    row: Record, world: World
+    row: Record, world: AppWithBystander
 ) -> None:
     good = {
         "destinationPlayerId": {"S": "2"},
@@ -130,7 +128,7 @@ def test_a_record_that_is_no_new_message_is_pushed_to_nobody_and_holds_up_nobody
 
     assert [json.loads(frame)["message"] for frame in world.gateway.frames_to("b")] == ["hi"]
     assert world.unreadable.names() == ["unreadable"] * row.noted
-    assert len(world.notes.outcomes) == noted
+    assert world.notes.names()[noted:] == ["delivered"]
     assert "canary" not in repr(world.unreadable.outcomes)
 
 
@@ -172,16 +170,18 @@ BODIES = mutated() | st.text() | st.binary().map(lambda data: data.decode("utf-8
 
 
 @pytest.fixture
-def lasting(monkeypatch: pytest.MonkeyPatch) -> World:
-    world = World()
+def lasting(monkeypatch: pytest.MonkeyPatch) -> AppWithBystander:
+    world = AppWithBystander()
     world.connect_with_token("c", "1")
     world.connections.make_live("1", "c", position(0))
-    monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.pushing.push))
+    monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.push))
     return world
 
 
 @pytest.mark.parametrize("examples", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_any_frame_is_answered_with_one_frame_that_the_protocol_has(lasting: World, examples: int) -> None:
+def test_any_frame_is_answered_with_one_frame_that_the_protocol_has(
+    lasting: AppWithBystander, examples: int
+) -> None:
     @settings(max_examples=examples)
     @given(BODIES)
     def check(body: str) -> None:
@@ -218,7 +218,7 @@ HEADERS = st.dictionaries(
 
 
 @pytest.mark.parametrize("examples", [200, pytest.param(2000, marks=pytest.mark.slow)])
-def test_any_handshake_without_a_good_token_is_refused(lasting: World, examples: int) -> None:
+def test_any_handshake_without_a_good_token_is_refused(lasting: AppWithBystander, examples: int) -> None:
     @settings(max_examples=examples)
     @given(QUERIES, HEADERS)
     def check(query: dict[str, list[str]], headers: dict[str, list[str]]) -> None:

@@ -6,10 +6,9 @@ from dataclasses import replace
 from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.core.messenger import REFUSALS_UNTIL_CLOSED
 from chalicelib.core.rate_limit import RateLimit
-from tests.integration.test_stores import count_calls
-from tests.support.dynamodb_tables import Tables, make_tables
+from tests.support.dynamodb_tables import Tables, count_calls, make_tables
 from tests.support.stream_records import position
-from tests.unit.test_messenger import HERE, World
+from tests.support.world import HERE, World
 
 RATE = RateLimit(20, 60)
 PING = '{"action": "ping"}'

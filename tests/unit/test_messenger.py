@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import pytest
@@ -10,10 +9,9 @@ import pytest
 from chalicelib.core.access import Access
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import position_at
-from chalicelib.core.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED, Messenger
+from chalicelib.core.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED
 from chalicelib.core.ports import (
     Delivery,
-    Endpoint,
     Identity,
     Message,
     ReplayMarker,
@@ -23,64 +21,9 @@ from chalicelib.core.ports import (
 )
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.settings import LARGEST_FRAME_BYTES
-from tests.support.fakes import FakeGateway, InMemoryConnections, InMemoryIdempotency, InMemoryMessages, Notes
 from tests.support.stream_records import position
-
-HERE = Endpoint("api", "dev")
-
-
-class World:
-    """`now` is in milliseconds."""
-
-    def __init__(self, access: Access = Access(is_open=True)) -> None:  # noqa: B008  # It is immutable.
-        self.connections = InMemoryConnections()
-        self.messages = InMemoryMessages()
-        self.sends = InMemoryIdempotency()
-        self.now = 1000
-        self.gateway = FakeGateway()
-        self.notes = Notes()
-        ids = count(1)
-        self.connections.clock = lambda: self.now
-        self.messenger = Messenger(
-            access,
-            self.connections,
-            self.messages,
-            self.sends,
-            self.gateway,
-            lambda: f"id-{next(ids)}",
-            lambda: self.now,
-            self.notes,
-            LARGEST_FRAME_BYTES,
-        )
-
-    def connect(self, player_id: str, connection_id: str, **query: str) -> None:
-        self.shake_hands(connection_id, {"playerId": player_id} | query)
-
-    def shake_hands(
-        self, connection_id: str, query: dict[str, str], headers: dict[str, str] | None = None
-    ) -> str | None:
-        return self.messenger.connect(
-            connection_id,
-            HERE,
-            {name: [value] for name, value in query.items()},
-            {name: [value] for name, value in (headers or {}).items()},
-        )
-
-    def refusal(self, query: dict[str, str], headers: dict[str, str] | None = None) -> int:
-        """The status that a handshake is refused with, which must leave nothing behind."""
-        before = dict(self.connections.registered), list(self.messages.stored)
-        with pytest.raises(HandshakeRejected) as caught:
-            self.shake_hands("refused", query, headers)
-        assert (self.connections.registered, self.messages.stored) == before
-        return caught.value.status
-
-    def send(self, connection_id: str, **frame: Any) -> dict[str, Any]:
-        return self.send_text(connection_id, json.dumps(frame))
-
-    def send_text(self, connection_id: str, body: str) -> dict[str, Any]:
-        self.messenger.receive(connection_id, HERE, body)
-        reply: dict[str, Any] = json.loads(self.gateway.frames_to(connection_id)[-1])
-        return reply
+from tests.support.tokens import bearing
+from tests.support.world import HERE, World
 
 
 @pytest.fixture
@@ -435,10 +378,6 @@ class Known:
 def guarded() -> World:
     """Players are who their tokens say."""
     return World(Access(is_open=False, tokens=Known))
-
-
-def bearing(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def test_whoever_connects_is_who_the_token_says(guarded: World) -> None:

@@ -1,17 +1,13 @@
 """What happens when messages come down the stream."""
 
-import itertools
-import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from chalicelib.core.delivery import PAUSES, RESERVE_SECONDS, Posts
-from chalicelib.core.message_id import MessageIds
+from chalicelib.core.delivery import PAUSES, RESERVE_SECONDS
 from chalicelib.core.ports import (
     POST_SECONDS,
-    Connection,
     Delivery,
     Endpoint,
     Entry,
@@ -19,89 +15,12 @@ from chalicelib.core.ports import (
     ReplayMarker,
     Unavailable,
 )
-from chalicelib.core.push import Push
 from chalicelib.core.rate_limit import RateLimit
-from chalicelib.core.replay import OVERLAP_MS, PAGE_BYTES, PAGE_MESSAGES, PAGE_SECONDS, TRIES, Replays
-from tests.support.fakes import FakeGateway, InMemoryConnections, InMemoryMessages, Notes, one_after_the_other
+from chalicelib.core.replay import OVERLAP_MS, PAGE_BYTES, PAGE_MESSAGES, PAGE_SECONDS, TRIES
 from tests.support.stream_records import STREAM, position
+from tests.support.world import HERE, World, at
 
-HERE = Endpoint("api", "dev")
 OVERLAP = OVERLAP_MS // 1000
-
-
-def at(second: float) -> str:
-    """A message id made at that second."""
-    return MessageIds(lambda: round(second * 1_000_000_000))()
-
-
-class World:
-    """`now` goes on while somebody sleeps; `time_left` is what the invocation has."""
-
-    def __init__(
-        self, connections: InMemoryConnections | None = None, gateway: FakeGateway | None = None
-    ) -> None:
-        self.connections = connections or InMemoryConnections()
-        self.messages = InMemoryMessages()
-        self.gateway = gateway or FakeGateway()
-        self.notes = Notes()
-        self.now = 0.0
-        self.time_left = 30.0
-        self.read = 0
-        seconds = itertools.count(1_000_000)
-        clock = lambda: 2_000_000 + round(self.now * 1000)  # noqa: E731
-        monotonic = lambda: self.now  # noqa: E731
-        posts = Posts(self.gateway, self.connections, monotonic, self.sleep, lambda: 1.0, self.notes)
-        self.push = Push(
-            self.connections,
-            posts,
-            Replays(self.connections, self.messages, posts, lambda: at(next(seconds)), clock, self.notes),
-            one_after_the_other,
-            one_after_the_other,
-            clock,
-            monotonic,
-            self.notes,
-        )
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-    def register(self, player_id: str, connection_id: str, endpoint: Endpoint = HERE) -> None:
-        self.connections.register(Connection(connection_id, player_id, endpoint, 0, {}))
-
-    def live(self, player_id: str, *connection_ids: str) -> None:
-        for connection_id in connection_ids:
-            self.register(player_id, connection_id)
-            self.connections.make_live(player_id, connection_id, position(0))
-
-    def batch(self, *entries: Entry) -> None:
-        self.push.batch(entries, lambda: self.time_left)
-
-    def store(self, *messages: Message) -> None:
-        self.messages.stored += messages
-
-    def frames(self, connection_id: str) -> list[dict[str, Any]]:
-        return [json.loads(frame) for frame in self.gateway.frames_to(connection_id)]
-
-    def received(self, connection_id: str) -> list[str]:
-        """The texts posted to a connection, and `connected` or `synced`."""
-        return [f["message"] if f["type"] == "message" else f["event"] for f in self.frames(connection_id)]
-
-    def put_markers(self) -> list[ReplayMarker]:
-        return [entry for entry in self.messages.stored if isinstance(entry, ReplayMarker)]
-
-    def batch_of_next_marker(self) -> bool:
-        """Give push the next marker that it has put, as the stream does; False when there is none."""
-        markers = self.put_markers()
-        if self.read == len(markers):
-            return False
-        self.read += 1
-        self.batch(replace(markers[self.read - 1], stream_position=position(1000 + self.read)))
-        return True
-
-    def work(self) -> None:
-        """Until there are no more markers."""
-        while self.batch_of_next_marker():
-            pass
 
 
 def message(name: str, number: int = 1, to: str = "2", second: float = 1000, stream: str = STREAM) -> Message:
@@ -114,7 +33,8 @@ def marker(connection_id: str, number: int = 5, to: str = "2", **asked: Any) -> 
 
 @pytest.fixture
 def world() -> World:
-    return World()
+    """At the second 2000, at which the markers of these tests are made."""
+    return World(now=2_000_000)
 
 
 def test_a_message_is_posted_to_every_live_connection_of_its_recipient(world: World) -> None:
@@ -506,7 +426,7 @@ def test_a_page_lasts_as_long_as_its_marker_has_waited(world: World, waited: flo
 
     world.batch(replace(marker("c", after="0"), id=at(2000 - waited)))
 
-    assert allowed < world.now < allowed + 0.11
+    assert allowed < world.slept < allowed + 0.11
     world.work()
     assert world.received("c") == [*(f"m{n}" for n in range(PAGE_MESSAGES)), "connected"]
 
@@ -653,7 +573,7 @@ def test_a_live_connection_that_is_gone_is_removed_at_once_and_not_posted_to_aga
     assert world.received("gone") == []
     assert world.received("here") == ["m1", "m2"]
     assert world.connections.player("2").connections == {"here"}
-    assert (world.gateway.closed, world.now) == ([], 0)
+    assert (world.gateway.closed, world.slept) == ([], 0)
 
 
 def test_a_post_that_fails_is_tried_again_for_a_while(world: World) -> None:
@@ -663,7 +583,7 @@ def test_a_post_that_fails_is_tried_again_for_a_while(world: World) -> None:
     world.batch(message("m1"))
 
     assert world.received("c") == ["m1"]
-    assert world.now == sum(PAUSES[:2])
+    assert world.slept == sum(PAUSES[:2])
 
 
 def test_a_connection_that_goes_on_failing_is_removed_then_closed_and_sent_nothing_more(
@@ -679,7 +599,7 @@ def test_a_connection_that_goes_on_failing_is_removed_then_closed_and_sent_nothi
 
     assert world.received("c") == []
     assert (left_when_closed, world.gateway.closed) == ([frozenset()], ["c"])
-    assert world.now > sum(PAUSES[:2])
+    assert world.slept > sum(PAUSES[:2])
 
 
 @pytest.mark.parametrize("fails_at_once", range(5))
@@ -695,7 +615,7 @@ def test_a_connection_that_fails_and_hangs_and_hangs_at_closing_holds_up_nobody_
     world.batch(message("m1"))
 
     assert world.gateway.closed == ["c"]
-    assert POST_SECONDS < world.now < 2
+    assert POST_SECONDS < world.slept < 2
 
 
 def test_a_refusal_is_not_tried_again(world: World) -> None:
@@ -704,7 +624,7 @@ def test_a_refusal_is_not_tried_again(world: World) -> None:
 
     world.batch(message("m1"))
 
-    assert (world.received("c"), world.gateway.closed, world.now) == ([], ["c"], 0)
+    assert (world.received("c"), world.gateway.closed, world.slept) == ([], ["c"], 0)
 
 
 def test_a_post_that_hangs_is_not_tried_again(world: World) -> None:
@@ -714,7 +634,7 @@ def test_a_post_that_hangs_is_not_tried_again(world: World) -> None:
 
     world.batch(message("m1"))
 
-    assert (world.received("c"), world.gateway.closed, world.now) == ([], ["c"], POST_SECONDS)
+    assert (world.received("c"), world.gateway.closed, world.slept) == ([], ["c"], POST_SECONDS)
 
 
 def test_a_connection_that_cannot_be_forgotten_is_closed_and_the_batch_comes_again(world: World) -> None:
@@ -738,10 +658,10 @@ def test_a_new_connection_that_is_not_there_yet_is_greeted_at_a_later_marker(wor
 
     world.batch(marker("c", 1), missed, message("m3", 3, to="3"))
 
-    assert (world.received("c"), world.received("other"), world.now) == ([], ["m3"], 0)
+    assert (world.received("c"), world.received("other"), world.slept) == ([], ["m3"], 0)
     world.work()
     assert world.received("c") == ["m2", "connected"]
-    assert world.now == 0
+    assert world.slept == 0
 
 
 def test_a_new_connection_that_has_left_again_is_not_waited_for(world: World) -> None:
@@ -763,7 +683,7 @@ def test_a_new_connection_that_never_comes_is_removed_after_a_few_tries(world: W
     world.work()
 
     assert world.connections.player("2").connections == set()
-    assert (len(world.put_markers()), world.now) == (TRIES - 1, 0)
+    assert (len(world.put_markers()), world.slept) == (TRIES - 1, 0)
 
 
 def test_a_post_of_a_replay_that_fails_is_retried_at_a_later_marker(world: World) -> None:
@@ -775,7 +695,7 @@ def test_a_post_of_a_replay_that_fails_is_retried_at_a_later_marker(world: World
     world.work()
 
     assert world.received("c") == ["m1", "m2", "connected"]
-    assert world.now == 0
+    assert world.slept == 0
 
 
 def test_a_client_that_never_reads_is_given_up_after_a_few_tries(world: World) -> None:
@@ -787,7 +707,7 @@ def test_a_client_that_never_reads_is_given_up_after_a_few_tries(world: World) -
     world.work()
 
     assert world.gateway.closed == ["c"]
-    assert (len(world.put_markers()), world.now) == (TRIES - 1, 0)
+    assert (len(world.put_markers()), world.slept) == (TRIES - 1, 0)
 
 
 def test_a_post_of_a_replay_that_times_out_is_not_retried(world: World) -> None:
@@ -798,7 +718,7 @@ def test_a_post_of_a_replay_that_times_out_is_not_retried(world: World) -> None:
 
     world.batch(marker("c", after="0"))
 
-    assert (world.gateway.closed, world.now) == (["c"], POST_SECONDS)
+    assert (world.gateway.closed, world.slept) == (["c"], POST_SECONDS)
 
 
 def test_a_connection_that_fails_costs_its_player_as_much_of_the_rate_as_a_sync(world: World) -> None:
@@ -829,7 +749,7 @@ def test_the_connections_of_one_player_that_time_out_delay_others_by_less_than_2
     world.batch(message("m1"))
 
     assert world.connections.player("2").connections == set()
-    assert world.now <= 2 * POST_SECONDS
+    assert world.slept <= 2 * POST_SECONDS
 
 
 def test_a_client_that_came_and_went_many_times_holds_nobody_up(world: World) -> None:
@@ -841,7 +761,7 @@ def test_a_client_that_came_and_went_many_times_holds_nobody_up(world: World) ->
     world.work()
 
     assert world.connections.player("2").connections == set()
-    assert world.now == 0
+    assert world.slept == 0
 
 
 def test_a_connection_that_cannot_be_made_live_is_closed_so_that_its_client_connects_anew(

@@ -6,28 +6,30 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
 from chalicelib import bootstrap
 from chalicelib.aws import management_api, tls
 from chalicelib.aws.management_api import ManagementApi
 from chalicelib.aws.tls import HANDSHAKES_AT_ONCE, SharedContext, share_context
-from chalicelib.core.ports import Delivery, Endpoint
+from chalicelib.core import delivery
+from chalicelib.core.ports import POST_SECONDS, Delivery, Endpoint
 from measure import cold
 from tests.support.sockets import PATIENCE_SECONDS
 
 HERE = Endpoint("api", "dev")
 SLOW_SECONDS = 1.0
-"""More than a failing recipient may take, and less than a handshake may."""
-
-assert SLOW_SECONDS < management_api.OPEN_SECONDS
+PATIENT = management_api.CONFIG.merge(Config(connect_timeout=PATIENCE_SECONDS, read_timeout=PATIENCE_SECONDS))
+"""On a slow machine a handshake or a post can exceed the timeouts that are used on Lambda."""
 
 
 @pytest.fixture(scope="module")
@@ -191,28 +193,41 @@ def test_handshakes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(most) == {HANDSHAKES_AT_ONCE}
 
 
-def test_an_endpoint_that_answers_no_handshake_is_given_up(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_handshake_that_gets_no_turn_in_time_fails(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
     server.before_handshake = lambda: end.wait(PATIENCE_SECONDS)
     monkeypatch.setattr(tls, "TURN_SECONDS", 0.1)
+    monkeypatch.setattr(management_api, "CONFIG", PATIENT)
     gateway = ManagementApi()
     with ThreadPoolExecutor(3 * HANDSHAKES_AT_ONCE) as pool:
-        started = time.monotonic()
-        answers = list(pool.map(lambda _: post(gateway), range(3 * HANDSHAKES_AT_ONCE)))
-        took = time.monotonic() - started
+        posts = [pool.submit(post, gateway) for _ in range(3 * HANDSHAKES_AT_ONCE)]
+        without_a_turn = list(islice(as_completed(posts, PATIENCE_SECONDS), 2 * HANDSHAKES_AT_ONCE))
+        with_a_turn = [each for each in posts if not each.done()]
+        end.set()
+
+    assert {each.result() for each in without_a_turn} == {Delivery.FAILED}
+    assert {each.result() for each in with_a_turn} == {Delivery.DELIVERED}
+    assert len(with_a_turn) == HANDSHAKES_AT_ONCE
+
+
+def test_an_endpoint_that_answers_no_handshake_is_given_up(server: Server) -> None:
+    end = threading.Event()
+    server.before_handshake = lambda: end.wait(PATIENCE_SECONDS)
+
+    answer = post(ManagementApi())
     end.set()
 
-    assert set(answers) == {Delivery.FAILED}
-    assert (
-        took < 2 * management_api.OPEN_SECONDS
-    )  # Each waiting for its turn would take three times as long as one.
+    assert answer is Delivery.FAILED
 
 
-def test_a_slow_handshake_takes_nothing_of_the_patience_with_a_recipient(server: Server) -> None:
+def test_a_slow_handshake_leaves_the_time_for_retries_as_it_is(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(management_api, "CONFIG", PATIENT)
+    time_for_retries = SLOW_SECONDS  # Which the handshake would use up.
+    monkeypatch.setattr(delivery, "PATIENCE_SECONDS", time_for_retries + 2 * POST_SECONDS)
     server.before_handshake = lambda: time.sleep(SLOW_SECONDS)
-    server.statuses = [503, 503]
+    server.statuses = [503]
     connections = cold.AllPlayersLive()
 
     cold.push_with(connections).batch(cold.messages(1), lambda: 30.0)
@@ -227,14 +242,15 @@ def test_the_clock_of_patience_stands_still_during_handshakes_of_its_thread_alon
     monkeypatch.setattr(ssl.SSLContext, "wrap_socket", lambda *args: time.sleep(0.2))
 
     def seconds_of_a_handshake() -> tuple[float, float]:
-        real, patient = time.monotonic(), clock()
+        real, without_handshakes = time.monotonic(), clock()
         SharedContext(ssl.PROTOCOL_TLS_CLIENT).wrap_socket()
-        return time.monotonic() - real, clock() - patient
+        without_handshakes = clock() - without_handshakes
+        return time.monotonic() - real, without_handshakes
 
     with ThreadPoolExecutor(1) as pool:
         before = clock()
-        real, patient = pool.submit(seconds_of_a_handshake).result()
+        real, without_handshakes = pool.submit(seconds_of_a_handshake).result()
 
     assert real >= 0.2
-    assert patient <= real - 0.2 + 0.01
+    assert without_handshakes <= real - 0.2
     assert clock() - before >= 0.2
