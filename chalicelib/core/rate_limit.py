@@ -1,7 +1,7 @@
 """How much a player can send: a pure rule about windows of time, and what a process knows of one.
 
 Windows are the same for all players. In each window a player can use `burst` units, over all connections and
-Lambdas. A frame costs one unit for each 4 KB that it begins. docs/design.md gives the reasons.
+Lambdas. A frame costs one unit for each 4 KB that it begins. docs/architecture.md gives the reasons.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """Replaying what a connection missed: a page for each marker that comes down the stream.
 
-docs/design.md says why no message is left out and none comes out of order.
+docs/architecture.md says why no message is left out and none comes out of order.
 """
 
 from collections.abc import Callable

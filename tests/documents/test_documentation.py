@@ -23,7 +23,7 @@ TELEMETRY = (PROJECT / "docs" / "telemetry.md").read_text(encoding="utf-8")
 PROTOCOL = (PROJECT / "docs" / "protocol.md").read_text(encoding="utf-8")
 CONFIGURATION = (PROJECT / "docs" / "configuration.md").read_text(encoding="utf-8")
 CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-DESIGN = (PROJECT / "docs" / "design.md").read_text(encoding="utf-8")
+DESIGN = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
 GUARANTEES = (PROJECT / "docs" / "guarantees.md").read_text(encoding="utf-8")
 SECURITY = (PROJECT / "docs" / "security.md").read_text(encoding="utf-8")
 
