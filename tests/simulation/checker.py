@@ -27,7 +27,7 @@ def judge(world: World, devices: list[Device]) -> Verdict:
     """Judge a world that has come to rest, with every client connected."""
     verdict = Verdict()
     all_sent = {sent.text: sent for device in devices for sent in device.sent}
-    history = list(world.messages.history.values())
+    history = list(world.tables.history.values())
     places = {m.text: index for index, m in enumerate(history) if isinstance(m, Message)}
     ids = {entry.id: index for index, entry in enumerate(history)}
     for sent in all_sent.values():
@@ -56,7 +56,7 @@ def unreachable(world: World) -> Iterable[str]:
     yield from world.dropped_for_nothing
     for socket in world.sockets.values():
         if socket.open and socket.greeted and not world.is_about_to_work_for(socket):
-            player = world.connections.player(socket.player_id)
+            player = world.player(socket.player_id)
             if socket.id not in player.live and socket.id in player.connections:
                 yield socket.id
 
