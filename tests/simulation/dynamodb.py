@@ -1,10 +1,11 @@
-"""The tables of a simulated stage: the project's DynamoDB in memory, with a fault at any call of the stores."""
+"""The tables of a simulated stage: the DynamoDB engine in memory, with faults at the calls of the stores."""
 
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.aws.messages import parse_record
+from chalicelib.aws.messages import EXPIRY_SLACK_SECONDS, parse_record
+from chalicelib.core.message_id import timestamp_of
 from chalicelib.core.ports import Entry
 from localdev.dynamodb import create_tables
 from localdev.engine import ApiError, Client, DynamoDb
@@ -85,7 +86,7 @@ class Tables:
 
     def _call(self, operation: str, request: Item) -> Item:
         """One call to AWS: others go on before it, it has its effect or its fault, others go on after it."""
-        table = request.get("TableName") or next(iter(request["RequestItems"]))
+        table, asked_at = request.get("TableName") or next(iter(request["RequestItems"])), self._schedule.now
         name, schedule, random = f"{operation} {table}", self._schedule, self._world.random
         is_slow = table == MESSAGES and operation == "PutItem" and random.random() < self._slow_puts
         if is_slow:
@@ -106,6 +107,8 @@ class Tables:
             self._effect(operation, request)
             schedule.pause()
         answer = self._effect(operation, request)
+        if operation == "Query":
+            self._check_costs(answer, asked_at)
         schedule.pause()
         if fault == "after":
             raise ApiError("InternalServerError", name)
@@ -115,14 +118,39 @@ class Tables:
             raise answer
         return answer
 
+    def _check_costs(self, page: Item | ApiError, asked_at: float) -> None:
+        """A page that ends at a message that expired long ago has read it for nothing."""
+        last = {} if isinstance(page, ApiError) else page.get("LastEvaluatedKey", {})
+        oldest = asked_at - self._world.retention_seconds - EXPIRY_SLACK_SECONDS - 1
+        if last and timestamp_of(last["messageId"]["S"]) < 1000 * oldest:
+            self._world.expired.append(f"read for nothing: {last['messageId']['S']}")
+
     def _effect(self, operation: str, request: Item) -> Item | ApiError:
         """Return the response, or the failed condition. Any other error is a bug."""
+        self._remember(operation, request)
         try:
-            return self._engine.call(operation, request)
+            return self._stale(operation, request, self._engine.call(operation, request))
         except ApiError as error:
             if error.code != "ConditionalCheckFailedException":
                 raise AssertionError(f"{operation}: {error.code}: {error.message}") from error
             return error
+
+    def _remember(self, operation: str, request: Item) -> None:
+        """Keep what the item is before this write, for reads that aren't consistent."""
+        if operation not in KINDS and request["TableName"] == WEBSOCKETS:
+            item_id = request.get("Key", request.get("Item"))["id"]["S"]
+            self._before_last_write[item_id] = self.websockets_item(item_id)
+
+    def _stale(self, operation: str, request: Item, answer: Item) -> Item:
+        """Return the answer, or what an eventually consistent read would find: each item as it was before."""
+        if operation == "BatchGetItem":
+            (asked,), (items,) = request["RequestItems"].values(), answer["Responses"].values()
+            if not asked.get("ConsistentRead"):
+                ids = [key["id"]["S"] for key in asked["Keys"]]
+                now = {item["id"]["S"]: item for item in items}
+                before = [self._before_last_write.get(item_id, now.get(item_id)) for item_id in ids]
+                answer["Responses"] = {WEBSOCKETS: [item for item in before if item is not None]}
+        return answer
 
     def _part_of(self, request: Item, table: str) -> Item:
         """Read some of the keys, or none, as when a batch is too large or is throttled in part."""
@@ -134,7 +162,8 @@ class Tables:
         if not count:
             return {"Responses": {}, "UnprocessedKeys": left}
         answer = self._engine.call("BatchGetItem", {"RequestItems": {table: {**asked, "Keys": keys[:count]}}})
-        return {**answer, "UnprocessedKeys": left}
+        answer["UnprocessedKeys"] = left
+        return self._stale("BatchGetItem", {"RequestItems": {table: {**asked, "Keys": keys[:count]}}}, answer)
 
 
 @cache

@@ -15,7 +15,7 @@ from chalicelib.aws.messages import MessagesTable
 from chalicelib.core.access import Access
 from chalicelib.core.delivery import Posts
 from chalicelib.core.handshake import HandshakeRejected
-from chalicelib.core.message_id import MessageIds
+from chalicelib.core.message_id import MessageIds, timestamp_of
 from chalicelib.core.messenger import Messenger
 from chalicelib.core.ports import (
     POST_SECONDS,
@@ -38,7 +38,8 @@ from tests.simulation.schedule import Crash, Schedule
 HERE = Endpoint("api", "dev")
 SHARDS = 2
 CONNECT_SECONDS, MESSAGE_SECONDS, PUSH_SECONDS = 29.0, 10.0, 30.0
-RETENTION_SECONDS = 7 * 24 * 60 * 60
+RETENTION_SECONDS = (7 * 24 * 60 * 60, 60)
+"""A week in most schedules. In the others, messages expire before some clients have come."""
 
 
 @dataclass(slots=True)
@@ -94,19 +95,21 @@ class World:
         self.cut_short: set[str] = set()
         self.dropped_for_nothing: list[str] = []
         self.out_of_order: list[str] = []
+        self.expired: list[str] = []
         self._repeats = self.random.choice((0.0, 0.1, 0.4))
         self._nanoseconds = 0
         self._players: dict[str, tuple[object, PlayerConnections]] = {}
+        self.retention_seconds = retention = self.random.choice(RETENTION_SECONDS[:1] * 3 + RETENTION_SECONDS)
         self.tables = Tables(self, slow_puts=self.random.choice((0.0, 0.4)))
         rate, most = RateLimit(1000, 10_000), 100
         if self.random.random() < 0.3:
             rate, most = RateLimit(2, 5), 3
         client, reliable, clock = self.tables.client, self.tables.reliable, self._milliseconds
-        connections = ConnectionsTable(client, WEBSOCKETS, RETENTION_SECONDS, rate, most, clock)
-        messages = MessagesTable(client, MESSAGES, RETENTION_SECONDS, clock)
-        sends = IdempotencyTable(client, WEBSOCKETS, RETENTION_SECONDS, clock)
-        self._connections = ConnectionsTable(reliable, WEBSOCKETS, RETENTION_SECONDS, rate, most, clock)
-        self.messages = MessagesTable(reliable, MESSAGES, RETENTION_SECONDS, clock)
+        connections = ConnectionsTable(client, WEBSOCKETS, retention, rate, most, clock)
+        messages = MessagesTable(client, MESSAGES, retention, clock)
+        sends = IdempotencyTable(client, WEBSOCKETS, retention, clock)
+        self._connections = ConnectionsTable(reliable, WEBSOCKETS, retention, rate, most, clock)
+        self.messages = MessagesTable(reliable, MESSAGES, retention, clock)
         self.new_message_id = new_message_id = MessageIds(self._time_ns)
         gateway = Posting(self)
         self.messenger = Messenger(
@@ -273,6 +276,11 @@ class World:
             return fault
         return None
 
+    def has_expired(self, message_id: str, seconds_ago: float = 0) -> bool:
+        """Return whether a message with this id, put as late as it can be, expired that long ago."""
+        age = self.schedule.now - timestamp_of(message_id) / 1000
+        return age - MESSAGE_SECONDS - self.retention_seconds > seconds_ago
+
     def _in_any_order(self, calls: Calls) -> None:
         several = list(calls)
         self.random.shuffle(several)
@@ -345,11 +353,18 @@ class Posting:
             self._check_order(socket, frame)
         if frame.get("event") == "connected":
             socket.greeted = True
+        if frame["type"] == "message" and "replayed" in frame:
+            self._check_age(socket, frame)
         if "replayed" in frame:
             socket.replayed_at = self._world.schedule.now
         age = self._world.schedule.now - max(socket.connected_at, socket.replayed_at)
         if frame.get("code") == "unknown_connection" and age < 30 and not self._world.faulted:
             self._world.dropped_for_nothing.append(socket.id)
+
+    def _check_age(self, socket: Socket, frame: dict[str, Any]) -> None:
+        """One invocation reads a page and posts it, so what it posts can't have expired long before."""
+        if self._world.has_expired(frame["messageId"], PUSH_SECONDS):
+            self._world.expired.append(f"{frame['message']} replayed to {socket.id}")
 
     def _check_order(self, socket: Socket, frame: dict[str, Any]) -> None:
         """What is pushed to a connection and new to it was stored after all that was pushed to it before."""
