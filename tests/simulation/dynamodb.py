@@ -96,7 +96,7 @@ class Tables:
         if fault == "crash before":
             schedule.crash()
         if fault == "late":
-            schedule.later(random.random() * LATE_SECONDS, lambda: self._effect(operation, request))
+            schedule.later(random.random() * LATE_SECONDS, lambda: self._take_effect_late(operation, request))
         if fault in ("before", "late"):
             raise ApiError("InternalServerError", name)
         if fault == "throttled":
@@ -118,6 +118,10 @@ class Tables:
             raise answer
         return answer
 
+    def _take_effect_late(self, operation: str, request: Item) -> None:
+        """Nobody is there any more to read the response."""
+        self._effect(operation, request)
+
     def _check_costs(self, page: Item | ApiError, asked_at: float) -> None:
         """A page that ends at a message that expired long ago has read it for nothing."""
         last = {} if isinstance(page, ApiError) else page.get("LastEvaluatedKey", {})
@@ -138,7 +142,7 @@ class Tables:
     def _remember(self, operation: str, request: Item) -> None:
         """Keep what the item is before this write, for reads that aren't consistent."""
         if operation not in KINDS and request["TableName"] == WEBSOCKETS:
-            item_id = request.get("Key", request.get("Item"))["id"]["S"]
+            item_id = (request.get("Key") or request["Item"])["id"]["S"]
             self._before_last_write[item_id] = self.websockets_item(item_id)
 
     def _stale(self, operation: str, request: Item, answer: Item) -> Item:
