@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from chalicelib.aws.connections import ConnectionsTable
-from chalicelib.aws.dynamodb import make_client
+from chalicelib.aws.dynamodb import make_client, milliseconds
 from chalicelib.aws.idempotency import IdempotencyTable
 from chalicelib.aws.management_api import POSTS_AT_ONCE, ManagementApi
 from chalicelib.aws.messages import MessagesTable
@@ -42,9 +42,10 @@ def wire(settings: Settings) -> Service:
         retention,
         RateLimit(settings.messages_per_second, settings.message_burst),
         settings.connections_per_player,
+        milliseconds,
     )
-    messages = MessagesTable(client, settings.messages_table, retention)
-    sends = IdempotencyTable(client, settings.websockets_table, retention)
+    messages = MessagesTable(client, settings.messages_table, retention, milliseconds)
+    sends = IdempotencyTable(client, settings.websockets_table, retention, milliseconds)
     gateway = ManagementApi()
     gateway.load()
     new_message_id = MessageIds()
@@ -59,17 +60,17 @@ def wire(settings: Settings) -> Service:
             sends,
             gateway,
             new_message_id,
-            _milliseconds,
+            milliseconds,
             note,
             settings.max_message_bytes,
         ),
         Push(
             connections,
             posts,
-            Replays(connections, messages, posts, new_message_id, _milliseconds, note),
+            Replays(connections, messages, posts, new_message_id, milliseconds, note),
             side_by_side_in_threads("players"),
             side_by_side_in_threads("connections"),
-            _milliseconds,
+            milliseconds,
             _seconds_without_handshakes,
             note,
         ),
@@ -123,10 +124,6 @@ def _run(call: Callable[[], None]) -> "Future[None]":
     except Exception as error:
         done.set_exception(error)
     return done
-
-
-def _milliseconds() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _seconds_without_handshakes() -> float:

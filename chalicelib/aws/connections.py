@@ -8,7 +8,6 @@
 read first, so connects and disconnects commute. `rate_counter` has its attributes of the same item.
 """
 
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import lru_cache
@@ -16,7 +15,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from chalicelib.aws.dynamodb import Item, in_seconds, unavailable_on_failure
+from chalicelib.aws.dynamodb import Item, in_seconds, milliseconds, unavailable_on_failure
 from chalicelib.aws.rate_counter import COUNT, IS_WITHIN_RATE, RateCounter
 from chalicelib.aws.telemetry import timed
 from chalicelib.core.ports import (
@@ -73,13 +72,14 @@ class ConnectionsTable:
         player_seconds: int,
         rate: RateLimit,
         connections_per_player: int,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock: Callable[[], int] = milliseconds,
     ) -> None:
         self._client = client
         self._table = table
         self._player_seconds = player_seconds
         self._rate = rate
         self._connections_per_player = connections_per_player
+        self._clock = clock
         self._counter = RateCounter(client, table, rate, clock)
         self._find_cached = lru_cache(CONNECTIONS_KEPT)(self._read)
 
@@ -93,7 +93,7 @@ class ConnectionsTable:
             self._count(player.id, player.id, 1, COUNT, COUNT_IF_KNOWN)
             raise TooManyConnections(player)
         with unavailable_on_failure():
-            self._client.put_item(TableName=self._table, Item=_connection_item(connection))
+            self._client.put_item(TableName=self._table, Item=_connection_item(connection, self._clock()))
 
     def _register(self, connection: Connection, replays: bool) -> tuple[bool, PlayerConnections]:
         return self._count(
@@ -109,7 +109,7 @@ class ConnectionsTable:
                 ":api": {"S": connection.endpoint.api_id},
                 ":stage": {"S": connection.endpoint.stage},
                 ":since": {"N": str(connection.connected_at)},
-                ":expires": in_seconds(self._player_seconds),
+                ":expires": in_seconds(self._player_seconds, self._clock()),
             },
             {"#since": _SINCE + connection.id},
         )
@@ -178,7 +178,7 @@ class ConnectionsTable:
                 UpdateExpression="SET missedFrom = if_not_exists(missedFrom, :missed), expiresAt = :expires",
                 ExpressionAttributeValues={
                     ":missed": {"S": message_id},
-                    ":expires": in_seconds(self._player_seconds),
+                    ":expires": in_seconds(self._player_seconds, self._clock()),
                 },
             )
 
@@ -290,7 +290,7 @@ class ConnectionsTable:
                     ConditionExpression=f"contains(connections, :connection){further_condition}",
                     ExpressionAttributeValues={
                         ":connection": {"S": connection_id},
-                        ":expires": in_seconds(self._player_seconds),
+                        ":expires": in_seconds(self._player_seconds, self._clock()),
                         **values,
                     },
                     ReturnValues="ALL_NEW",
@@ -322,7 +322,7 @@ def _player_key(player_id: str) -> Item:
     return {"id": {"S": f"player#{player_id}"}}
 
 
-def _connection_item(connection: Connection) -> Item:
+def _connection_item(connection: Connection, now_ms: int) -> Item:
     item: Item = {
         **_connection_key(connection.id),
         "playerId": {"S": connection.player_id},
@@ -330,7 +330,7 @@ def _connection_item(connection: Connection) -> Item:
         "stage": {"S": connection.endpoint.stage},
         "connectedAt": {"N": str(connection.connected_at)},
         "clientData": {"M": {k: {"S": v} for k, v in connection.client_data.items()}},
-        "expiresAt": in_seconds(CONNECTION_SECONDS),
+        "expiresAt": in_seconds(CONNECTION_SECONDS, now_ms),
     }
     if connection.expires_at is not None:
         item["tokenExpiresAt"] = {"N": str(connection.expires_at)}

@@ -49,6 +49,11 @@ def unavailable_on_failure() -> Iterator[None]:
         raise Unavailable(type(failure).__name__) from failure
 
 
-def in_seconds(seconds: int) -> dict[str, str]:
+def milliseconds() -> int:
+    """Return the time since the epoch, in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def in_seconds(seconds: int, now_ms: int) -> dict[str, str]:
     """The value of `expiresAt`: DynamoDB's time to live is a number of seconds since the epoch."""
-    return {"N": str(int(time.time()) + seconds)}
+    return {"N": str(now_ms // 1000 + seconds)}

@@ -3,22 +3,29 @@
 That table has no stream, so that remembering a send does not wake the push function.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from chalicelib.aws.dynamodb import Item, in_seconds, unavailable_on_failure
+from chalicelib.aws.dynamodb import Item, in_seconds, milliseconds, unavailable_on_failure
 from chalicelib.aws.telemetry import timed
 from chalicelib.core.ports import Send
 
 
 class IdempotencyTable:
-    """The send store in DynamoDB. `retention_seconds`: as long as the messages themselves."""
+    """The send store in DynamoDB. `retention_seconds`: as long as the messages themselves.
 
-    def __init__(self, client: Any, table: str, retention_seconds: int) -> None:
+    `clock` gives milliseconds since the epoch.
+    """
+
+    def __init__(
+        self, client: Any, table: str, retention_seconds: int, clock: Callable[[], int] = milliseconds
+    ) -> None:
         self._client = client
         self._table = table
         self._retention_seconds = retention_seconds
+        self._clock = clock
 
     @timed("claim")
     def claim(self, player_id: str, client_message_id: str, send: Send) -> Send:
@@ -56,5 +63,5 @@ class IdempotencyTable:
             "id": {"S": f"sent#{player_id}#{client_message_id}"},
             "destinationPlayerId": {"S": send.destination_player_id},
             "messageId": {"S": send.message_id},
-            "expiresAt": in_seconds(self._retention_seconds),
+            "expiresAt": in_seconds(self._retention_seconds, self._clock()),
         }

@@ -9,12 +9,12 @@ a message that is never to be stored.
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from chalicelib.aws.dynamodb import Item, in_seconds, unavailable_on_failure
+from chalicelib.aws.dynamodb import Item, in_seconds, milliseconds, unavailable_on_failure
 from chalicelib.aws.telemetry import note, timed
 from chalicelib.core.message_id import position_at
 from chalicelib.core.ports import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
@@ -41,12 +41,18 @@ class UnreadableRecord(Exception):
 
 
 class MessagesTable:
-    """The message store in DynamoDB. `retention_seconds`: how long a message can be had."""
+    """The message store in DynamoDB. `retention_seconds`: how long a message can be had.
 
-    def __init__(self, client: Any, table: str, retention_seconds: int) -> None:
+    `clock` gives milliseconds since the epoch.
+    """
+
+    def __init__(
+        self, client: Any, table: str, retention_seconds: int, clock: Callable[[], int] = milliseconds
+    ) -> None:
         self._client = client
         self._table = table
         self._retention_seconds = retention_seconds
+        self._clock = clock
 
     @timed("save_message")
     def put(self, entry: Entry) -> None:
@@ -71,7 +77,7 @@ class MessagesTable:
         DynamoDB deletes expired items up to two days late. So the query begins where the retention does, and
         the filter compares each item's expiry.
         """
-        now = time.time()
+        now = self._clock() / 1000
         oldest = position_at(round(1000 * (now - self._retention_seconds - EXPIRY_SLACK_SECONDS)))
         first, last = max(after + NEXT, oldest), until or MARKER
         if first > last:
@@ -110,7 +116,7 @@ class MessagesTable:
         return None
 
     def _expiring(self, item: Item) -> Item:
-        return {**item, "expiresAt": in_seconds(self._retention_seconds)}
+        return {**item, "expiresAt": in_seconds(self._retention_seconds, self._clock())}
 
 
 def parse_record(record: Mapping[str, Any]) -> Entry | None:

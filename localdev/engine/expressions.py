@@ -49,8 +49,9 @@ class Expressions:
         self._readers: dict[str, Reader] = {}
         for parameter in _READERS:
             if parameter in request:
-                self.read[parameter], reader = _read(parameter, request[parameter])
-                self._readers[parameter] = reader
+                self.read[parameter], self._readers[parameter] = _read(parameter, request[parameter])
+        if not self._readers and not self.given.names and not values:
+            return
         for placeholders, given in (("names", self.given.names), ("values", self.given.values)):
             used: set[str] = set().union(
                 *(getattr(reader, placeholders) for reader in self._readers.values())

@@ -4,6 +4,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 from localdev.engine.errors import Invalid, NotFound
@@ -64,7 +65,7 @@ class Table:
 
     @property
     def stream_label(self) -> str:
-        return utc(self.created_at).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        return _label(self.created_at)
 
     @property
     def stream_arn(self) -> str:
@@ -148,6 +149,12 @@ class Tables(dict[str, Table]):
             if table.has_stream and table.stream_arn == arn:
                 return table
         raise NotFound(f"Requested resource not found: Stream: {arn} not found")
+
+
+@lru_cache
+def _label(created_at: float) -> str:
+    """Kept, because every read of a stream names it."""
+    return utc(created_at).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
 
 
 def utc(seconds: float) -> datetime:

@@ -12,17 +12,22 @@ BACKLOG = 40
 HOARDERS_STEPS = 400
 ABORTS_AT_ONCE = 5
 ACTS = 0.15
+PAUSE_SECONDS = 8.0
+"""Between two turns of a replay: the markers of one are never a minute apart."""
 
 
 @dataclass(slots=True)
 class Characters:
-    """In one schedule of five there is one of them; the draws of the others stay what they are."""
+    """In one schedule of four there is one of them; the draws of the others stay what they are."""
 
     world: World
     random: Random
     hoarder: Device | None = None
     flooder: Device | None = None
     aborts: bool = False
+    lasts: bool = False
+    """Whether the stream is so slow that the hoarder's replay lasts for minutes."""
+
     late: list[Message] = field(default_factory=list)
     began: float = 0
     _aborted: list[Socket] = field(default_factory=list)
@@ -31,9 +36,10 @@ class Characters:
     def draw(cls, world: World, seed: int) -> "Characters":
         random = Random(seed ^ 0xC4A2)
         characters = cls(world, random, began=world.schedule.now)
-        kind = random.choice(("hoarder", "flooder", "aborts", *[None] * 12))
+        kind = random.choice(("hoarder", "hoarder", "flooder", "aborts", *[None] * 12))
         if kind == "hoarder":
             characters.hoarder = _hoarder(world, characters.late)
+            characters.lasts = random.random() < 0.5
         elif kind == "flooder":
             characters.flooder = Device("flooder", "p-flooder", True, world)
         characters.aborts = kind == "aborts"
@@ -56,6 +62,8 @@ class Characters:
         if self.hoarder is not None:
             self._ping(self.hoarder)
             self._store_a_late_one(self.hoarder)
+            if self.lasts and self.hoarder.connected and not self.world.schedule.tasks:
+                self.world.schedule.advance(PAUSE_SECONDS)
         if self.flooder is not None:
             self._flood(self.flooder)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from chalicelib.core.ports import Message
 from tests.simulation.devices import Device, Sent
-from tests.simulation.world import World
+from tests.simulation.world import MESSAGE_SECONDS, World
 
-BAD = ("lost", "shown twice", "out of order", "misdelivered", "never sent", "unreachable")
+BAD = ("lost", "shown twice", "out of order", "misdelivered", "never sent", "unreachable", "expired")
 
 
 @dataclass(slots=True)
@@ -27,8 +27,9 @@ def judge(world: World, devices: list[Device]) -> Verdict:
     """Judge a world that has come to rest, with every client connected."""
     verdict = Verdict()
     all_sent = {sent.text: sent for device in devices for sent in device.sent}
-    history = list(world.messages.history.values())
+    history = list(world.tables.history.values())
     places = {m.text: index for index, m in enumerate(history) if isinstance(m, Message)}
+    times = {m.text: m.id for m in history if isinstance(m, Message)}
     ids = {entry.id: index for index, entry in enumerate(history)}
     for sent in all_sent.values():
         if sent.table_was_deleted:
@@ -38,6 +39,8 @@ def judge(world: World, devices: list[Device]) -> Verdict:
         missing = [device.name for device in owed if sent.text not in device.shown]
         if not sent.acked:
             verdict.counts["unknown"] += 1
+        elif missing and sent.text in times and world.has_expired(times[sent.text], -MESSAGE_SECONDS):
+            verdict.counts["too late"] += 1
         elif missing:
             verdict.wrong("lost", f"{sent.text} to {missing}")
         else:
@@ -56,7 +59,7 @@ def unreachable(world: World) -> Iterable[str]:
     yield from world.dropped_for_nothing
     for socket in world.sockets.values():
         if socket.open and socket.greeted and not world.is_about_to_work_for(socket):
-            player = world.connections.player(socket.player_id)
+            player = world.player(socket.player_id)
             if socket.id not in player.live and socket.id in player.connections:
                 yield socket.id
 

@@ -67,15 +67,19 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
         _something_happens(world, devices, habits, random)
         characters.act()
         wrongs += [f"unreachable: {socket}" for socket in unreachable(world)]
-        if wrongs or world.out_of_order:
+        if wrongs or world.out_of_order or world.expired:
             break
     world.faults = Faults()
     devices += characters.devices
+    if characters.hoarder is not None:
+        let_all_work_end(world, devices)  # So that its long replay ends before it connects again.
     if not wrongs and not all_hear_from_all(world, devices):
         wrongs.append(f"unreachable: no rest, {[d.name for d in devices if not d.at_rest]}")
     verdict = judge(world, devices)
     for about in world.out_of_order:
         verdict.wrong("out of order", about)
+    for about in world.expired:
+        verdict.wrong("expired", about)
     outcomes = verdict.counts + Counter(unreachable=len(wrongs))
     return Result(seed, outcomes, world.faulted, wrongs + verdict.wrongs, world.calls)
 

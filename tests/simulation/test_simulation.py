@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.simulation.checker import judge, unreachable
 from tests.simulation.devices import Device
+from tests.simulation.dynamodb import BATCH_READ, WRITE
 from tests.simulation.prove import prove, report
 from tests.simulation.run import all_hear_from_all, let_all_work_end, run
 from tests.simulation.world import Faults, World
@@ -63,7 +64,7 @@ def conversation(faults: dict[int, str]) -> tuple[World, int, list[str]]:
     return world, calls, wrongs + judge(world, devices).wrongs
 
 
-KINDS = sorted({*Faults.READ, *Faults.WRITE, *Faults.POST})
+KINDS = sorted({*BATCH_READ, *WRITE, *Faults.POST})
 
 
 def test_a_fault_before_or_after_any_one_call_breaks_no_promise() -> None:
@@ -164,10 +165,10 @@ TestPromises.settings = settings(
 @pytest.mark.parametrize(
     ("frame", "calls"),
     [
-        ({"action": "ping"}, ["find", "admit", "post"]),
+        ({"action": "ping"}, ["GetItem websockets", "UpdateItem websockets", "post"]),
         (
             {"action": "sendmessage", "destinationPlayerId": "p2", "message": "hi"},
-            ["find", "admit", "put", "post"],
+            ["GetItem websockets", "UpdateItem websockets", "PutItem messages", "post"],
         ),
         (
             {
@@ -176,12 +177,18 @@ TestPromises.settings = settings(
                 "message": "hi",
                 "clientMessageId": "u",
             },
-            ["find", "admit", "claim", "put_unless_withdrawn", "post"],
+            [
+                "GetItem websockets",
+                "UpdateItem websockets",
+                "PutItem websockets",
+                "PutItem messages",
+                "post",
+            ],
         ),
     ],
 )
 def test_a_frame_costs_no_more_calls_than_it_must(frame: dict[str, Any], calls: list[str]) -> None:
-    """`find` is a call only for a Lambda's first frame of a connection: the store remembers it."""
+    """Only a Lambda's first frame of a connection costs a GetItem: the store keeps what it has read."""
     world = World(1, Faults())
     device = Device("p1", "p1", False, world)
     device.connect()

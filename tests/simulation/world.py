@@ -5,44 +5,41 @@
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from chalicelib.aws.connections import ConnectionsTable
+from chalicelib.aws.idempotency import IdempotencyTable
+from chalicelib.aws.messages import MessagesTable
 from chalicelib.core.access import Access
 from chalicelib.core.delivery import Posts
 from chalicelib.core.handshake import HandshakeRejected
-from chalicelib.core.message_id import MessageIds
+from chalicelib.core.message_id import MessageIds, timestamp_of
 from chalicelib.core.messenger import Messenger
 from chalicelib.core.ports import (
     POST_SECONDS,
     UNKNOWN_POSITION,
-    Connection,
     Delivery,
     Endpoint,
     Entry,
+    PlayerConnections,
     ReplayMarker,
     StreamPosition,
-    TooManyConnections,
     Unavailable,
 )
 from chalicelib.core.push import Calls, Push
-from chalicelib.core.rate_limit import RateLimit, RateLimited
+from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.replay import Replays
 from chalicelib.settings import LARGEST_FRAME_BYTES
+from tests.simulation.dynamodb import MESSAGES, WEBSOCKETS, Tables
 from tests.simulation.schedule import Crash, Schedule
-from tests.support.fakes import InMemoryConnections, InMemoryIdempotency, InMemoryMessages
 
 HERE = Endpoint("api", "dev")
 SHARDS = 2
 CONNECT_SECONDS, MESSAGE_SECONDS, PUSH_SECONDS = 29.0, 10.0, 30.0
-SLOW_SECONDS = 5.0
-LATE_SECONDS = 3.0
-"""How long after its function was given up a write may still take effect."""
-
-FIRST_SEQUENCE_NUMBER = 1_000_000
+RETENTION_SECONDS = (7 * 24 * 60 * 60, 60)
+"""A week in most schedules. In the others, messages expire before some clients have come."""
 
 
 @dataclass(slots=True)
@@ -52,8 +49,6 @@ class Faults:
     percent: float = 0.0
     only: dict[int, str] = field(default_factory=dict)
 
-    WRITE = ("before", "after", "late", "crash before", "crash after")
-    READ = ("before", "crash before")
     POST = ("before", "after", "refused", "hang", "hang after", "crash before", "crash after")
 
 
@@ -100,19 +95,22 @@ class World:
         self.cut_short: set[str] = set()
         self.dropped_for_nothing: list[str] = []
         self.out_of_order: list[str] = []
-        self._slow_puts = self.random.choice((0.0, 0.4))
+        self.expired: list[str] = []
         self._repeats = self.random.choice((0.0, 0.1, 0.4))
         self._nanoseconds = 0
-        self.connections = RememberingConnections()
-        self.connections.clock = self._milliseconds
+        self._players: dict[str, tuple[object, PlayerConnections]] = {}
+        self.retention_seconds = retention = self.random.choice(RETENTION_SECONDS[:1] * 3 + RETENTION_SECONDS)
+        self.tables = Tables(self, slow_puts=self.random.choice((0.0, 0.4)))
+        rate, most = RateLimit(1000, 10_000), 100
         if self.random.random() < 0.3:
-            self.connections.rate, self.connections.connections_per_player = RateLimit(2, 5), 3
-        self.messages = StreamedMessages(self)
-        self.sends = InMemoryIdempotency()
+            rate, most = RateLimit(2, 5), 3
+        client, reliable, clock = self.tables.client, self.tables.reliable, self._milliseconds
+        connections = ConnectionsTable(client, WEBSOCKETS, retention, rate, most, clock)
+        messages = MessagesTable(client, MESSAGES, retention, clock)
+        sends = IdempotencyTable(client, WEBSOCKETS, retention, clock)
+        self._connections = ConnectionsTable(reliable, WEBSOCKETS, retention, rate, most, clock)
+        self.messages = MessagesTable(reliable, MESSAGES, retention, clock)
         self.new_message_id = new_message_id = MessageIds(self._time_ns)
-        connections: Any = Aws(self, self.connections, reads=("find", "players"))
-        messages: Any = Aws(self, self.messages, reads=("page",))
-        sends: Any = Aws(self, self.sends, reads=())
         gateway = Posting(self)
         self.messenger = Messenger(
             Access(is_open=True),
@@ -252,34 +250,21 @@ class World:
         self.cut_short = {
             socket.id
             for socket in self.sockets.values()
-            if socket.id not in self.connections.player(socket.player_id).live
+            if socket.id not in self.player(socket.player_id).live
         }
-        self.messages.recreate()
+        self.tables.recreate_messages()
         self.shards = [Shard() for _ in range(SHARDS)]
 
     # AWS
 
-    def call(self, name: str, kinds: tuple[str, ...], effect: Callable[[], Any]) -> Any:
-        """One call to AWS: others go on before it, it has its effect or its fault, others go on after it."""
-        slow = name.startswith("put") and self.random.random() < self._slow_puts
-        if slow:
-            self.faulted[f"{name}: slow"] += 1
-        self.schedule.pause(self.random.random() * SLOW_SECONDS if slow else 0)
-        fault = self.draw(name, kinds)
-        if fault == "before":
-            raise Unavailable(name)
-        if fault == "crash before":
-            self.schedule.crash()
-        if fault == "late":
-            self.schedule.later(self.random.random() * LATE_SECONDS, lambda: _late(effect))
-            raise Unavailable(name)
-        result = effect()
-        self.schedule.pause()
-        if fault == "after":
-            raise Unavailable(name)
-        if fault == "crash after":
-            self.schedule.crash()
-        return result
+    def player(self, player_id: str) -> PlayerConnections:
+        """Return what the table says now."""
+        item = self.tables.websockets_item(f"player#{player_id}")
+        known = self._players.get(player_id)
+        if known is None or known[0] is not item:
+            known = item, self._connections.players([player_id])[player_id]
+            self._players[player_id] = known
+        return known[1]
 
     def draw(self, name: str, kinds: tuple[str, ...]) -> str | None:
         self.calls += 1
@@ -290,6 +275,11 @@ class World:
             self.faulted[f"{name}: {fault}"] += 1
             return fault
         return None
+
+    def has_expired(self, message_id: str, seconds_ago: float = 0) -> bool:
+        """Return whether a message with this id, put as late as it can be, expired that long ago."""
+        age = self.schedule.now - timestamp_of(message_id) / 1000
+        return age - MESSAGE_SECONDS - self.retention_seconds > seconds_ago
 
     def _in_any_order(self, calls: Calls) -> None:
         several = list(calls)
@@ -317,75 +307,6 @@ class World:
 
     def _milliseconds(self) -> int:
         return round(self.schedule.now * 1000)
-
-
-def _late(effect: Callable[[], Any]) -> None:
-    """Nobody is there any more to be told that the condition of a write was not met."""
-    with suppress(RateLimited, TooManyConnections):
-        effect()
-
-
-class RememberingConnections(InMemoryConnections):
-    """As in a warm Lambda: a connection that was found once is found for ever."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._found: dict[str, Connection] = {}
-
-    def find(self, connection_id: str) -> Connection | None:
-        found = self._found.get(connection_id) or super().find(connection_id)
-        if found is not None:
-            self._found[connection_id] = found
-        return found
-
-
-class StreamedMessages(InMemoryMessages):
-    """Every new item is a record of the stream, at the next position.
-
-    `history` has every item ever stored, also those of a table that was deleted, in the order of the puts.
-    """
-
-    def __init__(self, world: World) -> None:
-        super().__init__()
-        self._world = world
-        self._table = 1
-        self._sequence_number = FIRST_SEQUENCE_NUMBER
-        self.history: dict[str, Entry] = {}
-
-    def put(self, entry: Entry) -> None:
-        before = len(self.stored)
-        super().put(entry)
-        if len(self.stored) > before:
-            self._sequence_number += 1
-            position = StreamPosition(f"stream {self._table}", self._sequence_number)
-            placed = replace(entry, stream_position=position)
-            self.history[entry.id] = placed
-            self._world.shard_of(entry.destination_player_id).records.append(placed)
-
-    def recreate(self) -> None:
-        """Delete the table and create it again. The sequence numbers of its stream start lower."""
-        self._table += 1
-        self._sequence_number = FIRST_SEQUENCE_NUMBER // self._table
-        self.stored, self.withdrawn = [], set()
-
-
-class Aws:
-    """A store whose every call may fail, and lets others go on before and after it."""
-
-    def __init__(self, world: World, store: object, reads: Iterable[str]) -> None:
-        self._world = world
-        self._store = store
-        self._reads = frozenset(reads)
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._store, name)
-        kinds = Faults.READ if name in self._reads else Faults.WRITE
-
-        def call(*args: Any) -> Any:
-            return self._world.call(name, kinds, lambda: method(*args))
-
-        setattr(self, name, call)
-        return call
 
 
 class Posting:
@@ -432,17 +353,24 @@ class Posting:
             self._check_order(socket, frame)
         if frame.get("event") == "connected":
             socket.greeted = True
+        if frame["type"] == "message" and "replayed" in frame:
+            self._check_age(socket, frame)
         if "replayed" in frame:
             socket.replayed_at = self._world.schedule.now
         age = self._world.schedule.now - max(socket.connected_at, socket.replayed_at)
         if frame.get("code") == "unknown_connection" and age < 30 and not self._world.faulted:
             self._world.dropped_for_nothing.append(socket.id)
 
+    def _check_age(self, socket: Socket, frame: dict[str, Any]) -> None:
+        """One invocation reads a page and posts it, so what it posts can't have expired long before."""
+        if self._world.has_expired(frame["messageId"], PUSH_SECONDS):
+            self._world.expired.append(f"{frame['message']} replayed to {socket.id}")
+
     def _check_order(self, socket: Socket, frame: dict[str, Any]) -> None:
         """What is pushed to a connection and new to it was stored after all that was pushed to it before."""
         message_id = frame["messageId"]
         if message_id not in socket.had and "replayed" not in frame:
-            position = self._world.messages.history[message_id].stream_position
+            position = self._world.tables.history[message_id].stream_position
             is_of_a_deleted_table = position.stream < socket.newest_position.stream
             if position < socket.newest_position and not is_of_a_deleted_table:
                 self._world.out_of_order.append(f"{frame['message']} on {socket.id}")
