@@ -80,7 +80,7 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/pytest $(WORKERS) -m 'not slow'
 
-## test-slow: run the slow tests: mutants, cut connections, schedules, packaging
+## test-slow: run the slow tests (mutants, cut connections, schedules, packaging)
 test-slow: setup
 	$(BIN)/pytest $(WORKERS) -m slow
 
@@ -136,7 +136,7 @@ accept: setup
 test-moto: setup
 	DYNAMODB_ENGINE=moto $(BIN)/pytest tests/integration/test_stores.py tests/integration/test_dynamodb_contract.py
 
-## test-dynamodb: run those, the acceptance test and 20,000 random calls on Dynoxide
+## test-dynamodb: run the stores' tests, acceptance tests and 20,000 random calls on Dynoxide
 test-dynamodb: setup dynamodb-engine
 	$(BIN)/python -m tests.support.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide $(BIN)/pytest \
 		tests/integration/test_stores.py tests/integration/test_dynamodb_contract.py tests/integration/test_dynamodb_fuzz.py tests/integration/test_acceptance.py

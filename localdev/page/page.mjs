@@ -61,12 +61,15 @@ onClick("show-refusal", () => {
 });
 
 onClick("show-rate-limit", withTwo(async one => {
-  explain(`Player 1 sends ${PINGS} pings at once. The service answers those over the rate limit with rate_limited.`);
+  explain(`Player 1 sends ${PINGS} pings at once. The service refuses those over the rate limit.`);
   await Promise.all(Array.from({length: PINGS}, () => one.player.ask({action: "ping"})));
 }));
 
 onClick("show-replay", withTwo(async (one, two) => {
-  explain("Player 2 goes offline, and player 1 writes three messages. Player 2 reconnects, and the messages are replayed.");
+  explain(
+    "Player 2 goes offline, and player 1 writes three messages.",
+    "The service replays them when player 2 reconnects.",
+  );
   two.disconnect();
   for (const text of ["Are you there?", "It's your turn.", "I'll wait."]) await one.send("2", text);
   await two.connect();
