@@ -1,1 +1,1 @@
-"""The clients that are to be copied."""
+"""The client libraries and the chat."""

@@ -1,4 +1,4 @@
-"""Two people talk in two terminals."""
+"""The chat, in terminals and in pipes."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ END_OF_INPUT = "\x04"
 
 
 class Terminal:
-    """A chat in a terminal of its own, and all that it has shown."""
+    """A chat in its own terminal. `shown` is everything that it has printed."""
 
     def __init__(self, home: Path, *arguments: str, **variables: str) -> None:
         self.shown = ""
@@ -81,7 +81,7 @@ def test_two_people_talk_and_leave(local: ChaliceLocal, tmp_path: Path) -> None:
 def piped(
     home: Path, *arguments: str, lines: bytes, **variables: str
 ) -> "subprocess.CompletedProcess[bytes]":
-    """Run a chat to its end; `lines` are its standard input."""
+    """Run a chat with `lines` as standard input, and wait for its end."""
     return subprocess.run(
         [sys.executable, "-m", "clients.chat", *arguments],
         cwd=PROJECT,
@@ -93,7 +93,7 @@ def piped(
 
 
 def received(url: str, name: str, count: int) -> list[str]:
-    """The texts of the messages that a player missed."""
+    """Return the texts of the messages that a player missed."""
 
     async def read() -> list[str]:
         async with Player(url, name, after="0") as player:
@@ -103,7 +103,7 @@ def received(url: str, name: str, count: int) -> list[str]:
     return asyncio.run(read())
 
 
-def test_every_line_of_a_pipe_is_stored_in_order_the_last_without_a_newline_too(
+def test_every_line_of_a_pipe_is_stored_in_order_even_without_a_final_newline(
     local: ChaliceLocal, tmp_path: Path
 ) -> None:
     lines = b"@piped one\ntwo\r\n\n  \n@piped: three\nfour"
@@ -132,7 +132,7 @@ def test_every_line_of_a_file_is_stored(local: ChaliceLocal, tmp_path: Path) -> 
     assert received(local.url, "filed", 2) == ["one", "two"]
 
 
-def test_lines_that_were_not_stored_are_named_and_the_exit_code_says_so(
+def test_lines_that_were_not_stored_are_printed_and_the_exit_code_is_1(
     local: ChaliceLocal, tmp_path: Path
 ) -> None:
     lines = b"nobody is named\n@no#body one\n@named two\n/join lobby\n@ three\n" + b"x" * 140_000
@@ -213,9 +213,7 @@ def test_a_message_that_the_output_cannot_encode_is_shown_with_escapes(
         assert chat.wait(PATIENCE_SECONDS) == 0
 
 
-def test_a_chat_that_is_not_let_in_does_not_wait_for_its_input_to_end(
-    local: ChaliceLocal, tmp_path: Path
-) -> None:
+def test_a_refused_chat_does_not_wait_for_the_end_of_its_input(local: ChaliceLocal, tmp_path: Path) -> None:
     chat = subprocess.Popen(
         [sys.executable, "-m", "clients.chat", "no#body", "--url", local.url],
         cwd=PROJECT,
@@ -257,7 +255,7 @@ def test_a_line_names_its_player_before_its_first_space_or_colon(line: str, play
 
 
 @pytest.mark.parametrize("line", ["@", "@:", "@ hello", "@: hello", "@:hello", "#lobby hello", "/join lobby"])
-def test_a_line_that_cannot_be_understood_says_what_can(line: str) -> None:
+def test_the_error_for_an_unknown_line_shows_the_syntax(line: str) -> None:
     with pytest.raises(NotUnderstood, match="write @player text"):
         understood(line)
 
@@ -273,7 +271,7 @@ def test_a_line_that_cannot_be_understood_says_what_can(line: str) -> None:
         ("\ud800", r"\ud800"),
     ],
 )
-def test_what_cannot_be_seen_is_shown_by_its_escape(text: str, shown: str | None) -> None:
+def test_invisible_characters_are_shown_as_escapes(text: str, shown: str | None) -> None:
     assert visible(text) == (text if shown is None else shown)
 
 
@@ -282,7 +280,7 @@ SHOWN = r"\x1b]0;owned\x07\u202e\x9b2J"
 
 
 async def serve_steering(connection: ServerConnection) -> None:
-    """Everything that a service can say, with escape codes."""
+    """Frames of every type with escape sequences in all texts."""
     say = {"messageId": "01a", "srcPlayerId": f"p{STEERING}", "message": f"m{STEERING}"}
     await connection.send(json.dumps({"type": "system", "event": "connected", "messageId": "01a"}))
     await connection.send(json.dumps({"type": "message", **say}))
@@ -292,7 +290,7 @@ async def serve_steering(connection: ServerConnection) -> None:
 
 
 @pytest.mark.parametrize("is_let_in", [True, False])
-def test_nothing_that_a_service_says_steers_the_terminal(tmp_path: Path, is_let_in: bool) -> None:
+def test_no_text_of_a_service_controls_the_terminal(tmp_path: Path, is_let_in: bool) -> None:
     def handshake(connection: ServerConnection, request: Request) -> Response | None:
         return None if is_let_in else connection.respond(HTTPStatus.FORBIDDEN, f"b{STEERING}")
 
@@ -317,7 +315,7 @@ def test_nothing_that_a_service_says_steers_the_terminal(tmp_path: Path, is_let_
     assert all(c.isprintable() or c == "\n" for c in shown)
 
 
-def test_a_person_may_give_up_before_the_service_is_there(tmp_path: Path) -> None:
+def test_a_chat_can_be_ended_before_the_service_runs(tmp_path: Path) -> None:
     early = Terminal(tmp_path, "early", WEBSOCKET_PORT=str(free_port()))
     early.shows("trying again")
 
@@ -327,7 +325,7 @@ def test_a_person_may_give_up_before_the_service_is_there(tmp_path: Path) -> Non
     assert "Traceback" not in early.shown
 
 
-def test_what_cannot_be_sent_is_said(local: ChaliceLocal, tmp_path: Path) -> None:
+def test_a_message_that_cannot_be_sent_is_reported(local: ChaliceLocal, tmp_path: Path) -> None:
     person = Terminal(tmp_path, "typist", "--url", local.url)
     person.shows("connected as typist")
 
@@ -366,7 +364,7 @@ def test_a_person_can_type_in_any_locale(
     assert received(local.url, name, 1) == ["日本 é"]
 
 
-def test_a_person_may_be_there_before_the_service(start: Start, tmp_path: Path) -> None:
+def test_a_chat_can_start_before_the_service(start: Start, tmp_path: Path) -> None:
     port = free_port()
     early = Terminal(tmp_path, "early", "--to", "early", WEBSOCKET_PORT=str(port))
     early.shows("Does `make run` run in another terminal?")
@@ -380,7 +378,7 @@ def test_a_person_may_be_there_before_the_service(start: Start, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("url", ["localhost:8001/dev/", "http://127.0.0.1:8001/dev/"])
-def test_a_url_that_is_none_is_one_line(tmp_path: Path, url: str) -> None:
+def test_an_invalid_url_prints_one_line(tmp_path: Path, url: str) -> None:
     lost = Terminal(tmp_path, "lost", "--url", url)
 
     assert lost.process.wait(PATIENCE_SECONDS) == 1
@@ -388,14 +386,14 @@ def test_a_url_that_is_none_is_one_line(tmp_path: Path, url: str) -> None:
     assert "Traceback" not in lost.shown
 
 
-def test_whoever_is_not_let_in_is_told_why(local: ChaliceLocal, tmp_path: Path) -> None:
+def test_a_refused_chat_prints_the_reason(local: ChaliceLocal, tmp_path: Path) -> None:
     nobody = Terminal(tmp_path, "no#body", "--url", local.url)
 
     assert nobody.process.wait(PATIENCE_SECONDS) == 1
     nobody.shows("not let in: 400")
 
 
-def test_what_somebody_sends_cannot_steer_the_terminal(local: ChaliceLocal, tmp_path: Path) -> None:
+def test_a_message_cannot_control_the_terminal(local: ChaliceLocal, tmp_path: Path) -> None:
     async def send() -> None:
         async with Player(local.url, "stranger") as stranger:
             await stranger.send("victim", "\x1b]0;owned\x07 ends")

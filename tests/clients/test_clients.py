@@ -1,4 +1,4 @@
-"""Both clients keep the protocol, whatever happens to their connections."""
+"""Both client libraries keep the protocol when connections break."""
 
 import asyncio
 import json
@@ -37,17 +37,17 @@ CUTS = [
     for silently in (False, True)
 ]
 AT_THE_END = Cut("down", DOWN_PIECES - 1, passed=1, silently=True)
-"""Takes nothing away: the conversation can be over before its client notices the silence."""
+"""This cut loses nothing. The conversation can end before the client notices it."""
 
 SAMPLE = CUTS[::7]
-"""One cut of almost every piece, each kind of cut in its turn."""
+"""One cut for almost every piece, with all kinds of cuts."""
 
 CUTS_AT_ONCE = 24
-"""More conversations at once would keep `chalice local` so busy that clients wait in vain for answers."""
+"""With more concurrent conversations `chalice local` answers later than the clients' timeout."""
 
 
 def node() -> list[str]:
-    """Node's command with which it has a WebSocket: from version 22 on without being asked. Else nothing."""
+    """Return Node's command with the options that enable WebSocket, or [] without such a Node."""
     command = shutil.which("node")
     if command is None:
         return []
@@ -64,7 +64,7 @@ needs_node = pytest.mark.skipif(not node(), reason="there is no Node with a WebS
 
 @pytest.fixture(scope="module", params=["python", pytest.param("javascript", marks=needs_node)])
 def client(request: pytest.FixtureRequest) -> list[str]:
-    """The command that holds conversations by a client."""
+    """Return the command that holds conversations with one of the clients."""
     if request.param == "python":
         return [sys.executable, "-m", "tests.clients.conversations.in_python"]
     return [*node(), "tests/clients/conversations/in_javascript.mjs"]
@@ -86,7 +86,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChaliceLocal]:
 
 
 Held = dict[str, Any]
-"""What came of one conversation."""
+"""The result of one conversation."""
 
 
 async def hold(client: Sequence[str], url: str, pairs: Sequence[tuple[str, str]], **plan: Any) -> list[Held]:
@@ -105,13 +105,13 @@ async def hold(client: Sequence[str], url: str, pairs: Sequence[tuple[str, str]]
 
 
 def whole(asking: str, answering: str, lines: Sequence[str] = LINES) -> dict[str, list[str]]:
-    """What the two of a pair hear when nothing is lost, doubled or out of order."""
+    """Return what both players receive when nothing is lost, duplicated or out of order."""
     return {answering: list(lines), asking: [f"{line} too" for line in lines]}
 
 
 @dataclass(frozen=True)
 class CutConversations:
-    """The conversations that were held through a proxy, and the cut that it made in each."""
+    """Conversations through a proxy, with the cut that was made in each."""
 
     cuts: list[Cut]
     held: list[Held]
@@ -125,7 +125,7 @@ class CutConversations:
 def cut_conversations(
     client: list[str], local: ChaliceLocal, request: pytest.FixtureRequest
 ) -> CutConversations:
-    """Hold a conversation for each cut; the proxy cuts each player's first two connections there."""
+    """Hold one conversation per cut. The proxy cuts each player's first two connections there."""
     cuts: list[Cut] = request.param
     kind = f"{Path(client[0]).name}-{len(cuts)}"
     pairs = [(f"{kind}-{n}-asking", f"{kind}-{n}-answering") for n in range(len(cuts))]
@@ -154,10 +154,10 @@ def test_a_conversation_is_whole_wherever_its_connections_are_cut(
         assert proxy.made[answering] >= 1, f"never cut: {cut}"
 
 
-def test_a_client_comes_back_with_the_greatest_position_that_it_was_sent(
+def test_a_client_reconnects_with_the_greatest_cursor_that_it_received(
     cut_conversations: CutConversations,
 ) -> None:
-    """Of connections that fall silent: where one is reset, the client might have read less than was sent."""
+    """Only silent cuts are checked, because after a reset the client can have read less than was sent."""
     lines = cut_conversations.proxy.lines.values()
     silent = [each[:2] for each in lines if each[0].cut and each[0].cut.silently and len(each) > 1]
 
@@ -168,7 +168,7 @@ def test_a_client_comes_back_with_the_greatest_position_that_it_was_sent(
     assert len(silent) >= 2 * len(expected)
 
 
-def test_a_client_connects_anew_before_its_connection_is_too_old(
+def test_a_client_reconnects_before_its_connection_reaches_its_lifetime(
     client: list[str], local: ChaliceLocal
 ) -> None:
     pair = f"old-{Path(client[0]).name}-1", f"old-{Path(client[0]).name}-2"
@@ -192,9 +192,7 @@ def test_a_client_is_never_idle_for_too_long(client: list[str], strict: ChaliceL
     assert set(held["opened"].values()) == {1}
 
 
-def test_a_client_that_is_over_its_rate_sends_again_when_it_may(
-    client: list[str], strict: ChaliceLocal
-) -> None:
+def test_a_client_over_its_rate_retries_after_the_given_time(client: list[str], strict: ChaliceLocal) -> None:
     pair = f"fast-{Path(client[0]).name}-1", f"fast-{Path(client[0]).name}-2"
     lines = [str(number) for number in range(12)]
 
@@ -206,7 +204,7 @@ def test_a_client_that_is_over_its_rate_sends_again_when_it_may(
     assert "rate_limited" in held["errors"]
 
 
-def test_what_cannot_be_sent_is_refused_and_what_is_sent_after_it_arrives(
+def test_an_invalid_message_is_refused_and_the_next_one_arrives(
     client: list[str], local: ChaliceLocal
 ) -> None:
     pair = f"strange-{Path(client[0]).name}-1", f"strange-{Path(client[0]).name}-2"
@@ -268,7 +266,7 @@ def test_the_javascript_client_passes_its_own_tests(file: str) -> None:
     assert re.search(r"^# pass [1-9]", ran.stdout, re.MULTILINE)
 
 
-def test_whoever_is_not_let_in_is_told_so_and_tries_no_more(local: ChaliceLocal) -> None:
+def test_a_refused_player_does_not_retry(local: ChaliceLocal) -> None:
     async def talk() -> None:
         player = Player(local.url, "no#body")
         with pytest.raises(NotLetIn, match="400"):
@@ -296,7 +294,7 @@ def test_nothing_is_sent_while_a_player_is_offline(local: ChaliceLocal) -> None:
     asyncio.run(talk())
 
 
-def test_a_player_who_comes_back_goes_on_from_where_it_was(local: ChaliceLocal) -> None:
+def test_a_player_who_reconnects_continues_at_its_cursor(local: ChaliceLocal) -> None:
     async def talk() -> None:
         async with Player(local.url, "writer") as writer, Player(local.url, "leaver") as leaver:
             await writer.send("leaver", "before")
@@ -309,7 +307,7 @@ def test_a_player_who_comes_back_goes_on_from_where_it_was(local: ChaliceLocal) 
     asyncio.run(talk())
 
 
-def test_a_player_leaves_however_many_messages_wait(local: ChaliceLocal) -> None:
+def test_a_player_can_close_with_many_unread_messages(local: ChaliceLocal) -> None:
     async def talk() -> None:
         async with Player(local.url, "busy-writer") as writer, Player(local.url, "busy-reader") as reader:
             await asyncio.gather(*(writer.send("busy-reader", str(number)) for number in range(20)))
@@ -331,7 +329,7 @@ def test_a_message_longer_than_a_frame_arrives(local: ChaliceLocal, text: str) -
     asyncio.run(talk())
 
 
-def test_a_message_that_no_gateway_takes_is_refused_and_the_next_one_arrives(local: ChaliceLocal) -> None:
+def test_a_message_over_the_gateways_limit_is_refused_and_the_next_one_arrives(local: ChaliceLocal) -> None:
     async def talk() -> None:
         async with Player(local.url, "longer") as player:
             with pytest.raises(Refused, match="too_large"):
@@ -342,7 +340,7 @@ def test_a_message_that_no_gateway_takes_is_refused_and_the_next_one_arrives(loc
     asyncio.run(talk())
 
 
-def test_what_watches_a_player_cannot_disturb_it(local: ChaliceLocal) -> None:
+def test_an_exception_of_an_observer_does_not_disturb_the_player(local: ChaliceLocal) -> None:
     def observe(event: str, about: Any) -> None:
         raise RuntimeError(event)
 
@@ -360,7 +358,7 @@ def test_what_watches_a_player_cannot_disturb_it(local: ChaliceLocal) -> None:
     assert {"connecting", "open", "sent", "received", "lost"} <= set(failures)
 
 
-def test_a_token_that_cannot_be_had_is_asked_for_again(strict: ChaliceLocal) -> None:
+def test_a_failed_token_function_is_called_again(strict: ChaliceLocal) -> None:
     tries = 0
 
     def fetch() -> str:
@@ -379,8 +377,8 @@ def test_a_token_that_cannot_be_had_is_asked_for_again(strict: ChaliceLocal) -> 
     assert tries == 2
 
 
-def test_a_first_try_that_reached_nobody_asks_for_nothing_old(local: ChaliceLocal) -> None:
-    """What a service that was not there sent cannot have been lost."""
+def test_a_first_attempt_that_failed_does_not_ask_for_a_replay(local: ChaliceLocal) -> None:
+    """A service that never answered cannot have sent a message that was lost."""
     gateway = local.websocket_port
     handshakes: list[str | None] = []
 

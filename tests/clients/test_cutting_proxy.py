@@ -1,4 +1,4 @@
-"""The proxy of the clients' tests outlives every client and every gateway."""
+"""The proxy survives clients and gateways that end at any time."""
 
 import asyncio
 from contextlib import suppress
@@ -20,7 +20,7 @@ CUTS = [
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Let a client in and send it frames, as a gateway does."""
+    """Accept a client and send it frames, as a gateway does."""
     writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + 3 * DOWN_FRAME)
     with suppress(ConnectionError):
         while await reader.read(1000):
@@ -29,7 +29,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def leave_soon(port: int, after: int) -> None:
-    """Connect, send, and leave when the loop has turned so often."""
+    """Connect, send, and disconnect after this many iterations of the event loop."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(HANDSHAKE + 2 * UP_FRAME)
     for _ in range(after):
@@ -49,7 +49,7 @@ def test_a_client_that_leaves_before_its_cut_ends_its_own_connection_and_nothing
     asyncio.run(asyncio.wait_for(leave_at_every_moment(), PATIENCE_SECONDS))
 
 
-def test_a_client_of_a_gateway_that_does_not_answer_is_cut_off() -> None:
+def test_a_client_is_disconnected_when_the_gateway_does_not_answer() -> None:
     async def connect() -> bytes:
         closed = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = closed.sockets[0].getsockname()[1]
@@ -68,7 +68,7 @@ def test_a_client_of_a_gateway_that_does_not_answer_is_cut_off() -> None:
     assert asyncio.run(asyncio.wait_for(connect(), PATIENCE_SECONDS)) == b""
 
 
-def test_a_mistake_in_the_proxy_fails_its_test_and_cuts_the_client_off() -> None:
+def test_a_bug_in_the_proxy_fails_its_test_and_disconnects_the_client() -> None:
     async def send_what_the_proxy_cannot_read() -> bytes:
         gateway = await asyncio.start_server(answer, "127.0.0.1", 0)
         async with CuttingProxy(gateway.sockets[0].getsockname()[1], {}) as proxy:

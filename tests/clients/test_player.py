@@ -54,7 +54,7 @@ def acknowledge(frame: Frame) -> Frame | None:
 
 @dataclass(slots=True)
 class Service:
-    """Greets each connection and answers each frame by `answer`. `statuses`: of the first handshakes."""
+    """Greets connections and answers frames with `answer`. `statuses` are those of the first handshakes."""
 
     answer: Callable[[Frame], Frame | None] = acknowledge
     statuses: list[HTTPStatus] = field(default_factory=list)
@@ -108,7 +108,7 @@ async def playing(service: S) -> AsyncIterator[S]:
 
 
 def run(talk: Coroutine[Any, Any, None]) -> list[dict[str, Any]]:
-    """Run to the end and return the problems that only the event loop was told of."""
+    """Run the coroutine and return the errors that reached only the event loop's handler."""
     problems: list[dict[str, Any]] = []
 
     async def watched() -> None:
@@ -155,7 +155,7 @@ def test_the_third_401_in_a_row_is_final() -> None:
     assert len(service.requests) == 6
 
 
-def test_a_success_between_two_401s_starts_the_count_again() -> None:
+def test_a_success_restarts_the_count_of_401s() -> None:
     statuses = 2 * [HTTPStatus.UNAUTHORIZED]
     service = Service(statuses=[*statuses])
 
@@ -216,7 +216,7 @@ def test_an_empty_option_is_the_same_as_none(nothing: str | None) -> None:
     run(talk())
 
 
-def test_the_options_take_the_place_of_what_the_url_says() -> None:
+def test_options_override_the_url() -> None:
     async def talk() -> None:
         async with playing(Service()) as service:
             async with Player(f"{service.url}?playerId=9&after=0&colour=a%20b", "1", after="01"):
@@ -314,7 +314,7 @@ def test_a_token_that_no_header_can_hold_is_an_error_at_once(token: str) -> None
 
 
 @pytest.mark.parametrize("bad", [*BAD_TOKENS, 5, b"secret"])
-def test_a_function_is_asked_for_a_better_token_and_given_up_at_the_third_bad_one(bad: Any) -> None:
+def test_a_token_function_is_called_again_until_the_third_bad_token(bad: Any) -> None:
     tokens = iter([bad, bad, "good", bad, bad, bad])
 
     async def talk() -> None:
@@ -329,7 +329,7 @@ def test_a_function_is_asked_for_a_better_token_and_given_up_at_the_third_bad_on
     run(talk())
 
 
-def test_a_player_id_that_is_no_text_is_an_error_at_once() -> None:
+def test_a_player_id_that_is_not_a_string_is_an_error_at_once() -> None:
     async def talk() -> None:
         with pytest.raises(CannotConnect, match="player_id"):
             await Player("ws://127.0.0.1/", "\ud800").connect()
@@ -337,8 +337,8 @@ def test_a_player_id_that_is_no_text_is_an_error_at_once() -> None:
     run(talk())
 
 
-def test_a_redirect_that_cannot_be_followed_is_another_attempts_reason() -> None:
-    """A portal of a hotel redirects everybody until they have paid."""
+def test_a_redirect_is_followed_by_another_attempt() -> None:
+    """A captive portal redirects every request at first."""
     service = Service()
 
     def redirect(connection: ServerConnection, request: Request) -> Response | None:
@@ -369,7 +369,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def proxy(answer: bytes, asked: list[bytes]) -> AsyncIterator[str]:
-    """A proxy that answers everybody the same; what it was asked for is added to `asked`."""
+    """Run a proxy that answers every request with `answer`, and appends requests to `asked`."""
 
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append((await reader.readuntil(b"\r\n")).strip())
@@ -399,7 +399,7 @@ PROXY_NAMES = ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"]
         "[::ffff:127.0.0.1]",
     ],
 )
-def test_no_proxy_is_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch, name: str, host: str) -> None:
+def test_local_connections_use_no_proxy(monkeypatch: pytest.MonkeyPatch, name: str, host: str) -> None:
     asked: list[bytes] = []
     ended: list[str] = []
 
@@ -466,7 +466,7 @@ def test_a_wrong_proxy_is_named_without_the_password_in_it(monkeypatch: pytest.M
     run(talk())
 
 
-def test_a_proxy_that_wants_a_password_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_needs_a_password_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
 
@@ -497,7 +497,7 @@ def test_both_clients_have_the_same_default_times_and_ping_as_the_cost_page_reco
 
 @pytest.mark.parametrize("name", ["ping", "answer", "lifetime", "retry", "longest_retry"])
 @pytest.mark.parametrize("value", [math.nan, 0, -1, -math.inf, "5", None, True, 1j, [1]])
-def test_a_time_that_is_none_is_refused(name: str, value: Any) -> None:
+def test_an_invalid_time_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a number of seconds above 0, not "):
         Timing(**{name: value})
 
@@ -652,7 +652,7 @@ def test_a_frame_that_is_not_json_is_refused_before_anything_is_sent(
     assert run(talk()) == []
 
 
-def test_what_cannot_be_sent_is_refused_while_the_service_is_away() -> None:
+def test_an_invalid_message_is_refused_even_while_offline() -> None:
     async def talk() -> None:
         async with playing(Service(statuses=100 * [HTTPStatus.SERVICE_UNAVAILABLE])) as service:
             player = Player(service.url)
@@ -738,11 +738,11 @@ def test_frames_of_types_and_events_that_are_not_known_are_ignored() -> None:
 
 
 def unreadable(frame: Frame) -> Frame:
-    """What is said of JSON that is nested too deeply: the service hasn't seen its ackId."""
+    """Return the error for JSON that is nested too deeply. It has no ackId, because it could not be read."""
     return {"type": "error", "code": "invalid_json", "detail": "nested too deeply", "retryable": False}
 
 
-def test_the_answer_to_a_frame_that_the_service_cannot_read_is_its_refusal_without_an_ack_id() -> None:
+def test_a_refusal_without_an_ack_id_answers_the_only_open_frame() -> None:
     async def talk() -> None:
         async with playing(Service(answer=unreadable)) as service, Player(service.url) as player:
             assert (await player.ask({"action": "sync"}))["code"] == "invalid_json"
@@ -752,7 +752,7 @@ def test_the_answer_to_a_frame_that_the_service_cannot_read_is_its_refusal_witho
     run(talk())
 
 
-def test_of_several_frames_none_is_taken_for_the_one_that_the_service_cannot_read() -> None:
+def test_a_refusal_without_an_ack_id_answers_none_of_several_open_frames() -> None:
     service = Service(answer=lambda frame: unreadable(frame) if len(service.frames) == 2 else None)
 
     async def talk() -> None:
@@ -773,7 +773,7 @@ BACKLOG = [
 
 @dataclass(slots=True)
 class BackloggedService(Service):
-    """Sends what is newer than `after`, and then the greeting. Answers frames meanwhile."""
+    """Sends the messages after `after`, then the greeting. Answers frames meanwhile."""
 
     sent: int = 0
 
@@ -833,7 +833,7 @@ def test_a_player_with_too_many_unread_messages_is_offline_until_half_is_read() 
     assert run(talk()) == []
 
 
-def test_a_position_does_not_pass_messages_that_were_dropped() -> None:
+def test_the_cursor_does_not_pass_dropped_messages() -> None:
     async def talk() -> None:
         service = BackloggedService()
         async with playing(service), Player(service.url, timing=IMPATIENT) as player:
@@ -873,7 +873,7 @@ def test_a_program_that_never_reads_can_send_over_one_connection() -> None:
 # One session after the other
 
 
-def test_sends_that_wait_when_a_player_is_closed_are_not_sent_by_its_next_session() -> None:
+def test_sends_pending_at_close_are_not_sent_by_the_next_session() -> None:
     service = Service(answer=lambda frame: None)
 
     async def talk() -> None:
@@ -893,7 +893,7 @@ def test_sends_that_wait_when_a_player_is_closed_are_not_sent_by_its_next_sessio
     assert len(service.frames) == 1
 
 
-def test_a_connect_at_the_moment_at_which_a_session_ends_begins_the_next() -> None:
+def test_a_connect_while_a_session_ends_starts_the_next_one() -> None:
     async def talk() -> None:
         async with playing(Service(statuses=[HTTPStatus.FORBIDDEN])) as service:
             player = Player(service.url)
@@ -936,7 +936,7 @@ def test_a_cancelled_send_is_not_overtaken_by_the_next() -> None:
     assert [frame["message"] for frame in service.frames] == ["one", "three"]
 
 
-def test_a_cancelled_send_holds_up_the_next_no_longer_than_its_connection() -> None:
+def test_a_cancelled_send_delays_the_next_only_until_its_connection_ends() -> None:
     service = Service(answer=lambda frame: None)
 
     async def talk() -> None:
@@ -973,7 +973,7 @@ def test_a_cancelled_send_that_is_never_answered_ends_its_connection() -> None:
 
 
 async def half_close(connection: ServerConnection) -> None:
-    """Send a close frame, and leave the line open for a while without reading the answer."""
+    """Send a close frame, and keep TCP open for half a second without reading the answer."""
     connection.transport.pause_reading()
     connection.protocol.send_close(1001)
     connection.send_data()
@@ -1040,7 +1040,7 @@ def test_a_send_that_is_cancelled_as_its_player_closes_leaves_no_exception() -> 
     assert run(talk()) == []
 
 
-def test_a_player_that_is_not_let_in_leaves_no_exception() -> None:
+def test_a_refused_player_leaves_no_exception() -> None:
     async def talk() -> None:
         async with playing(Service(statuses=[HTTPStatus.FORBIDDEN])) as service:
             player = Player(service.url)

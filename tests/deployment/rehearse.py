@@ -1,4 +1,4 @@
-"""Deploys for real to an emulator of AWS, tries what is deployed, tears it down, and looks for what is left.
+"""Deploys to an emulator of AWS, tests the deployment, deletes it, and checks that nothing is left.
 
 python -m tests.deployment.rehearse PYTHON
 
@@ -40,12 +40,12 @@ LEFT_OUT = shutil.ignore_patterns(
 
 
 class RehearsalFailed(Exception):
-    """The text says at what."""
+    """The rehearsal failed. The text says where."""
 
 
 @contextmanager
 def emulator(python: str, home: Path) -> Iterator[str]:
-    """MiniStack, running: the URL of all its services."""
+    """Run MiniStack, and yield the URL of all its services."""
     port = free_port()
     environment = {
         "PATH": f"{Path(python).parent}:{os.environ['PATH']}",
@@ -162,7 +162,7 @@ def _tear_down(project: Path, before: set[str]) -> None:
 
 
 def _run_here(project: Path) -> None:
-    """The emulator runs functions on this machine: they must be built for it."""
+    """Build the packages for this machine, because the emulator runs functions here."""
     config = project / ".chalice" / "config.json"
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings["lambda_architecture"] = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
@@ -170,7 +170,7 @@ def _run_here(project: Path) -> None:
 
 
 def _post_to(project: Path, endpoint: str) -> None:
-    """Posts go where the emulator takes them: what an API of its own is called is known only now."""
+    """Set the endpoint of posts. The emulator's id of the API is known only after the deployment."""
     config = project / ".chalice" / "config.json"
     settings = json.loads(config.read_text(encoding="utf-8"))
     variables = settings["stages"][STAGE]["environment_variables"]
@@ -242,7 +242,7 @@ def _make_table_anew(stage: Stage) -> None:
 
 
 def _everything() -> set[str]:
-    """What there is of every kind that a deployment makes."""
+    """Return all resources of the kinds that a deployment creates."""
     client = boto3.client
     stacks = client("cloudformation").list_stacks()["StackSummaries"]
     return {
@@ -286,7 +286,7 @@ def say(text: str) -> None:
 
 
 def main() -> str | int:
-    """What went wrong, or 0."""
+    """Return the error's text, or 0."""
     try:
         rehearse(str(Path(sys.argv[1]).absolute()))
     except RehearsalFailed as failure:

@@ -1,4 +1,4 @@
-"""`.ci/run` passes only if every one of its commands does, with the rehearsal beside the others."""
+"""`.ci/run` runs the rehearsal beside the other commands, and passes only if all pass."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ IN_THIS_ORDER = (
 
 
 def run(tmp_path: Path, failing: str) -> tuple[int, list[str]]:
-    """Run it with a `make` that only prints, and fails for one target."""
+    """Run it with a fake `make` that prints its target and fails for one."""
     for command, script in (("make", MAKE), ("npm", "#!/bin/sh\n"), ("chromium", "#!/bin/sh\n")):
         (tmp_path / command).write_text(script, encoding="utf-8")
         (tmp_path / command).chmod(0o755)

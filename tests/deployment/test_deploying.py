@@ -1,4 +1,4 @@
-"""What `make deploy` does around Chalice: it can be repeated after a failure at any step."""
+"""`make deploy` can be repeated after a failure at any step."""
 
 import json
 import os
@@ -42,7 +42,7 @@ class Clock:
 
 @dataclass
 class Lambda:
-    """One mapping. `states`: what successive reads show, the last one repeatedly. `refusals`: of writes."""
+    """One mapping. `states` are successive reads, the last one repeated. `refusals` are errors of writes."""
 
     states: list[str]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +117,7 @@ def test_a_change_that_is_refused_for_another_reason_is_not_retried() -> None:
     assert clock.now == 0
 
 
-def test_a_mapping_whose_settings_are_right_is_left_alone() -> None:
+def test_a_mapping_with_the_right_settings_is_not_changed() -> None:
     (filtered,) = template.MAPPING["FilterCriteria"]["Filters"]
     reformatted = {"FilterCriteria": {"Filters": [{"Pattern": filtered["Pattern"].replace(" ", "")}]}}
     client = Lambda(["Enabled"], {**template.MAPPING, **reformatted, "BatchSize": 100})
@@ -133,7 +133,7 @@ def test_only_the_settings_that_differ_are_changed() -> None:
     assert client.written == [{"UUID": "u", "FilterCriteria": template.MAPPING["FilterCriteria"]}]
 
 
-def test_deleting_a_mapping_that_is_gone_is_no_failure() -> None:
+def test_deleting_a_missing_mapping_succeeds() -> None:
     client = Lambda(["gone"])
 
     mappings(client, Clock()).delete("u")
@@ -150,7 +150,7 @@ class NoSuchThing(Exception):
 
 @dataclass
 class Account:
-    """What AWS has under a stage's names. `apis`: each with whether it has a stage."""
+    """The resources of a stage on AWS. `apis` says of each API whether it has a stage."""
 
     apis: dict[str, bool] = field(default_factory=dict)
     roles: set[str] = field(default_factory=set)
@@ -280,7 +280,7 @@ def test_a_finished_api_and_the_mapping_of_an_earlier_attempt_are_noted(tmp_path
     assert notes.noted(stage, notes.API) == {**api_note("a1"), "websocket_api_url": "wss://a1/api/"}
 
 
-def test_an_api_of_somebody_elses_deployment_is_refused_also_after_the_own_one_was_deleted(
+def test_an_api_of_another_deployment_is_refused_even_after_the_own_one_was_deleted(
     tmp_path: Path,
 ) -> None:
     account = Account(apis={"a2": True})
@@ -323,7 +323,7 @@ def test_notes_can_be_written_from_what_aws_has(tmp_path: Path) -> None:
 
 
 class CloudFormation:
-    """Has one stack, or none; a change that would change nothing is an error, as on AWS.
+    """Has one stack or none. An update without changes is an error, as on AWS.
 
     `ends`: the status that the next operation of a kind ends with. A deleted stack is found by its id alone.
     """
@@ -418,7 +418,7 @@ def test_a_creation_that_fails_says_which_resource_and_why_though_the_stack_is_d
         stacks(there).deploy("s", {}, {}, {})
 
 
-def test_a_stack_that_another_command_is_changing_is_waited_for() -> None:
+def test_deploy_waits_for_a_stack_that_another_command_is_changing() -> None:
     there = CloudFormation()
     there.upcoming = ["CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
 
@@ -427,7 +427,7 @@ def test_a_stack_that_another_command_is_changing_is_waited_for() -> None:
     assert there.called == ["update"]
 
 
-def test_deleting_a_stack_that_does_not_exist_is_no_failure() -> None:
+def test_deleting_a_missing_stack_succeeds() -> None:
     there = CloudFormation()
 
     stacks(there).delete("s")
@@ -459,7 +459,7 @@ def test_a_python_that_lambda_has_is_taken(version: tuple[int, int]) -> None:
     check_python(version)
 
 
-def test_aws_that_cannot_be_asked_ends_the_deployment_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_aws_ends_the_deployment_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")

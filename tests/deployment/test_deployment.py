@@ -1,4 +1,4 @@
-"""What is deployed: who may do what, what is kept, and that nothing is open that need not be."""
+"""The deployed resources: permissions, retention and alarms."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.support.chalice_process import CHALICE, PROJECT, bare_environment
 
 ROLES = set(template.POLICY_BY_ROLE)
 WITHOUT_NAMES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
-"""What AWS lets nobody narrow to a resource."""
+"""Actions that AWS cannot restrict to a resource."""
 
 
 def run_in(directory: Path, *command: str) -> str:
@@ -37,7 +37,7 @@ def run_in(directory: Path, *command: str) -> str:
     scope="module", params=[pytest.param(stage, marks=pytest.mark.slow) for stage in ("dev", "prod")]
 )
 def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Any]:
-    """The template that `make package` makes, by its two commands; pip downloads what is shipped."""
+    """Run the two commands of `make package`, and return the stage and the template."""
     name, directory = request.param, tmp_path_factory.mktemp("package")
     shipped = ("app.py", "chalicelib", "requirements.txt", "requirements.lock")
     for part in (*shipped, "deployment", "localdev"):
@@ -230,7 +230,7 @@ def test_the_tables_of_a_first_creation_can_be_deleted_when_it_fails() -> None:
         assert "DeletionProtectionEnabled" not in created[table]["Properties"]
 
 
-def test_every_function_has_a_role_of_its_own(packaged: tuple[Stage, Any]) -> None:
+def test_every_function_has_its_own_role(packaged: tuple[Stage, Any]) -> None:
     resources = packaged[1]["Resources"]
     roles = [
         r["Properties"]["Role"]["Fn::GetAtt"][0] for r in resources.values() if "Serverless" in r["Type"]
@@ -240,7 +240,7 @@ def test_every_function_has_a_role_of_its_own(packaged: tuple[Stage, Any]) -> No
     assert {name for name, r in resources.items() if r["Type"] == "AWS::IAM::Role"} == ROLES
 
 
-def test_every_right_is_for_something_named_in_this_region_and_account(packaged: tuple[Stage, Any]) -> None:
+def test_every_permission_names_a_resource_in_this_region_and_account(packaged: tuple[Stage, Any]) -> None:
     for role in ROLES:
         for statement in statements(packaged[1]["Resources"][role]["Properties"]["Policies"]):
             if not set(statement["Action"]) <= WITHOUT_NAMES:
@@ -249,7 +249,7 @@ def test_every_right_is_for_something_named_in_this_region_and_account(packaged:
                     assert not re.search(r":\*|^\*", resource.removesuffix(":*")), (role, resource)
 
 
-def test_nobody_may_scan_or_delete_a_table_or_act_on_every_kind(packaged: tuple[Stage, Any]) -> None:
+def test_no_policy_allows_scans_table_deletion_or_wildcard_actions(packaged: tuple[Stage, Any]) -> None:
     actions = {
         action
         for role in ROLES
@@ -261,7 +261,9 @@ def test_nobody_may_scan_or_delete_a_table_or_act_on_every_kind(packaged: tuple[
     assert not [action for action in actions if "*" in action]
 
 
-def test_connections_are_managed_by_whoever_posts_and_of_this_api_alone(packaged: tuple[Stage, Any]) -> None:
+def test_only_functions_that_post_can_manage_this_apis_connections(
+    packaged: tuple[Stage, Any],
+) -> None:
     stage, sam = packaged
     managed = {
         role: sorted(resource.rpartition("}/")[2] for resource in resources_of(statement))
@@ -298,7 +300,7 @@ def test_the_stream_function_has_no_public_route(packaged: tuple[Stage, Any]) ->
     assert not [r for r in resources.values() if r["Type"] == "AWS::Lambda::Url"]
 
 
-def test_the_stream_is_the_tables_and_what_fails_is_kept(packaged: tuple[Stage, Any]) -> None:
+def test_the_mapping_reads_the_tables_stream_and_keeps_failed_batches(packaged: tuple[Stage, Any]) -> None:
     events = packaged[1]["Resources"]["PushMessages"]["Properties"]["Events"]
     source = events["PushMessagesDynamodbEventSource"]["Properties"]
 

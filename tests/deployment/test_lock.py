@@ -1,4 +1,4 @@
-"""What is installed and what is shipped is locked: every version, the content of every file, every action."""
+"""All installed and shipped packages and all actions of the workflows are locked."""
 
 import os
 import re
@@ -183,7 +183,7 @@ def test_chalice_ships_the_locked_versions_and_takes_no_file_from_elsewhere(tmp_
     assert shipped == set(installed_on(locked, python, PLATFORMS[0]).items())
 
 
-def test_versions_are_read_whatever_stands_beside_them() -> None:
+def test_versions_are_read_with_extras_and_markers() -> None:
     text = (
         "# a comment\nmoto[dynamodb]==5.2.5\nPyJWT==2.15.1 ; python_version > '3' \\\n    --hash=sha256:0\n"
     )

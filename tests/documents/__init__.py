@@ -1,1 +1,1 @@
-"""What the documents, the structure and the tools say is so."""
+"""The documents, the project's structure and its tools."""

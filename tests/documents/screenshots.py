@@ -1,4 +1,4 @@
-"""The pictures of the playground in the README, taken anew.
+"""Takes the README's screenshots of the playground again.
 
 python -m tests.documents.screenshots
 """

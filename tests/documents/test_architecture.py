@@ -1,4 +1,4 @@
-"""Which layer imports which."""
+"""Which modules import which."""
 
 import ast
 from pathlib import Path
@@ -42,7 +42,7 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=name_of)
-def test_the_core_does_no_io_and_nothing_shipped_imports_what_is_not(path: Path) -> None:
+def test_the_core_does_no_io_and_shipped_code_imports_only_shipped_code(path: Path) -> None:
     modules = imported_by(path)
     roots = {module.partition(".")[0] for module in modules}
 

@@ -1,4 +1,4 @@
-"""What the documents say is so."""
+"""The documents agree with the code."""
 
 import json
 import re
@@ -62,7 +62,7 @@ def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -
     read: set[str] = set()
 
     class Environment(Mapping[str, str]):
-        """Remembers what it was asked for."""
+        """Records the names that were read."""
 
         def __getitem__(self, name: str) -> str:
             read.add(name)

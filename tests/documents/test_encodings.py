@@ -1,4 +1,4 @@
-"""Text files and programs are read and written as UTF-8, whatever the locale of the machine."""
+"""Text files and pipes are read and written as UTF-8 in every locale."""
 
 import ast
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ SOURCES = [PROJECT / "app.py", *(path for folder in FOLDERS for path in (PROJECT
 
 
 def calls_without_encoding(source: str) -> Iterator[int]:
-    """Yield the line of each call that would take the encoding of the locale."""
+    """Yield the line of each call that would use the locale's encoding."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             named = {keyword.arg: keyword.value for keyword in node.keywords}

@@ -1,4 +1,4 @@
-"""The changes that docs/extending.md shows: each applies, works as it says, and its tests can fail."""
+"""Each change in docs/extending.md applies and works, and its tests fail without its code."""
 
 import os
 import re
@@ -32,7 +32,7 @@ MAKE_SPECIFICATION = "sh -c '.venv/bin/python -m specification.asyncapi > docs/a
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A section that shows a change: its diff, and the one command that runs the diff's new tests."""
+    """A section with a diff and the command that runs the diff's new tests."""
 
     heading: str
     diff: str
@@ -48,7 +48,7 @@ class Change:
         return set(re.findall(r"^\+def (test_\w+)", self.diff, re.MULTILINE))
 
     def failing_without_its_code(self) -> set[str]:
-        """The new tests; where they are a module of their own that module, for what it imports."""
+        """Return the new tests, or their module if it is new, because its imports fail."""
         modules = re.findall(r"^--- /dev/null\n\+\+\+ b/tests/(test_\w+)\.py$", self.diff, re.MULTILINE)
         return set(modules) or self.new_tests()
 
@@ -72,14 +72,14 @@ CHANGED_MODULES = sorted(set().union(*(change.changed_modules() for change in CH
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """Of the project, with the environment that runs this: so commands can be run as they are shown."""
+    """Return a copy of the project with this virtual environment, so that the commands work as shown."""
     copy = copy_project(tmp_path / "copy")
     (copy / ".venv").symlink_to(sys.prefix)
     return copy
 
 
 def run(command: str, copy: Path) -> str:
-    """What it printed; a line for each test says what came of it."""
+    """Run a command and return its output, with one line per test."""
     environ = os.environ | {"PYTEST_ADDOPTS": "-rA"}
     ran = subprocess.run(
         shlex.split(command), cwd=copy, env=environ, capture_output=True, text=True, encoding="utf-8"
@@ -96,7 +96,7 @@ def passed(output: str) -> set[str]:
 
 
 def failed(output: str) -> set[str]:
-    """Tests, and modules that could not even be imported."""
+    """Return the failed tests, and the modules that could not be imported."""
     return set(re.findall(r"^(?:FAILED|ERROR) (?:\S+::|tests/)(test_\w+)", output, re.MULTILINE))
 
 

@@ -1,4 +1,4 @@
-"""`make help` is the list of the targets, and `make` alone prints it."""
+"""`make help` and `make` alone list the targets."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The Makefile passes its variables on whole."""
+"""The Makefile passes variables to programs unchanged."""
 
 import json
 import os
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is n
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The Makefile, set up, with programs that record how they are called."""
+    """Return a folder with the Makefile and programs that record their calls."""
     for file in (PROJECT / "Makefile", *PROJECT.glob("requirements*")):
         shutil.copy(file, tmp_path)
     programs = tmp_path / ".venv" / "bin"
@@ -65,7 +65,7 @@ def calls(folder: Path, *arguments: str, **variables: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_every_variable_reaches_its_program_whole(folder: Path, value: str) -> None:
+def test_every_variable_reaches_its_program_unchanged(folder: Path, value: str) -> None:
     chat = ["-m", "clients.chat", f"--to={value}", f"--url={value}", "--", value]
     expected = [
         (["chat", f"PLAYER={value}", f"TO={value}", f"URL={value}"], [[chat, None]]),
@@ -86,7 +86,7 @@ def test_every_variable_reaches_its_program_whole(folder: Path, value: str) -> N
 
 
 @pytest.mark.parametrize("value", [value for value in VALUES if "/" not in value])
-def test_a_stage_is_packaged_whole(folder: Path, value: str) -> None:
+def test_a_stage_name_with_special_characters_is_packaged(folder: Path, value: str) -> None:
     template = f"build/{value}.json"
 
     assert calls(folder, "package", f"STAGE={value}") == [
@@ -96,7 +96,7 @@ def test_a_stage_is_packaged_whole(folder: Path, value: str) -> None:
     assert (folder / template).exists()
 
 
-def test_a_variable_of_the_environment_is_passed_whole_too(folder: Path) -> None:
+def test_an_environment_variable_is_passed_unchanged(folder: Path) -> None:
     [[arguments, _]] = calls(folder, "chat", PLAYER="a b", URL="ws://h/?x=$1&y=2")
 
     assert arguments == ["-m", "clients.chat", "--url=ws://h/?x=$1&y=2", "--", "a b"]

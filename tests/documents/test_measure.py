@@ -1,4 +1,4 @@
-"""Load tests count right, do not flatter, and show every step; the model and the budgets do as they say."""
+"""Load tests count correctly and show every step; the cost model and the budgets are checked."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def total(lines: costs.Lines) -> float:
     return sum(lines.values())
 
 
-def test_what_was_acknowledged_and_never_came_is_lost() -> None:
+def test_an_acknowledged_message_that_never_arrives_counts_as_lost() -> None:
     observed = Observations()
     observed.send("a", 0, 0).acknowledged = 1
     observed.send("a", 1, 0).acknowledged = 1
@@ -44,7 +44,7 @@ def test_what_was_acknowledged_and_never_came_is_lost() -> None:
     assert (observed.lost, observed.unanswered, observed.unsettled) == (1, 1, 2)
 
 
-def test_what_comes_twice_or_late_or_from_nowhere_is_counted() -> None:
+def test_duplicate_late_and_unknown_messages_are_counted() -> None:
     observed = Observations()
     for number in range(3):
         observed.send("a", number, 0)
@@ -66,7 +66,7 @@ def test_warm_up_is_checked_and_not_measured() -> None:
 
 
 class StallingService:
-    """Speaks enough of the protocol, and stands still for a while once half of the messages have come."""
+    """Speaks enough of the protocol, and stalls once at message `stall_at`."""
 
     def __init__(self, stall_at: int) -> None:
         self._stall_at = stall_at
@@ -91,7 +91,7 @@ class StallingService:
         await self._sockets[frame["destinationPlayerId"]].send(json.dumps({"type": "message", **message}))
 
 
-def test_a_service_that_stands_still_is_seen_by_every_message_that_was_due_meanwhile() -> None:
+def test_a_stalled_service_delays_every_message_that_was_due_during_the_stall() -> None:
     observed = Observations()
 
     async def measure() -> None:
@@ -115,7 +115,7 @@ def test_a_service_that_stands_still_is_seen_by_every_message_that_was_due_meanw
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, str]:
-    """A short load test by its command: the result, the page, and what was printed."""
+    """Run a short load test. Return the result, the page and the output."""
     out = tmp_path_factory.mktemp("load")
     command = [sys.executable, "-m", "measure.load", "pairs", "--clients", "2", "--rate", "20"]
     ran = subprocess.run(
@@ -146,7 +146,7 @@ def test_a_load_test_of_a_chalice_local_shows_every_step(measured: tuple[dict[st
 
 
 def test_the_steps_add_up_to_the_whole(measured: tuple[dict[str, Any], str, str]) -> None:
-    """Of medians no exact sum can be asked; a step that was left out or counted twice would show."""
+    """Medians do not add up exactly, but a missing or duplicate step would show."""
     half = {name: step["p50"] for name, step in measured[0]["latencies"].items()}
 
     assert half["send"] + half["save message"] + half["acknowledge"] == pytest.approx(
@@ -167,13 +167,13 @@ def test_a_page_compares_two_runs_and_needs_nothing_else(measured: tuple[dict[st
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_a_result_of_nothing_can_be_shown() -> None:
+def test_an_empty_result_can_be_shown() -> None:
     nothing = result("pairs", Load(1, 1, 1, 0), Observations(), {}, {"measured_seconds": 1.0}, "")
 
     assert "delivered" in report.table(nothing)
 
 
-def test_a_service_that_is_not_there_is_one_line() -> None:
+def test_an_unreachable_service_prints_one_line() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "measure.load", "pairs", "--url", "ws://127.0.0.1:9/dev/"],
         cwd=PROJECT,
@@ -211,12 +211,12 @@ def test_a_cold_batch_opens_connections_over_tls_and_drops_none() -> None:
     assert 0 < batches.longest_handshake_seconds < batches.cold_seconds
 
 
-def test_a_budget_that_is_not_kept_says_so() -> None:
+def test_an_exceeded_budget_is_reported() -> None:
     assert "EXCEEDED" in table([Row("calls", 5, 4)])
     assert "EXCEEDED" not in table([Row("calls", 4, 4), Row("time", 9, None)])
 
 
-def test_the_model_says_the_same_each_time_and_bends_where_it_must() -> None:
+def test_the_model_is_deterministic_and_saturates_where_it_must() -> None:
     usual = Parameters()
 
     assert simulate(100, usual) == simulate(100, usual)
@@ -226,7 +226,7 @@ def test_the_model_says_the_same_each_time_and_bends_where_it_must() -> None:
     assert not simulate(200, replace(usual, players=1)).keeps_up
 
 
-def test_costs_are_of_the_prices_that_are_given() -> None:
+def test_costs_follow_from_the_given_prices() -> None:
     dear = replace(FREE, write_units=2.0)
 
     assert total(costs.ours(FREE, costs.Use())) == 0

@@ -1,4 +1,4 @@
-"""docs/asyncapi.yaml says what the code does: no less, and nothing else."""
+"""docs/asyncapi.yaml describes exactly the frames of the code."""
 
 import json
 from typing import Any, get_args
@@ -16,15 +16,15 @@ from tests.support.recorder import DOCUMENT, MESSAGES, Recorder
 
 NO_FRAME = ("invalid_json", "unknown_action", "invalid_frame")
 BEYOND_A_SCHEMA = ("lone surrogate", "with a new line")
-"""JSON Schema knows nothing of surrogates, and in Python, unlike ECMAScript, `$` lets a new line pass."""
+"""JSON Schema has no rule for surrogates, and in Python `$` also matches before a final newline."""
 
 
-def test_the_file_is_what_the_models_say() -> None:
+def test_the_file_matches_the_models() -> None:
     assert recorder.PATH.read_text(encoding="utf-8") == asyncapi.text(), "run make specification"
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_an_example_is_what_it_is_an_example_of(name: str) -> None:
+def test_each_example_matches_its_message(name: str) -> None:
     record = Recorder()
     see = record.sent if name in recorder.FROM_CLIENT else record.received
 
@@ -71,7 +71,7 @@ def expressible() -> list[Frame]:
 
 
 @pytest.mark.parametrize("frame", expressible(), ids=lambda frame: frame.name)
-def test_a_frame_from_a_client_is_described_just_when_it_is_one(frame: Frame) -> None:
+def test_exactly_the_valid_frames_of_clients_are_described(frame: Frame) -> None:
     if frame.code in NO_FRAME:
         Recorder().sent_malformed(frame.body)
     else:
@@ -117,7 +117,7 @@ def test_a_client_may_be_sent_keys_that_it_does_not_know_but_may_send_none() -> 
         assert message["payload"]["additionalProperties"] is (name not in FROM_CLIENT)
 
 
-def test_what_is_sent_as_malformed_must_be() -> None:
+def test_a_frame_sent_as_malformed_must_not_be_described() -> None:
     with pytest.raises(AssertionError, match="described, as ping, and yet sent as malformed"):
         Recorder().sent_malformed('{"action": "ping"}')
 

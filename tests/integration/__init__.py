@@ -1,1 +1,1 @@
-"""The stores and the whole path over each DynamoDB engine."""
+"""The stores and the whole service on each DynamoDB engine."""

@@ -1,4 +1,4 @@
-"""What a deployment must do, seen from outside: at ACCEPT_URL, or else at a `chalice local` of its own.
+"""What a deployment must do, tested from outside: at ACCEPT_URL, or at a local one without it.
 
 Players use the library that players use; what it never sends goes over a bare socket. They are made up for
 each run; their connections are closed, and their messages expire.
@@ -32,7 +32,7 @@ RUN = secrets.token_hex(4)
 RECORD = Recorder()
 
 NOT_BROUGHT_ABOUT = {"gatewayFailure"}
-"""No function of a healthy deployment fails: tests/local/test_gateway.py sees it, of one that raises."""
+"""No function of a healthy deployment raises. tests/local/test_gateway.py tests this message."""
 
 
 class RecordedSocket(Socket):
@@ -51,7 +51,7 @@ class RecordedSocket(Socket):
 
 
 def differs_on_ministack(reason: str) -> pytest.MarkDecorator:
-    """For what the rehearsal's emulator does otherwise than AWS; should it come to do it, this fails."""
+    """Mark a test that the rehearsal's emulator fails. The mark itself fails when the emulator passes."""
     return pytest.mark.xfail(os.environ.get("ACCEPT_TARGET") == "ministack", reason=reason, strict=True)
 
 
@@ -67,7 +67,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 def named(name: str) -> str:
-    """A player of this run alone."""
+    """Return the id of a player that only this run uses."""
     return f"accept-{RUN}-{name}"
 
 
@@ -79,7 +79,7 @@ def query(name: str) -> str:
 async def player(
     url: str, name: str, position: str | None = None
 ) -> AsyncIterator[tuple[Player, list[Frame]]]:
-    """A player who receives, and the frames that came so far. Its connection must last until it is closed."""
+    """Connect a player. Yield it with the list of its frames, and check that its connection lasts."""
     seen: dict[str, list[Any]] = {"sent": [], "received": [], "lost": []}
 
     def observe(event: str, about: Any) -> None:
@@ -98,7 +98,7 @@ async def player(
 
 @asynccontextmanager
 async def socket(url: str, name: str) -> AsyncIterator[RecordedSocket]:
-    """A connection for frames that the library does not send, of a player who missed nothing."""
+    """Connect without the library, to send frames that it never sends."""
     async with connect(f"{url}?{query(name)}") as opened:
         bare = RecordedSocket(opened)
         assert (await bare.frame())["event"] == "connected"
@@ -110,7 +110,7 @@ def run(talk: Coroutine[Any, Any, None]) -> None:
 
 
 async def texts(recipient: Player, count: int) -> list[str]:
-    """Of the next messages that the player has not seen before."""
+    """Return the texts of the next messages that the player has not seen."""
     return [(await anext(recipient))["message"] for _ in range(count)]
 
 
@@ -173,7 +173,7 @@ def test_messages_arrive_in_order_at_every_connection_of_the_player(url: str) ->
     run(talk())
 
 
-def test_whoever_was_offline_is_sent_what_came_meanwhile(url: str) -> None:
+def test_a_player_who_was_offline_gets_the_missed_messages(url: str) -> None:
     async def talk() -> None:
         async with player(url, "c1") as (one, _):
             missed = [await one.send(named("c2"), f"message {number}") for number in range(3)]
@@ -187,7 +187,7 @@ def test_whoever_was_offline_is_sent_what_came_meanwhile(url: str) -> None:
     run(talk())
 
 
-def test_whoever_comes_back_goes_on_from_there_and_sees_nothing_twice(url: str) -> None:
+def test_a_player_who_reconnects_continues_without_duplicates(url: str) -> None:
     async def talk() -> None:
         async with player(url, "l1") as (one, _), player(url, "l2") as (two, _):
             await one.send(named("l2"), "seen")
@@ -201,7 +201,7 @@ def test_whoever_comes_back_goes_on_from_there_and_sees_nothing_twice(url: str) 
     run(talk())
 
 
-def test_a_position_is_where_a_replay_begins(url: str) -> None:
+def test_a_replay_starts_at_the_given_cursor(url: str) -> None:
     async def talk() -> None:
         async with player(url, "n1") as (one, _), player(url, "n2") as (two, _):
             await one.send(named("n2"), "received")
@@ -234,7 +234,7 @@ def test_a_sync_is_answered_with_a_page_and_its_ack_id(url: str) -> None:
     run(talk())
 
 
-def test_a_message_that_is_sent_again_is_stored_once(url: str) -> None:
+def test_a_resent_message_is_stored_once(url: str) -> None:
     async def send_once() -> Frame:
         async with player(url, "d1") as (one, _):
             return await one.send(named("d2"), "once", client_message_id=RUN)
@@ -260,7 +260,7 @@ def test_a_message_that_is_sent_again_is_stored_once(url: str) -> None:
         ('{"action": "ping", "pong": 1}', "invalid_frame", "pong: unknown key"),
     ],
 )
-def test_a_malformed_frame_is_told_why_and_the_connection_stays(
+def test_a_malformed_frame_gets_a_reason_and_the_connection_stays(
     url: str, frame: str, code: str, detail: str
 ) -> None:
     async def talk() -> None:
@@ -274,7 +274,7 @@ def test_a_malformed_frame_is_told_why_and_the_connection_stays(
     run(talk())
 
 
-def test_nobody_sends_as_somebody_else(url: str) -> None:
+def test_a_player_cannot_send_as_another_player(url: str) -> None:
     async def talk() -> None:
         async with socket(url, "e") as one:
             error = await one.ask(
@@ -288,7 +288,7 @@ def test_nobody_sends_as_somebody_else(url: str) -> None:
 
 
 @differs_on_ministack("it takes the action for the route of that name, which answers nothing")
-def test_the_action_disconnect_is_no_action_and_ends_nothing(url: str) -> None:
+def test_a_frame_with_the_action_disconnect_ends_nothing(url: str) -> None:
     async def talk() -> None:
         async with socket(url, "j") as one:
             await one.send_malformed('{"action": "$disconnect"}')
@@ -298,7 +298,7 @@ def test_the_action_disconnect_is_no_action_and_ends_nothing(url: str) -> None:
     run(talk())
 
 
-def test_a_player_who_floods_is_told_when_to_go_on(url: str) -> None:
+def test_a_player_over_the_rate_gets_the_time_of_its_retry(url: str) -> None:
     async def talk() -> None:
         async with socket(url, "f") as one:
             for _ in range(150):  # Over two bursts, and less than a connection is closed for.
@@ -313,7 +313,7 @@ def test_a_player_who_floods_is_told_when_to_go_on(url: str) -> None:
     run(talk())
 
 
-def test_a_recipient_that_is_gone_holds_up_nobody(url: str) -> None:
+def test_a_dead_recipient_delays_nobody(url: str) -> None:
     async def talk() -> None:
         async with (
             player(url, "g1") as (one, _),
@@ -340,7 +340,7 @@ def refusal(url: str, query: str, **options: Any) -> int:
 @pytest.mark.skipif(SECRET is not None, reason="for stages that are open")
 @differs_on_ministack("it answers every refused handshake with 403")
 @pytest.mark.parametrize("who", ["", "playerId=a%23b", "playerId=1&playerId=2"])
-def test_a_handshake_that_makes_no_sense_is_refused_with_400(url: str, who: str) -> None:
+def test_an_invalid_handshake_is_refused_with_400(url: str, who: str) -> None:
     assert refusal(url, who) == 400
 
 
@@ -371,7 +371,7 @@ def test_a_frame_over_32_kb_closes_the_connection(url: str) -> None:
 
 
 def test_every_described_frame_was_seen(request: pytest.FixtureRequest) -> None:
-    """The last one: it asks what the others saw, when all of them ran."""
+    """Checks what all other tests of this module recorded, so it must be the last one."""
     ran = {item.name.partition("[")[0] for item in request.session.items if item.path == request.path}
     if any(name.startswith("test_") and name not in ran for name in globals()):
         pytest.skip("not all tests of this file ran")

@@ -1,4 +1,4 @@
-"""What the local AWS answers its own app without HTTP is what it answers over HTTP."""
+"""Direct calls to the local AWS have the same answers as calls over HTTP."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ BINARY: dict[str, Any] = {
 
 
 def messages(tables: Tables) -> list[tuple[str, dict[str, Any]]]:
-    """Calls of every kind that the app makes, also refused ones; an update twice in the same words."""
+    """Return calls of every kind that the app makes, valid and refused, one update twice."""
     update = {
         "TableName": tables.messages,
         "Key": KEY,
@@ -87,7 +87,7 @@ def messages(tables: Tables) -> list[tuple[str, dict[str, Any]]]:
 
 
 def answers(tables: Tables) -> list[Any]:
-    """What came back, or the error; table names and metadata differ from one to the other."""
+    """Return each call's answer or error, without table names and metadata."""
     found: list[Any] = []
     for method, arguments in messages(tables):
         try:
@@ -111,7 +111,7 @@ def _without_order(value: Any, table: str) -> Any:
 
 
 @pytest.mark.skipif(not IS_EMBEDDED, reason="of the embedded DynamoDB")
-def test_dynamodb_answers_directly_what_it_answers_over_http() -> None:
+def test_direct_calls_to_dynamodb_have_the_same_answers_as_http() -> None:
     directly, over_http = answers(make_tables()), answers(make_tables(directly=False))
 
     assert directly == over_http
@@ -133,7 +133,7 @@ def test_boto3_checks_the_parameters_of_every_call(item: Any) -> None:
 
 
 @pytest.mark.skipif(not IS_EMBEDDED, reason="of the embedded DynamoDB")
-def test_streams_answer_directly_what_they_answer_over_http() -> None:
+def test_direct_calls_to_streams_have_the_same_answers_as_http() -> None:
     def records(tables: Tables) -> list[Any]:
         tables.client.put_item(TableName=tables.messages, Item=BINARY)
         streams = tables.session.client("dynamodbstreams")
@@ -155,7 +155,7 @@ def test_streams_answer_directly_what_they_answer_over_http() -> None:
 
 
 def direct(api: Api, read_timeout: float = 5) -> Any:
-    """A client of the same API whose posts need no HTTP."""
+    """Return a client of the same API that posts without HTTP."""
     session = boto3.Session("local", "local", region_name="us-east-1")
     endpoint = f"http://127.0.0.1:{api.port}/dev"
     direct_management.attach(session, endpoint, api.gateway.manage, asyncio.get_running_loop())
@@ -166,7 +166,7 @@ def direct(api: Api, read_timeout: float = 5) -> Any:
     )
 
 
-def test_connections_are_managed_directly_as_over_http() -> None:
+def test_direct_management_calls_have_the_same_answers_as_http() -> None:
     async def outcome(call: Callable[..., Any], **arguments: Any) -> tuple[int, str]:
         try:
             answer = await asyncio.to_thread(call, **arguments)
@@ -199,7 +199,7 @@ def test_connections_are_managed_directly_as_over_http() -> None:
     asyncio.run(compare())
 
 
-def test_a_gateway_that_does_not_answer_is_given_up_as_over_http() -> None:
+def test_a_direct_call_times_out_as_over_http() -> None:
     session = boto3.Session("local", "local", region_name="us-east-1")
     stuck = asyncio.new_event_loop()
     direct_management.attach(session, "http://here", lambda request: Answer(200), stuck)
@@ -211,7 +211,7 @@ def test_a_gateway_that_does_not_answer_is_given_up_as_over_http() -> None:
     stuck.close()
 
 
-def test_a_failure_of_the_gateway_reaches_the_function_that_posts() -> None:
+def test_a_bug_of_the_gateway_is_raised_where_the_function_posts() -> None:
     async def test() -> None:
         session = boto3.Session("local", "local", region_name="us-east-1")
         direct_management.attach(session, "http://here", broken, asyncio.get_running_loop())

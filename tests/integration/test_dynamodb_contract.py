@@ -73,7 +73,7 @@ DIFFERENCES: Mapping[str, Mapping[str, str]] = {
         "a_condition_that_is_refused[flag > :true]": "compares what has no order",
     },
 }
-"""Tests that another engine than the embedded one fails, and what it does. `http` is Dynoxide."""
+"""Tests that other engines fail, with the reason. `http` is Dynoxide."""
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def engine() -> Tables:
 
 @pytest.fixture(params=["through boto3", "without boto3"])
 def tables(request: pytest.FixtureRequest, engine: Tables) -> Tables:
-    """New tables, for each of the two kinds of client that the embedded engine has."""
+    """Return new tables, once per kind of client that the embedded engine has."""
     number = next(_numbers)
     client = engine.client
     if request.param == "without boto3":
@@ -338,7 +338,7 @@ def test_a_value_comes_back_as_dynamodb_writes_it(value: Any, stored: Any, table
     [{"N": "x"}, {"N": "9" * 39}, {"N": "1e126"}, {"SS": []}, {"SS": ["a", "a"]}],
     ids=["no number", "39 digits", "too large", "an empty set", "twice in a set"],
 )
-def test_a_value_that_does_not_exist_is_refused(value: Any, tables: Tables) -> None:
+def test_an_invalid_value_is_refused(value: Any, tables: Tables) -> None:
     assert refusal(tables.client.put_item, TableName=tables.websockets, Item=KEY | {"x": value}) == INVALID
 
 
@@ -347,7 +347,7 @@ def test_a_value_that_does_not_exist_is_refused(value: Any, tables: Tables) -> N
     [{}, {"id": {"N": "1"}}, {"id": {"S": ""}}, {"id": {"S": "é" * 1025}}],
     ids=["missing", "of another type", "empty", "too long"],
 )
-def test_a_key_that_cannot_be_is_refused(key: Any, tables: Tables) -> None:
+def test_an_invalid_key_is_refused(key: Any, tables: Tables) -> None:
     assert refusal(tables.client.put_item, TableName=tables.websockets, Item=key) == INVALID
     assert refusal(tables.client.get_item, TableName=tables.websockets, Key=key) == INVALID
 
@@ -360,7 +360,7 @@ def test_an_item_over_400_kib_is_refused(tables: Tables) -> None:
     assert refusal(tables.client.put_item, TableName=tables.websockets, Item=item) == INVALID
 
 
-def test_a_table_that_is_not_there_is_named(tables: Tables) -> None:
+def test_the_error_for_a_missing_table_names_it(tables: Tables) -> None:
     assert refusal(tables.client.get_item, TableName="nowhere", Key=KEY) == MISSING
     assert refusal(tables.client.put_item, TableName="nowhere", Item=KEY) == MISSING
     assert refusal(tables.client.describe_table, TableName="nowhere") == MISSING
@@ -565,7 +565,7 @@ def test_a_table_is_described_listed_and_deleted(tables: Tables) -> None:
     assert refusal(tables.client.describe_table, TableName=tables.websockets) == MISSING
 
 
-def test_a_table_that_is_there_is_not_made_again(tables: Tables) -> None:
+def test_an_existing_table_cannot_be_created(tables: Tables) -> None:
     found = refusal(
         tables.client.create_table,
         TableName=tables.websockets,

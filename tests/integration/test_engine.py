@@ -1,4 +1,4 @@
-"""The engine of the embedded DynamoDB: what it refuses by name, and its client, which stores can use."""
+"""The engine of the embedded DynamoDB and its client."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def client(engine: DynamoDb) -> Any:
         ),
     ],
 )
-def test_what_it_does_not_support_is_refused_by_name(
+def test_unsupported_features_are_refused_by_name(
     operation: str, request_: dict[str, Any], code: str, named: str, engine: DynamoDb
 ) -> None:
     with pytest.raises(ApiError) as caught:
@@ -85,7 +85,7 @@ def test_the_stores_work_over_its_client(client: Any) -> None:
     )
 
 
-def test_a_fault_in_place_of_a_call_reaches_the_stores(engine: DynamoDb) -> None:
+def test_an_injected_fault_reaches_the_stores(engine: DynamoDb) -> None:
     def throttled(operation: str, request: dict[str, Any]) -> Any:
         raise ApiError("ProvisionedThroughputExceededException", "too fast")
 
@@ -93,7 +93,7 @@ def test_a_fault_in_place_of_a_call_reaches_the_stores(engine: DynamoDb) -> None
         MessagesTable(Client(throttled), "messages", DAY).page("2", "0", None, 10)
 
 
-def test_what_it_returns_can_be_changed_without_changing_a_table(client: Any) -> None:
+def test_returned_values_are_copies(client: Any) -> None:
     client.put_item(TableName="websockets", Item=KEY | {"m": {"M": {"x": {"SS": ["a"]}}}})
 
     client.get_item(TableName="websockets", Key=KEY)["Item"]["m"]["M"]["x"]["SS"].append("b")
@@ -102,7 +102,7 @@ def test_what_it_returns_can_be_changed_without_changing_a_table(client: Any) ->
     assert item["m"] == {"M": {"x": {"SS": ["a"]}}}
 
 
-def test_the_stream_shows_each_change_and_nothing_that_changes_nothing(client: Any) -> None:
+def test_the_stream_has_a_record_for_each_change_only(client: Any) -> None:
     key = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": "m"}}
     for text in ("a", "a", "b"):
         client.put_item(TableName="messages", Item=key | {"text": {"S": text}})

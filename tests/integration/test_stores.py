@@ -1,4 +1,4 @@
-"""What the stores promise, kept by the DynamoDB tables and by the fakes that stand in for them."""
+"""The contract of the stores, tested on the DynamoDB tables and on the fakes."""
 
 import json
 import time
@@ -59,7 +59,7 @@ def tables() -> Tables:
 
 @pytest.fixture
 def failing_tables() -> Tables:
-    """Tables whose calls go as far as HTTP, where faults can take their place."""
+    """Return tables whose calls reach HTTP, where tests can inject faults."""
     return make_tables(directly=False)
 
 
@@ -71,7 +71,7 @@ SIZE = 100
 
 @dataclass
 class Clock:
-    """Milliseconds, as told. At first a window of RATE begins."""
+    """A clock in milliseconds that a test moves. It starts at the beginning of a window of RATE."""
 
     now: int = 1_000_000
 
@@ -99,7 +99,7 @@ def clock() -> Clock:
 
 @pytest.fixture(params=["dynamodb", "in memory"])
 def limited(request: pytest.FixtureRequest, clock: Clock) -> ConnectionStore:
-    """A store with the limits RATE and MOST, by a clock that the test moves."""
+    """Return a store with the limits RATE and MOST and the test's clock."""
     if request.param == "in memory":
         return InMemoryConnections(rate=RATE, connections_per_player=MOST, clock=clock)
     return connections_table(make_tables(), rate=RATE, connections_per_player=MOST, clock=clock)
@@ -120,13 +120,13 @@ def test_a_registered_connection_is_found_as_it_was_saved(store: ConnectionStore
     assert player(store) == PlayerConnections("1", HERE, frozenset({"c"}), since={"c": 1000})
 
 
-def test_what_was_never_registered_is_not_found(store: ConnectionStore) -> None:
+def test_an_unregistered_connection_is_not_found(store: ConnectionStore) -> None:
     assert store.find("c") is None
     assert store.remove_by_id("c") is None
     assert player(store) == PlayerConnections("1")
 
 
-def test_a_connection_that_is_registered_after_it_was_not_found_is_found(store: ConnectionStore) -> None:
+def test_a_connection_is_found_after_an_earlier_miss(store: ConnectionStore) -> None:
     assert store.find("c") is None
     store.register(connection("c"))
 
@@ -144,7 +144,7 @@ def test_only_a_players_own_connection_is_admitted_or_made_live(store: Connectio
     assert player(store).live == {"c": position(7)}
 
 
-def test_asking_about_a_stranger_leaves_nothing_behind(store: ConnectionStore) -> None:
+def test_looking_up_an_unknown_connection_stores_nothing(store: ConnectionStore) -> None:
     store.admit("stranger", "c", SIZE)
     store.make_live("stranger", "c", position(7))
 
@@ -165,7 +165,7 @@ def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) 
     assert store.admit("1", "a", SIZE) is None
 
 
-def test_a_connection_can_be_removed_without_knowing_whose_it_is(store: ConnectionStore) -> None:
+def test_a_connection_can_be_removed_by_its_id_alone(store: ConnectionStore) -> None:
     store.register(connection("c"))
 
     assert store.remove_by_id("c") == "1"
@@ -173,7 +173,7 @@ def test_a_connection_can_be_removed_without_knowing_whose_it_is(store: Connecti
     assert player(store).connections == set()
 
 
-def test_everything_may_be_repeated(store: ConnectionStore) -> None:
+def test_every_write_is_idempotent(store: ConnectionStore) -> None:
     for _ in range(2):
         store.register(connection("c"))
         store.make_live("1", "c", position(7))
@@ -246,7 +246,7 @@ def test_a_player_who_never_connected_can_miss_messages(store: ConnectionStore) 
     assert player(store, "nobody") == PlayerConnections("nobody", missed_from="m1")
 
 
-def test_any_number_of_players_can_be_asked_for_at_once(store: ConnectionStore) -> None:
+def test_any_number_of_players_can_be_read_at_once(store: ConnectionStore) -> None:
     ids = [f"p{number}" for number in range(120)]
     store.register(connection("c", "p119"))
 
@@ -256,7 +256,7 @@ def test_any_number_of_players_can_be_asked_for_at_once(store: ConnectionStore) 
     assert found["p119"].connections == {"c"}
 
 
-def test_connects_and_disconnects_of_one_player_at_once_lose_nothing() -> None:
+def test_concurrent_connects_and_disconnects_of_one_player_lose_nothing() -> None:
     tables = make_tables()
     store = connections_table(tables)
     for number in range(0, 60, 2):
@@ -271,7 +271,7 @@ def test_connects_and_disconnects_of_one_player_at_once_lose_nothing() -> None:
     assert player(store).connections == {f"c{n}" for n in range(1, 60, 2)}
 
 
-def test_the_embedded_dynamodb_counts_right_under_many_threads(tables: Tables) -> None:
+def test_the_embedded_dynamodb_counts_correctly_with_many_threads(tables: Tables) -> None:
     key = {"id": {"S": "counter"}}
 
     def count(_: int) -> None:
@@ -299,7 +299,7 @@ def admitted(store: ConnectionStore, connection_id: str = "c", size_bytes: int =
     return True
 
 
-def test_a_burst_is_let_in_in_each_window(limited: ConnectionStore, clock: Clock) -> None:
+def test_each_window_admits_one_burst(limited: ConnectionStore, clock: Clock) -> None:
     limited.register(connection("c"))
     first = [admitted(limited) for _ in range(6)]
     clock.advance(WINDOW_MS - 1)
@@ -312,7 +312,7 @@ def test_a_burst_is_let_in_in_each_window(limited: ConnectionStore, clock: Clock
     assert second == [True] * 5 + [False]
 
 
-def test_a_frame_is_let_in_exactly_when_it_was_said_that_it_would_be(
+def test_a_refused_frame_is_admitted_exactly_after_its_retry_time(
     limited: ConnectionStore, clock: Clock
 ) -> None:
     limited.register(connection("c"))
@@ -328,7 +328,7 @@ def test_a_frame_is_let_in_exactly_when_it_was_said_that_it_would_be(
     assert (too_early, admitted(limited)) == (False, True)
 
 
-def test_a_long_frame_counts_by_its_size(limited: ConnectionStore, clock: Clock) -> None:
+def test_a_long_frame_costs_units_by_its_size(limited: ConnectionStore, clock: Clock) -> None:
     limited.register(connection("c"))
     clock.advance(WINDOW_MS)
 
@@ -337,9 +337,7 @@ def test_a_long_frame_counts_by_its_size(limited: ConnectionStore, clock: Clock)
     assert admitted(limited, size_bytes=2 * 4096)
 
 
-def test_a_frame_that_would_cost_more_than_a_burst_is_let_in_alone(
-    limited: ConnectionStore, clock: Clock
-) -> None:
+def test_a_frame_that_costs_a_whole_burst_is_admitted_alone(limited: ConnectionStore, clock: Clock) -> None:
     limited.register(connection("c"))
 
     assert not admitted(limited, size_bytes=128 * 1024)
@@ -347,7 +345,7 @@ def test_a_frame_that_would_cost_more_than_a_burst_is_let_in_alone(
     assert [admitted(limited, size_bytes=128 * 1024), admitted(limited)] == [True, False]
 
 
-def test_refusals_in_a_row_are_counted(limited: ConnectionStore, clock: Clock) -> None:
+def test_consecutive_refusals_are_counted(limited: ConnectionStore, clock: Clock) -> None:
     limited.register(connection("c"))
     while admitted(limited):
         pass
@@ -358,14 +356,14 @@ def test_refusals_in_a_row_are_counted(limited: ConnectionStore, clock: Clock) -
     assert caught.value.in_a_row == 2
 
 
-def test_the_rate_is_the_players_whatever_connection_the_frames_come_from(limited: ConnectionStore) -> None:
+def test_all_connections_of_a_player_share_one_rate(limited: ConnectionStore) -> None:
     limited.register(connection("phone"))
     limited.register(connection("laptop"))
 
     assert [admitted(limited, "phone" if n % 2 else "laptop") for n in range(4)] == [True] * 3 + [False]
 
 
-def test_connects_count_against_the_rate_and_one_too_many_saves_nothing(
+def test_connects_count_against_the_rate_and_a_refused_one_stores_nothing(
     limited: ConnectionStore, clock: Clock
 ) -> None:
     for number in range(5):
@@ -379,7 +377,7 @@ def test_connects_count_against_the_rate_and_one_too_many_saves_nothing(
     assert player(limited).connections == set()
 
 
-def test_connections_beyond_a_players_share_are_not_registered(limited: ConnectionStore) -> None:
+def test_connections_beyond_the_limit_are_not_registered(limited: ConnectionStore) -> None:
     for number in range(MOST):
         limited.register(connection(f"c{number}"))
 
@@ -399,8 +397,8 @@ SIZES = (1, 1, 4097, 20_000)
 
 
 @pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.slow)])
-def test_lambdas_that_know_nothing_of_each_other_count_as_one(examples: int) -> None:
-    """Whichever of them a frame comes to, it is let in or not as the pure rule says."""
+def test_all_lambdas_share_one_count(examples: int) -> None:
+    """Every Lambda admits or refuses a frame exactly as the fake does."""
 
     @settings(max_examples=examples)
     @given(
@@ -420,7 +418,7 @@ def test_lambdas_that_know_nothing_of_each_other_count_as_one(examples: int) -> 
     check()
 
 
-def test_two_at_once_never_let_in_more_than_the_burst() -> None:
+def test_concurrent_frames_never_exceed_the_burst() -> None:
     clock, tables = Clock(), make_tables()
     lambdas = [connections_table(tables, rate=RATE, clock=clock) for _ in range(8)]
     lambdas[0].register(connection("c"))
@@ -431,7 +429,7 @@ def test_two_at_once_never_let_in_more_than_the_burst() -> None:
     assert sum(let_in) == RATE.burst - 1
 
 
-def test_a_frame_costs_one_update_alone_and_in_a_burst(tables: Tables) -> None:
+def test_each_admitted_frame_costs_one_update(tables: Tables) -> None:
     clock = Clock()
     store = connections_table(tables, rate=RATE, clock=clock)
     store.register(connection("c"))
@@ -444,7 +442,7 @@ def test_a_frame_costs_one_update_alone_and_in_a_burst(tables: Tables) -> None:
     assert calls == ["UpdateItem"] * 5
 
 
-def test_frames_over_the_rate_cost_no_call_where_that_is_known(tables: Tables) -> None:
+def test_frames_over_the_rate_cost_no_call_once_the_process_knows(tables: Tables) -> None:
     store = connections_table(tables, rate=RATE, clock=Clock())
     store.register(connection("c"))
     calls = count_calls(tables.client)
@@ -457,7 +455,7 @@ def test_frames_over_the_rate_cost_no_call_where_that_is_known(tables: Tables) -
     assert len(calls) == 4
 
 
-def test_ten_lambdas_write_a_burst_and_a_call_each_in_a_window_however_many_frames_come(
+def test_a_flood_over_ten_lambdas_costs_one_burst_and_one_call_each_per_window(
     tables: Tables,
 ) -> None:
     lambdas = [connections_table(tables, rate=RATE, clock=Clock()) for _ in range(10)]
@@ -474,7 +472,7 @@ def windows(tables: Tables) -> list[str]:
     return sorted(name for name in scan(tables, tables.websockets)["player#1"] if name.startswith("used:"))
 
 
-def test_windows_that_are_over_are_removed_now_and_then(tables: Tables) -> None:
+def test_old_windows_are_removed_regularly(tables: Tables) -> None:
     clock = Clock()
     store = connections_table(tables, rate=RATE, clock=clock)
     store.register(connection("c"))
@@ -489,7 +487,7 @@ def test_windows_that_are_over_are_removed_now_and_then(tables: Tables) -> None:
     assert f"used:{RATE.window_at(clock.now)}" in windows(tables)
 
 
-def test_a_window_that_a_clock_behind_is_still_in_is_not_removed(tables: Tables) -> None:
+def test_a_window_that_is_current_for_a_slower_clock_is_kept(tables: Tables) -> None:
     clock, behind = Clock(), Clock()
     store = connections_table(tables, rate=RATE, clock=clock)
     other = connections_table(tables, rate=RATE, clock=behind)
@@ -503,7 +501,7 @@ def test_a_window_that_a_clock_behind_is_still_in_is_not_removed(tables: Tables)
         assert sum(let_in) == RATE.burst - 1  # The Lambda that is ahead has used one in that window.
 
 
-def test_old_windows_that_cannot_be_removed_are_tried_again(failing_tables: Tables) -> None:
+def test_a_failed_removal_of_old_windows_is_retried(failing_tables: Tables) -> None:
     clock = Clock()
     store = connections_table(failing_tables, rate=RATE, clock=clock)
     store.register(connection("c"))
@@ -526,7 +524,7 @@ def test_old_windows_that_cannot_be_removed_are_tried_again(failing_tables: Tabl
 OF_AN_EARLIER_VERSION = {"rateDue": {"N": str(10**18)}, "rateCountedAt": {"N": str(10**18)}}
 
 
-def test_what_an_earlier_version_counted_is_left_alone_and_refuses_nobody(tables: Tables) -> None:
+def test_counters_of_earlier_versions_are_ignored(tables: Tables) -> None:
     store = connections_table(tables, rate=RATE, clock=Clock())
     store.register(connection("c"))
     tables.client.update_item(
@@ -540,7 +538,7 @@ def test_what_an_earlier_version_counted_is_left_alone_and_refuses_nobody(tables
     assert scan(tables, tables.websockets)["player#1"].items() >= OF_AN_EARLIER_VERSION.items()
 
 
-def test_a_connect_too_many_costs_two_calls_and_over_the_rate_none(tables: Tables) -> None:
+def test_a_connect_over_the_limit_costs_two_calls_and_over_the_rate_none(tables: Tables) -> None:
     store = connections_table(tables, connections_per_player=1, rate=RATE, clock=Clock())
     store.register(connection("c"))
     calls = count_calls(tables.client)
@@ -557,7 +555,7 @@ def test_a_connect_too_many_costs_two_calls_and_over_the_rate_none(tables: Table
     assert calls == []
 
 
-def test_being_refused_a_connection_counts_against_the_rate(limited: ConnectionStore) -> None:
+def test_connects_over_the_limit_count_against_the_rate(limited: ConnectionStore) -> None:
     limited.register(connection("c"))
     for number in range(MOST - 1):
         limited.register(connection(f"c{number}"))
@@ -574,15 +572,13 @@ SLOW = RateLimit(per_second=3, burst=6)
 
 @pytest.fixture(params=["dynamodb", "in memory"])
 def slow(request: pytest.FixtureRequest, clock: Clock) -> ConnectionStore:
-    """A store in which a second's rate is less than a burst."""
+    """Return a store whose burst is larger than the rate of one second."""
     if request.param == "in memory":
         return InMemoryConnections(rate=SLOW, clock=clock)
     return connections_table(make_tables(), rate=SLOW, clock=clock)
 
 
-def test_a_replay_counts_for_a_second_with_the_frame_that_asks_for_it(
-    slow: ConnectionStore, clock: Clock
-) -> None:
+def test_a_sync_and_its_replay_cost_one_second_of_the_rate(slow: ConnectionStore, clock: Clock) -> None:
     slow.register(connection("c"))
     clock.advance(SLOW.window_ms)
 
@@ -595,20 +591,20 @@ def test_a_replay_counts_for_a_second_with_the_frame_that_asks_for_it(
         slow.charge_replay("1", "c")
 
 
-def test_a_connect_that_replays_counts_for_a_second(slow: ConnectionStore) -> None:
+def test_a_connect_with_a_replay_costs_one_second_of_the_rate(slow: ConnectionStore) -> None:
     slow.register(connection("c"), replays=True)
 
     assert [admitted(slow) for _ in range(4)] == [True] * 3 + [False]
 
 
-def test_a_connect_of_a_player_who_has_missed_something_counts_for_a_second(slow: ConnectionStore) -> None:
+def test_a_connect_after_missed_messages_costs_one_second_of_the_rate(slow: ConnectionStore) -> None:
     slow.note_missed("1", "m1")
     slow.register(connection("c"))
 
     assert [admitted(slow) for _ in range(4)] == [True] * 3 + [False]
 
 
-def test_a_connect_that_replays_and_is_over_the_rate_saves_nothing(slow: ConnectionStore) -> None:
+def test_a_connect_with_a_replay_over_the_rate_stores_nothing(slow: ConnectionStore) -> None:
     slow.register(connection("c"), replays=True)
     slow.admit("1", "c", SIZE)
 
@@ -633,7 +629,7 @@ def test_a_connect_costs_one_update_and_one_more_if_the_player_has_missed_someth
     assert calls == ["UpdateItem", "UpdateItem", "PutItem"]
 
 
-def test_a_whole_burst_at_once_by_many_lambdas_is_let_in() -> None:
+def test_a_burst_over_many_lambdas_is_admitted() -> None:
     tables = make_tables()
     rate = RateLimit(per_second=20, burst=60)
     lambdas = [connections_table(tables, rate=rate, clock=Clock()) for _ in range(16)]
@@ -645,7 +641,7 @@ def test_a_whole_burst_at_once_by_many_lambdas_is_let_in() -> None:
     assert all(let_in)
 
 
-def test_what_was_missed_begins_later_only_if_it_is_still_what_was_noted(store: ConnectionStore) -> None:
+def test_missed_from_advances_only_if_it_is_unchanged(store: ConnectionStore) -> None:
     store.note_missed("1", "m1")
     store.advance_missed("1", "m1", "m3")
     store.advance_missed("1", "m1", "m9")
@@ -653,7 +649,7 @@ def test_what_was_missed_begins_later_only_if_it_is_still_what_was_noted(store: 
     assert player(store).missed_from == "m3"
 
 
-def test_how_far_a_replay_has_come_is_kept_until_the_connection_is_live_or_removed(
+def test_replay_progress_is_kept_until_the_connection_is_live_or_removed(
     store: ConnectionStore,
 ) -> None:
     walk = Walk("m1", "m2", "m3")
@@ -670,7 +666,7 @@ def test_how_far_a_replay_has_come_is_kept_until_the_connection_is_live_or_remov
     assert player(store).walks == {}
 
 
-def test_a_token_that_ends_ends_with_the_connection_that_was_saved(store: ConnectionStore) -> None:
+def test_a_connection_is_stored_with_the_expiry_of_its_token(store: ConnectionStore) -> None:
     store.register(replace(connection("c"), expires_at=1_790_000_000))
 
     found = store.find("c")
@@ -703,7 +699,7 @@ def test_a_batch_of_players_costs_one_consistent_read(tables: Tables) -> None:
     assert requests[0]["RequestItems"][tables.websockets]["ConsistentRead"] is True
 
 
-def test_what_dynamodb_left_unprocessed_is_asked_for_again(failing_tables: Tables) -> None:
+def test_unprocessed_keys_are_read_again(failing_tables: Tables) -> None:
     store = connections_table(failing_tables)
     store.register(connection("c"))
     key = {"id": {"S": "player#1"}}
@@ -716,7 +712,7 @@ def test_what_dynamodb_left_unprocessed_is_asked_for_again(failing_tables: Table
     assert player(store).connections == {"c"}
 
 
-def test_players_that_cannot_be_read_whole_are_unavailable(failing_tables: Tables) -> None:
+def test_keys_that_stay_unprocessed_are_unavailable(failing_tables: Tables) -> None:
     store = connections_table(failing_tables)
     unprocessed = {failing_tables.websockets: {"Keys": [{"id": {"S": "player#1"}}]}}
     failing_tables.client.meta.events.register_first(
@@ -731,7 +727,7 @@ def test_players_that_cannot_be_read_whole_are_unavailable(failing_tables: Table
 @pytest.mark.parametrize(
     "failure", ["ProvisionedThroughputExceededException", "InternalServerError", "AccessDeniedException"]
 )
-def test_every_failure_of_dynamodb_is_unavailable(failing_tables: Tables, failure: str) -> None:
+def test_every_dynamodb_error_is_unavailable(failing_tables: Tables, failure: str) -> None:
     store = connections_table(failing_tables)
     messages = MessagesTable(failing_tables.client, failing_tables.messages, DAY)
     sends = IdempotencyTable(failing_tables.client, failing_tables.websockets, DAY)
@@ -761,7 +757,7 @@ def test_every_failure_of_dynamodb_is_unavailable(failing_tables: Tables, failur
             call()
 
 
-def test_an_answer_that_does_not_come_is_unavailable() -> None:
+def test_a_timeout_is_unavailable() -> None:
     nobody_listens = boto3.Session("local", "local", region_name="us-east-1").client(
         "dynamodb", endpoint_url="http://127.0.0.1:9", config=CONFIG
     )
@@ -798,7 +794,7 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
         ReplayMarker(M1, "2", "c", sync=True, ack_id='h\u00e9 \U0001f600 \u0000 "'),
     ],
 )
-def test_what_is_put_is_what_the_stream_brings(tables: Tables, entry: Message | ReplayMarker) -> None:
+def test_an_entry_comes_down_the_stream_unchanged(tables: Tables, entry: Message | ReplayMarker) -> None:
     MessagesTable(tables.client, tables.messages, DAY).put(entry)
 
     (item,) = scan(tables, tables.messages).values()
@@ -838,7 +834,7 @@ def message_store(request: pytest.FixtureRequest) -> MessageStore:
 
 
 def mid(number: int) -> str:
-    """Return an id of a message of now; ids sort by their numbers."""
+    """Return a message id that was made now. Ids sort by their numbers."""
     return f"{M1[:-12]}{number:012}"
 
 
@@ -851,7 +847,7 @@ def ids(page: Page) -> tuple[list[str], bool]:
 
 
 def walk(store: MessageStore, limit: int) -> list[list[str]]:
-    """The ids of player 1's messages, page after page."""
+    """Return the ids of player 1's messages, one list per page."""
     pages, after, more = [], "0", True
     while more:
         page = store.page("1", after, None, limit)
@@ -880,7 +876,7 @@ def test_a_page_begins_after_a_message_ends_with_another_and_has_a_limit(message
     assert ids(message_store.page("1", mid(7), None, 3)) == ([mid(8), mid(9)], False)
 
 
-def test_page_after_page_brings_everything_once(message_store: MessageStore) -> None:
+def test_consecutive_pages_have_every_message_once(message_store: MessageStore) -> None:
     for number in range(1, 10):
         message_store.put(message(mid(number)))
 
@@ -890,7 +886,7 @@ def test_page_after_page_brings_everything_once(message_store: MessageStore) -> 
     assert max(map(len, pages)) == 4
 
 
-def test_a_page_costs_one_query_however_many_items_are_no_messages(tables: Tables) -> None:
+def test_a_page_costs_one_query_even_if_all_items_are_tombstones(tables: Tables) -> None:
     store = MessagesTable(tables.client, tables.messages, DAY)
     for number in range(1, 120):
         store.withdraw(Send("1", mid(number)))
@@ -915,7 +911,7 @@ def test_a_page_does_not_read_what_has_expired_and_is_still_there(tables: Tables
     assert walk(store, 50) == [[mid(1)]]
 
 
-def test_markers_cost_a_page_nothing_however_many_there_were(tables: Tables) -> None:
+def test_markers_cost_a_page_no_reads(tables: Tables) -> None:
     store = MessagesTable(tables.client, tables.messages, DAY)
     for number in range(120):
         store.put(ReplayMarker(mid(number), "1", "c"))
@@ -948,7 +944,7 @@ def test_a_message_that_was_withdrawn_is_never_stored(message_store: MessageStor
     assert ids(message_store.page("1", "0", None, 10)) == ([], False)
 
 
-def test_a_withdrawn_message_is_nothing_to_push(tables: Tables) -> None:
+def test_a_tombstone_is_not_pushed(tables: Tables) -> None:
     MessagesTable(tables.client, tables.messages, DAY).withdraw(Send("1", mid(1)))
     item = scan(tables, tables.messages)[mid(1)]
 
@@ -982,7 +978,7 @@ def test_a_page_leaves_out_items_that_are_not_messages(tables: Tables) -> None:
     assert ids(store.page("1", "0", None, 10)) == ([mid(1), mid(9)], False)
 
 
-def test_withdrawing_from_a_place_that_an_odd_item_takes_finds_no_message(tables: Tables) -> None:
+def test_withdrawing_a_key_with_an_odd_item_finds_no_message(tables: Tables) -> None:
     key = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": mid(1)}}
     tables.client.put_item(TableName=tables.messages, Item={**key, "odd": {"B": b"\x00"}})
 
@@ -1032,7 +1028,7 @@ def test_a_claim_is_replaced_only_while_it_stands(send_store: IdempotencyStore) 
 
 
 @pytest.mark.parametrize("event_name", ["MODIFY", "REMOVE"])
-def test_only_a_new_item_is_anything_to_push(event_name: str) -> None:
+def test_only_inserts_are_pushed(event_name: str) -> None:
     assert parse_record({"eventName": event_name, "dynamodb": {}}) is None
 
 
@@ -1048,7 +1044,7 @@ def test_only_a_new_item_is_anything_to_push(event_name: str) -> None:
         inserted({}) | {"dynamodb": {}},
     ],
 )
-def test_a_new_item_of_another_kind_is_unreadable_and_its_content_is_not_repeated(record: Any) -> None:
+def test_an_odd_new_item_is_unreadable_and_the_error_has_none_of_its_content(record: Any) -> None:
     with pytest.raises(UnreadableRecord) as caught:
         parse_record(record)
 
@@ -1071,6 +1067,6 @@ def answer(status: int, body: dict[str, Any]) -> AWSResponse:
 
 
 def scan(tables: Tables, table: str) -> dict[str, dict[str, Any]]:
-    """A table's items by the sort key, or the only key."""
+    """Return a table's items by their sort key, or by the hash key if that is the whole key."""
     items = tables.client.scan(TableName=table)["Items"]
     return {item.get("messageId", item.get("id"))["S"]: item for item in items}

@@ -1,4 +1,4 @@
-"""The same bad input through the real gateway: `chalice local`, where players are who their tokens say."""
+"""The same bad input through the real `chalice local` with tokens."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from tests.support.tokens import SECRET, token
 ORIGIN = "https://game.example"
 _numbers = count(100)
 _one_letter = cycle(ascii_letters)
-"""As long as the sender's id for which the sizes of the rows were worked out."""
+"""Player ids of one letter, like the sender's id for which the sizes of the rows were computed."""
 OF_A_STRICTER_STAGE = ("token: for another audience", "token: from another issuer")
 
 
@@ -83,8 +83,8 @@ def test_a_bad_frame_gets_its_error_and_the_next_one_its_answer(row: Frame, loca
     asyncio.run(converse())
 
 
-def test_whoever_is_over_the_rate_is_told_so_and_then_closed_and_nobody_else_is(start: Start) -> None:
-    """In windows of 48 seconds: the flood meets one or two of them, however slow the machine is."""
+def test_a_flooding_player_is_refused_then_closed_and_others_are_unaffected(start: Start) -> None:
+    """A window lasts 48 seconds, so even on a slow machine the flood spans at most two."""
     local = start(MESSAGES_PER_SECOND="1", MESSAGE_BURST="60").started()
     hello = json.dumps({"action": "sendmessage", "message": "hi", "destinationPlayerId": "victim"})
 
@@ -119,7 +119,7 @@ def test_whoever_is_over_the_rate_is_told_so_and_then_closed_and_nobody_else_is(
     assert len(refused) >= REFUSALS_UNTIL_CLOSED
 
 
-def test_nobody_ends_anothers_connection(local: ChaliceLocal) -> None:
+def test_a_player_cannot_end_another_players_connection(local: ChaliceLocal) -> None:
     async def attack() -> None:
         async with player(local, "target") as target, player(local, "attacker") as attacker:
             for frame in (
@@ -191,7 +191,7 @@ def _in_seconds(seconds: int) -> int:
         (b"POST /tokens/@connections/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
     ],
 )
-def test_what_is_no_handshake_is_refused_or_cut_off_and_the_gateway_goes_on(
+def test_malformed_handshakes_are_refused_or_disconnected_and_the_gateway_goes_on(
     local: ChaliceLocal, request_: bytes, status: int | None
 ) -> None:
     with socket.create_connection(("127.0.0.1", local.websocket_port), timeout=PATIENCE_SECONDS) as client:
@@ -213,7 +213,7 @@ def test_what_is_no_handshake_is_refused_or_cut_off_and_the_gateway_goes_on(
     asyncio.run(goes_on())
 
 
-def test_slow_handshakes_hold_up_nobody(local: ChaliceLocal) -> None:
+def test_slow_handshakes_delay_nobody(local: ChaliceLocal) -> None:
     slow = [socket.create_connection(("127.0.0.1", local.websocket_port)) for _ in range(200)]
     for client in slow:
         client.sendall(b"GET /tokens/ HT")

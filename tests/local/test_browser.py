@@ -1,4 +1,4 @@
-"""A real browser connects with its token in a subprotocol, which is the only way that it has."""
+"""A real browser connects with its token in a subprotocol, because it cannot set headers."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.chalice_local("--stage", "tokens", JWT_SECRET=SECRET)
 
 
 def connect(local: ChaliceLocal, protocols: list[str], profile: Path) -> dict[str, Any]:
-    """Connect from a page of this machine, as the guard demands, and return what the page is told."""
+    """Connect from a page of this machine, and return what the page received."""
     with browsing(profile) as page:
         page.open(f"http://127.0.0.1:{local.http_port}/")
         page.until("location.protocol === 'http:' && document.readyState === 'complete'")
@@ -35,7 +35,7 @@ def connect(local: ChaliceLocal, protocols: list[str], profile: Path) -> dict[st
 
 
 @needs_browser
-def test_a_browser_connects_with_a_token_in_a_subprotocol_and_reads_only_the_ordinary_one(
+def test_a_browser_connects_with_a_token_in_a_subprotocol_and_gets_only_the_other_one(
     local: ChaliceLocal, tmp_path: Path
 ) -> None:
     told = connect(local, ["chat", f"bearer.{token(sub='browser')}"], tmp_path)
@@ -46,7 +46,7 @@ def test_a_browser_connects_with_a_token_in_a_subprotocol_and_reads_only_the_ord
 
 
 @needs_browser
-def test_a_browser_with_a_bad_token_does_not_get_in(local: ChaliceLocal, tmp_path: Path) -> None:
+def test_a_browser_with_a_bad_token_is_refused(local: ChaliceLocal, tmp_path: Path) -> None:
     told = connect(local, ["chat", f"bearer.{token('another secret of 32 bytes or more')}"], tmp_path)
 
     assert told == {"closed": 1006, "frames": []}

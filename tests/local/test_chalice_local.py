@@ -1,4 +1,4 @@
-"""The whole path, by the real `chalice local` and clients that talk to it."""
+"""The whole service, as the real `chalice local` with real clients."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ STEPS = ("connected", "live", "stored", "triggered", "delivered", "disconnected"
 
 
 def players_item(local: ChaliceLocal, player_id: str) -> dict[str, Any]:
-    """A player's item, looked up through the port for looking in."""
+    """Return a player's item, read through the DynamoDB port."""
     client = look_in(local)
     table = next(name for name in client.list_tables()["TableNames"] if name.endswith("websockets"))
     key = {"id": {"S": f"player#{player_id}"}}
@@ -64,7 +64,7 @@ def test_the_original_frame_arrives_at_player_2_and_is_acknowledged_to_player_1(
 
 
 async def one_message(local: ChaliceLocal, is_over: Callable[[], bool]) -> str:
-    """From `s` to `r`, who both leave then; its id, once it is over."""
+    """Send one message from `s` to `r`, disconnect both, and return its id when `is_over`."""
     sender, recipient = await Socket.connect(local.url, "s"), await Socket.connect(local.url, "r")
     ack = await sender.send_message("r", "canary-text")
     await recipient.message()
@@ -74,7 +74,7 @@ async def one_message(local: ChaliceLocal, is_over: Callable[[], bool]) -> str:
     return str(ack["messageId"])
 
 
-def test_every_step_is_a_line_with_ids_and_no_line_holds_the_text(local: ChaliceLocal) -> None:
+def test_every_step_writes_a_line_with_ids_and_no_text(local: ChaliceLocal) -> None:
     message_id = asyncio.run(one_message(local, lambda: local.lines.count("disconnected  player=r ") == 1))
 
     for step in STEPS:
@@ -85,9 +85,7 @@ def test_every_step_is_a_line_with_ids_and_no_line_holds_the_text(local: Chalice
     assert "canary-text" not in local.lines
 
 
-def test_a_message_can_be_followed_by_its_id_through_lines_that_say_where_its_time_went(
-    start: Start, tmp_path: Path
-) -> None:
+def test_a_message_can_be_traced_by_its_id_with_durations(start: Start, tmp_path: Path) -> None:
     telemetry = tmp_path / "telemetry.jsonl"
     local = start("--no-autoreload", TELEMETRY_FILE=str(telemetry)).started()
 
@@ -125,7 +123,7 @@ def test_a_message_to_a_player_who_is_offline_is_acknowledged(local: ChaliceLoca
     asyncio.run(talk())
 
 
-def test_a_player_who_was_offline_is_sent_what_came_meanwhile_and_nothing_twice(
+def test_a_player_who_was_offline_gets_the_missed_messages_once(
     local: ChaliceLocal,
 ) -> None:
     async def talk() -> None:
@@ -149,7 +147,7 @@ def test_a_player_who_was_offline_is_sent_what_came_meanwhile_and_nothing_twice(
     asyncio.run(talk())
 
 
-def test_a_message_sent_again_with_its_client_message_id_arrives_once(local: ChaliceLocal) -> None:
+def test_a_message_resent_with_its_client_message_id_arrives_once(local: ChaliceLocal) -> None:
     async def talk() -> None:
         sender, reader = (
             await Socket.connect(local.url, "again"),
@@ -220,7 +218,7 @@ def test_fifty_pairs_exchange_twenty_messages_each_at_once_all_in_order(local: C
     texts = [f"message {number}" for number in range(20)]
 
     async def send_all(player: Socket, to: str) -> list[str]:
-        """Send, each after the ack of the one before; return what arrived meanwhile and after."""
+        """Send each message after the previous ack, and return the messages that arrived."""
         arrived: list[str] = []
         for text in texts:
             frame = {"action": "sendmessage", "destinationPlayerId": to, "message": text}
@@ -258,8 +256,8 @@ def test_a_socket_killed_without_a_close_ends_with_its_connection_removed(local:
     asyncio.run(talk())
 
 
-def test_a_connection_that_went_without_a_word_is_removed_at_the_first_410(local: ChaliceLocal) -> None:
-    """Its `$disconnect` never came: here, because the connection was never there but in the table."""
+def test_a_dead_connection_is_removed_at_the_first_410(local: ChaliceLocal) -> None:
+    """Simulate a missing `$disconnect` by an item of a connection that never existed."""
 
     async def talk() -> None:
         here, sender = (
@@ -281,7 +279,9 @@ def test_a_connection_that_went_without_a_word_is_removed_at_the_first_410(local
     asyncio.run(talk())
 
 
-def test_a_connection_whose_record_is_gone_is_told_so_and_closed(local: ChaliceLocal) -> None:
+def test_a_connection_whose_item_was_deleted_is_refused_and_closed(
+    local: ChaliceLocal,
+) -> None:
     async def talk() -> None:
         player = await Socket.connect(local.url, "forgotten")
         look_in(local).delete_item(
@@ -383,7 +383,7 @@ def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(start: Start, t
 
 
 async def outlives(local: ChaliceLocal, seconds: float) -> bool:
-    """Whether a connection is still open after the reloader has had time to look more than once."""
+    """Return whether a connection stays open for so long that the reloader checks more than once."""
     player = await Socket.connect(local.url, "outliving")
     try:
         await asyncio.wait_for(player.socket.wait_closed(), seconds)
@@ -392,7 +392,7 @@ async def outlives(local: ChaliceLocal, seconds: float) -> bool:
     return False
 
 
-def test_a_persons_own_aws_settings_are_neither_used_nor_in_the_way(
+def test_the_developers_own_aws_settings_are_ignored(
     start: Start,
 ) -> None:
     local = start(
@@ -408,7 +408,7 @@ def test_a_persons_own_aws_settings_are_neither_used_nor_in_the_way(
     assert asyncio.run(talk())["type"] == "ack"
 
 
-def test_a_dynamodb_that_is_named_is_used_and_keeps_its_messages(
+def test_a_configured_dynamodb_is_used_and_keeps_its_messages(
     start: Start,
 ) -> None:
     port = EmbeddedDynamoDB(on_write=lambda: None).serve("127.0.0.1", 0)

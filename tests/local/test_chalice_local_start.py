@@ -1,4 +1,4 @@
-"""How `chalice local` starts: what it refuses, where it serves, and that its output cannot hold it up."""
+"""How `chalice local` starts: errors, ports, restarts, and output that nobody reads."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ EXIT_SECONDS = 120
 
 
 def talk(url: str, messages: int = 1) -> None:
-    """A player writes to another, and each message arrives."""
+    """Send messages from one player to another, and check that each arrives."""
 
     async def exchange() -> None:
         one, two = await Socket.connect(url, "1"), await Socket.connect(url, "2")
@@ -46,7 +46,7 @@ def url_of(local: ChaliceLocal, stage: str = "dev") -> str:
 
 
 def open_directly(url: str) -> int:
-    """Ask without a proxy; return the status, or raise HTTPError."""
+    """Request the URL without a proxy. Return the status, or raise HTTPError."""
     with build_opener(ProxyHandler({})).open(url) as response:
         return int(response.status)
 
@@ -60,7 +60,7 @@ def ends_with(local: ChaliceLocal, line: str) -> None:
 
 @contextmanager
 def server(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
-    """An HTTP server that answers everything alike: its URL, and what it was asked for."""
+    """Run an HTTP server with one answer. Yield its URL and the requests."""
     asked: list[str] = []
 
     class Answers(BaseHTTPRequestHandler):
@@ -95,7 +95,7 @@ def server(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
         ("--port", "give chalice local another with --port"),
     ],
 )
-def test_a_taken_port_ends_it_with_one_line_and_a_non_zero_exit_code(
+def test_a_port_in_use_ends_it_with_one_line_and_a_non_zero_exit_code(
     start: Start, reloader: list[str], setting: str, remedy: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -243,7 +243,7 @@ def has(local: ChaliceLocal, line: str, times: int) -> bool:
     return local.lines.count(line) == times
 
 
-def test_an_edit_that_breaks_a_setting_is_one_line_and_the_next_edit_is_followed(
+def test_an_edit_with_a_wrong_setting_prints_one_line_and_the_next_edit_restarts_it(
     start: Start, project: Path
 ) -> None:
     local = start(project=project).started()
@@ -260,7 +260,7 @@ def test_an_edit_that_breaks_a_setting_is_one_line_and_the_next_edit_is_followed
     assert "Traceback" not in local.lines
 
 
-def test_an_edit_that_is_not_json_is_one_line_and_the_next_edit_is_followed(
+def test_an_edit_with_invalid_json_prints_one_line_and_the_next_edit_restarts_it(
     start: Start, project: Path
 ) -> None:
     local = start(project=project).started()
@@ -281,9 +281,7 @@ def edit(project: Path) -> None:
     source.write_text(f"{source.read_text(encoding='utf-8')}\n# An edit.\n", encoding="utf-8")
 
 
-def test_an_edit_keeps_the_tables_and_players_come_back_and_have_missed_nothing(
-    start: Start, project: Path
-) -> None:
+def test_an_edit_keeps_the_tables_and_players_miss_nothing(start: Start, project: Path) -> None:
     local = start(project=project).started()
 
     async def before() -> str:
@@ -320,7 +318,7 @@ async def until(player: Socket, last: str) -> list[str]:
     return texts
 
 
-def test_an_edit_empties_the_tables_when_they_are_not_to_be_kept(start: Start, project: Path) -> None:
+def test_an_edit_empties_the_tables_when_keep_tables_is_no(start: Start, project: Path) -> None:
     local = start(project=project, KEEP_TABLES="no").started()
 
     async def send(text: str) -> None:
@@ -381,7 +379,7 @@ def test_it_starts_and_serves_when_its_output_cannot_encode_what_it_prints(
 
 
 @pytest.mark.parametrize("reloader", [[], ["--no-autoreload"]])
-def test_messages_arrive_when_the_reader_of_its_output_is_gone(start: Start, reloader: list[str]) -> None:
+def test_messages_arrive_when_its_output_is_closed(start: Start, reloader: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     local = start(*reloader, output_to=writer).reached()
@@ -406,9 +404,7 @@ def test_messages_arrive_when_nothing_reads_its_output(start: Start) -> None:
         open_directly(f"http://127.0.0.1:{local.http_port}/no-such-route")
 
 
-def test_messages_arrive_when_nothing_reads_the_telemetry_file_and_come_when_something_does(
-    start: Start, tmp_path: Path
-) -> None:
+def test_messages_arrive_when_nothing_reads_the_telemetry_file(start: Start, tmp_path: Path) -> None:
     fifo = tmp_path / "telemetry"
     os.mkfifo(fifo)
     local = start(TELEMETRY_FILE=str(fifo)).started()
@@ -419,7 +415,7 @@ def test_messages_arrive_when_nothing_reads_the_telemetry_file_and_come_when_som
         assert "outcome" in json.loads(lines.readline())
 
 
-def test_a_full_disk_under_the_telemetry_file_is_one_line(start: Start) -> None:
+def test_a_full_disk_for_the_telemetry_file_prints_one_line(start: Start) -> None:
     local = start(TELEMETRY_FILE="/dev/full").started()
 
     talk(local.url, messages=3)
@@ -448,7 +444,7 @@ def test_traffic_to_this_machine_never_goes_through_a_proxy(start: Start, names:
 
 
 async def status_of_a_second_connection(url: str, player_id: str) -> int:
-    """Before it is refused, the service asks `@connections` about the first one, over HTTP."""
+    """Before the refusal, the service asks `@connections` over HTTP about the first connection."""
     await Socket.connect(url, player_id)
     with pytest.raises(InvalidStatus) as caught:
         await Socket.connect(url, player_id)
@@ -465,9 +461,7 @@ async def status_of_a_second_connection(url: str, player_id: str) -> int:
         ({"http_proxy": "http://p", "no_proxy": "*"}, "*"),
     ],
 )
-def test_what_the_user_excluded_from_the_proxy_stays_excluded(
-    given: dict[str, str], expected: str | None
-) -> None:
+def test_the_users_own_proxy_exclusions_are_kept(given: dict[str, str], expected: str | None) -> None:
     program = (
         "import os; from localdev.addresses import never_proxy; never_proxy('127.0.0.1', '');"
         "from botocore.utils import get_environ_proxies as proxies;"

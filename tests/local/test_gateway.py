@@ -1,4 +1,4 @@
-"""The local gateway says yes and no where API Gateway does, to unmodified boto3 and to any client."""
+"""The local gateway accepts and refuses what API Gateway does, from unmodified boto3 and any client."""
 
 import asyncio
 import concurrent.futures
@@ -268,7 +268,7 @@ def test_a_page_of_this_machine_can_connect(origin: str) -> None:
 
 
 @pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
-def test_a_page_from_elsewhere_is_refused_before_connect_and_told_why(
+def test_a_page_of_another_site_is_refused_before_connect_with_a_reason(
     origin: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def test(api: Api) -> None:
@@ -312,7 +312,7 @@ def test_an_allowed_origin_can_connect() -> None:
 
 
 @pytest.mark.parametrize("host", OTHER_HOSTS)
-def test_another_host_is_refused_before_connect_and_told_why(host: str) -> None:
+def test_another_host_is_refused_before_connect_with_a_reason(host: str) -> None:
     async def test(api: Api) -> None:
         status, text = await answered(api, handshake(api, f"Host: {host}"))
 
@@ -381,7 +381,7 @@ def test_the_subprotocol_that_connect_answers_reaches_the_client_and_no_other_he
 # Frames
 
 
-def test_what_a_function_returns_reaches_nobody() -> None:
+def test_the_return_value_of_a_function_is_sent_to_nobody() -> None:
     async def test(api: Api) -> None:
         api.on_message = lambda event: {"statusCode": 200, "body": "an answer"}
         socket, connection_id = await api.connected()
@@ -394,7 +394,7 @@ def test_what_a_function_returns_reaches_nobody() -> None:
     run(test)
 
 
-def test_an_exception_in_a_function_is_told_as_aws_tells_it_and_the_connection_stays() -> None:
+def test_an_exception_in_a_function_sends_the_error_of_aws_and_keeps_the_connection() -> None:
     async def test(api: Api) -> None:
         api.on_message = lambda event: 1 / 0
         socket, connection_id = await api.connected()
@@ -422,7 +422,7 @@ EXCEPTIONS = [
 
 
 @pytest.mark.parametrize("error", EXCEPTIONS, ids=repr)
-def test_whatever_a_function_raises_is_shown_and_the_gateway_goes_on(
+def test_any_exception_of_a_function_is_printed_and_the_gateway_goes_on(
     error: BaseException, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def test(api: Api) -> None:
@@ -440,7 +440,7 @@ def test_whatever_a_function_raises_is_shown_and_the_gateway_goes_on(
     assert f"failed        route=$connect error={type(error).__name__}" in shown
 
 
-def test_an_exception_that_comes_after_the_time_limit_is_shown_too(
+def test_an_exception_after_the_timeout_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     release = threading.Event()
@@ -461,7 +461,7 @@ def test_an_exception_that_comes_after_the_time_limit_is_shown_too(
 
 
 class BrokenGateway(Gateway):
-    """A gateway with bugs of its own: each of these must be seen, and leave no connection open and silent."""
+    """A gateway with bugs. Each must be printed, and must not leave a connection open and silent."""
 
     async def _tell_failure(self, connection: OpenConnection, message: str) -> None:
         raise NotImplementedError
@@ -480,7 +480,7 @@ class HandlessGateway(Gateway):
         raise NotImplementedError
 
 
-def test_a_bug_of_the_gateway_in_a_frames_task_ends_the_connection_and_is_shown(
+def test_a_bug_while_handling_a_frame_ends_the_connection_and_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def test(api: Api) -> None:
@@ -494,7 +494,7 @@ def test_a_bug_of_the_gateway_in_a_frames_task_ends_the_connection_and_is_shown(
     assert "error=NotImplementedError" in capsys.readouterr().out
 
 
-def test_a_bug_of_the_gateway_in_a_request_to_connections_ends_it_and_is_shown(
+def test_a_bug_while_handling_a_connections_request_ends_it_and_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def test(api: Api) -> None:
@@ -510,7 +510,7 @@ def test_a_bug_of_the_gateway_in_a_request_to_connections_ends_it_and_is_shown(
     assert "api=@connections error=NotImplementedError" in capsys.readouterr().out
 
 
-def test_a_bug_of_the_gateway_while_it_reads_ends_the_connection_and_is_shown(
+def test_a_bug_while_reading_ends_the_connection_and_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def test(api: Api) -> None:
@@ -522,7 +522,7 @@ def test_a_bug_of_the_gateway_while_it_reads_ends_the_connection_and_is_shown(
     assert "error=NotImplementedError" in capsys.readouterr().out
 
 
-def test_a_bug_of_the_gateway_in_a_handshake_is_a_500_and_is_shown(
+def test_a_bug_during_a_handshake_is_answered_with_500_and_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async def test(api: Api) -> None:
@@ -532,7 +532,7 @@ def test_a_bug_of_the_gateway_in_a_handshake_is_a_500_and_is_shown(
     assert "error=NotImplementedError" in capsys.readouterr().out
 
 
-def test_frames_of_one_connection_run_side_by_side() -> None:
+def test_frames_of_one_connection_are_handled_concurrently() -> None:
     async def test(api: Api) -> None:
         both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
         api.on_message = lambda event: both.wait()
@@ -637,7 +637,7 @@ def test_a_post_reaches_the_client_as_a_text_frame() -> None:
     run(test)
 
 
-def test_nothing_can_be_posted_while_connect_runs_and_everything_once_it_has_returned() -> None:
+def test_posts_work_only_after_connect_has_returned() -> None:
     async def test(api: Api) -> None:
         outcomes: list[tuple[int, str]] = []
 
@@ -727,7 +727,7 @@ def test_a_post_of_128_kb_passes_and_one_more_byte_is_too_large() -> None:
     run(test)
 
 
-def test_a_client_that_does_not_read_is_throttled_and_not_waited_for() -> None:
+def test_posts_to_a_client_that_does_not_read_are_throttled() -> None:
     async def test(api: Api) -> None:
         socket, connection_id = await api.connected(max_queue=1)
         socket.transport.pause_reading()
@@ -742,7 +742,7 @@ def test_a_client_that_does_not_read_is_throttled_and_not_waited_for() -> None:
     run(test, client_buffer_bytes=300_000)
 
 
-def test_get_tells_when_it_connected_when_it_was_active_and_who_it_is() -> None:
+def test_get_returns_times_and_identity_of_a_connection() -> None:
     async def test(api: Api) -> None:
         _, connection_id = await api.connected(user_agent_header="a-game/1")
 
@@ -786,7 +786,7 @@ def test_delete_closes_the_connection_and_disconnect_is_called() -> None:
 
 
 async def http(api: Api, request: bytes) -> bytes:
-    """What the gateway's port answers to these bytes, to the end of the connection."""
+    """Send these bytes to the gateway's port, and return everything that it answers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(request)
     writer.write_eof()
@@ -840,6 +840,6 @@ def test_every_limit_can_be_set_by_a_variable() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "ten", "nan"])
-def test_a_limit_that_is_no_positive_number_is_named(text: str) -> None:
+def test_the_error_for_an_invalid_limit_names_it(text: str) -> None:
     with pytest.raises(LimitError, match="WEBSOCKET_IDLE_SECONDS must be a positive number"):
         Limits.from_environment({"WEBSOCKET_IDLE_SECONDS": text})

@@ -61,7 +61,7 @@ def test_a_program_that_sends_no_host_is_answered(port: int) -> None:
     assert ask(port, version="HTTP/1.0") == (200, "")
 
 
-def test_the_name_given_as_host_is_one_of_this_machines_names() -> None:
+def test_the_name_given_as_host_is_accepted() -> None:
     guard = Guard("MyBox.lan")
 
     assert guard.refusal_of_program(["mybox.lan:8002"], []) is None

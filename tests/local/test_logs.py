@@ -1,4 +1,4 @@
-"""What is searched for in the logs of all tests would be found."""
+"""The search of the logs finds message texts and tokens."""
 
 import logging
 
@@ -9,7 +9,7 @@ from tests.support import logs
 from tests.support.tokens import token
 
 
-def test_a_line_with_a_text_or_a_part_of_a_token_is_found() -> None:
+def test_a_line_with_a_message_text_or_part_of_a_token_is_found() -> None:
     signature = token(sub="somebody").rpartition(".")[2]
 
     assert logs.offending(f"well\nand canary\nwith {signature} in it") == [
@@ -19,7 +19,7 @@ def test_a_line_with_a_text_or_a_part_of_a_token_is_found() -> None:
 
 
 @pytest.mark.parametrize("speak", [lambda text: note("step", about=text), logging.getLogger("x").warning])
-def test_whatever_is_logged_is_searched(speak: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_log_lines_are_searched(speak: object, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[str] = []
     monkeypatch.setattr(logs, "search", found.append)
     log_lines()

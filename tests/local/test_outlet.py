@@ -1,4 +1,4 @@
-"""Diagnostics never fail or hold up what writes them."""
+"""Diagnostics never fail or delay their writers."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from tests.support.sockets import PATIENCE_SECONDS
 
 
 class Stream(RawIOBase):
-    """Takes what is written; fails with the next of `failures` instead while there are any."""
+    """Records what is written. First it raises `failures`, one per write."""
 
     def __init__(self, *failures: int) -> None:
         self.failures = list(failures)
@@ -52,7 +52,7 @@ def read_until(reader: int, end: bytes) -> bytes:
     return found
 
 
-def test_lines_are_dropped_while_nothing_reads_and_their_number_is_said_afterwards(
+def test_lines_are_dropped_while_nothing_reads_and_counted_afterwards(
     pipe: tuple[int, int],
 ) -> None:
     reader, writer = pipe
@@ -82,7 +82,7 @@ def test_characters_that_a_stream_cannot_encode_are_replaced(encoding: str) -> N
     assert stream.taken == b"token=? ? ?\n"
 
 
-def test_a_reader_that_is_gone_ends_the_writing_and_is_reported_once(
+def test_a_closed_reader_ends_the_writing_and_is_reported_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stream = Stream(errno.EPIPE)
@@ -142,13 +142,13 @@ def test_what_is_queued_is_written_at_the_end_of_the_process() -> None:
     assert ran.stdout.decode().splitlines() == [f"line {n}" for n in range(5000)]
 
 
-def test_a_process_whose_output_nothing_reads_ends_all_the_same(pipe: tuple[int, int]) -> None:
+def test_a_process_ends_even_if_nothing_reads_its_output(pipe: tuple[int, int]) -> None:
     ran = run("for n in range(50_000): print('line', n)", stdout=pipe[1], stderr=subprocess.PIPE)
 
     assert (ran.returncode, ran.stderr) == (0, b"")
 
 
-def test_a_log_handler_of_before_writes_to_the_outlet_too() -> None:
+def test_an_earlier_log_handler_writes_to_the_outlet() -> None:
     program = "import logging, sys\nassert logging.getLogger().handlers[0].stream is sys.stdout"
 
     ran = subprocess.run(
@@ -165,7 +165,7 @@ def test_a_log_handler_of_before_writes_to_the_outlet_too() -> None:
     assert ran.returncode == 0
 
 
-def test_a_process_without_standard_error_can_write_to_it_all_the_same() -> None:
+def test_writing_to_a_missing_standard_error_does_not_fail() -> None:
     program = (
         "from localdev.outlet import redirect_output; redirect_output(); import sys; sys.stderr.write('x')"
     )

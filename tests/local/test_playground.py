@@ -1,4 +1,4 @@
-"""The page of `chalice local`: what it shows, in a real browser, and what it lets nobody else do."""
+"""The playground in a real browser, and its protection against other sites."""
 
 import asyncio
 import http.client
@@ -29,7 +29,7 @@ def opened(local: ChaliceLocal, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def page(local: ChaliceLocal, opened: Page) -> Page:
-    """The playground as it is first seen: two players, connected."""
+    """Open the playground, and wait until its two players are connected."""
     opened.complaints.clear()
     opened.resize(1280, 900)
     opened.open(f"http://127.0.0.1:{local.http_port}/")
@@ -38,7 +38,7 @@ def page(local: ChaliceLocal, opened: Page) -> Page:
 
 
 def episode(page: Page, about: str) -> list[str]:
-    """The steps of the latest message or connection whose title has that text, without their times."""
+    """Return the steps, without times, of the latest entry whose title contains `about`."""
     steps = page.evaluate(
         f"""(() => {{
             const found = [...document.querySelectorAll("#episodes > li")]
@@ -51,7 +51,7 @@ def episode(page: Page, about: str) -> list[str]:
 
 
 @needs_browser
-def test_a_message_comes_to_the_other_player_and_every_step_is_drawn_with_its_time(page: Page) -> None:
+def test_a_message_reaches_the_other_player_and_every_step_is_shown_with_its_time(page: Page) -> None:
     send(page, ONE, "first words")
     has_message(page, TWO, "1: first words")
     shows(page, "first words", "received", "ack", "delivered")
@@ -63,7 +63,7 @@ def test_a_message_comes_to_the_other_player_and_every_step_is_drawn_with_its_ti
 
 
 @needs_browser
-def test_every_frame_in_and_out_and_the_rows_of_both_tables_are_shown(page: Page) -> None:
+def test_all_frames_and_the_items_of_both_tables_are_shown(page: Page) -> None:
     send(page, ONE, "look at me")
     has_message(page, TWO, "look at me")
 
@@ -123,7 +123,7 @@ def test_there_can_be_more_players(page: Page) -> None:
 
 
 @needs_browser
-def test_a_text_is_never_taken_as_html(page: Page) -> None:
+def test_text_is_never_rendered_as_html(page: Page) -> None:
     text = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
     send(page, ONE, text)
@@ -137,7 +137,7 @@ def test_a_text_is_never_taken_as_html(page: Page) -> None:
 
 
 @needs_browser
-def test_all_of_it_can_be_done_with_the_keyboard(page: Page) -> None:
+def test_the_page_can_be_used_with_the_keyboard_alone(page: Page) -> None:
     focused = "document.activeElement.closest('.player h2, .player')?.querySelector('h2').textContent"
     for _ in range(30):
         page.press("Tab")
@@ -152,7 +152,7 @@ def test_all_of_it_can_be_done_with_the_keyboard(page: Page) -> None:
 
 
 @needs_browser
-def test_everything_that_can_be_focused_has_a_name(page: Page) -> None:
+def test_every_focusable_element_has_a_name(page: Page) -> None:
     nameless = page.evaluate(
         """[...document.querySelectorAll("button, input, [tabindex]")].filter(element =>
             !element.textContent.trim() && !element.labels?.[0]?.textContent.trim() && !element.ariaLabel)
@@ -163,7 +163,7 @@ def test_everything_that_can_be_focused_has_a_name(page: Page) -> None:
 
 
 @needs_browser
-def test_it_fits_a_phone_and_is_dark_where_the_system_is(page: Page) -> None:
+def test_the_page_fits_a_phone_and_follows_the_systems_dark_mode(page: Page) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     bright = page.evaluate(background)
 
@@ -174,7 +174,7 @@ def test_it_fits_a_phone_and_is_dark_where_the_system_is(page: Page) -> None:
 
 
 @needs_browser
-def test_it_needs_nothing_from_elsewhere(page: Page) -> None:
+def test_the_page_loads_nothing_from_other_origins(page: Page) -> None:
     elsewhere = page.evaluate(
         """performance.getEntriesByType("resource").map(entry => entry.name)
             .filter(name => !name.startsWith(location.origin))"""
@@ -229,7 +229,7 @@ PATHS = ("/", "/page/page.mjs", "/service", "/tables", "/steps")
         {"Sec_Fetch_Site": "same-site"},
     ],
 )
-def test_no_other_site_may_read_it(local: ChaliceLocal, path: str, headers: dict[str, str]) -> None:
+def test_other_sites_cannot_read_the_page(local: ChaliceLocal, path: str, headers: dict[str, str]) -> None:
     named = {name: value.format(port=local.http_port) for name, value in headers.items()}
 
     answer = ask(local, path, **named)
@@ -252,7 +252,7 @@ ODD_ITEMS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_odd_items_are_shown_and_hold_up_no_message(local: ChaliceLocal) -> None:
+def test_odd_items_are_shown_and_delay_no_message(local: ChaliceLocal) -> None:
     table = "serverless-websockets-dev-messages"
     for message_id, attributes in ODD_ITEMS.items():
         keys = {"destinationPlayerId": {"S": "odd"}, "messageId": {"S": message_id}}
@@ -284,7 +284,7 @@ def put_item(local: ChaliceLocal, request: dict[str, Any]) -> None:
     connection.close()
 
 
-def test_a_link_to_it_may_be_followed_and_leads_to_the_page_alone(local: ChaliceLocal) -> None:
+def test_a_link_from_another_site_opens_the_page_and_nothing_else(local: ChaliceLocal) -> None:
     following = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
 
     assert ask(local, "/", **following).status == 200
@@ -300,7 +300,7 @@ def test_a_program_that_sends_no_host_is_answered(local: ChaliceLocal) -> None:
     assert b"connect-src 'self';" in answer
 
 
-def test_what_is_no_http_is_answered_without_a_traceback(local: ChaliceLocal) -> None:
+def test_malformed_http_prints_no_traceback(local: ChaliceLocal) -> None:
     with socket.create_connection(("127.0.0.1", local.http_port), timeout=PATIENCE_SECONDS) as tls:
         tls.sendall(b"\x16\x03\x01\x02\x00\x01\n\n")
         assert b"400" in tls.recv(1000)
@@ -309,7 +309,7 @@ def test_what_is_no_http_is_answered_without_a_traceback(local: ChaliceLocal) ->
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Host": "evil.example"}])
-def test_no_other_site_may_end_connections(local: ChaliceLocal, headers: dict[str, str]) -> None:
+def test_other_sites_cannot_end_connections(local: ChaliceLocal, headers: dict[str, str]) -> None:
     body = json.dumps({"connectionId": "x"})
 
     assert ask(local, "/vanish", "POST", body, Content_Type="application/json", **headers).status == 403
@@ -363,7 +363,7 @@ async def connect_and_leave(local: ChaliceLocal) -> None:
     await until(lambda: "disconnected  player=passing" in local.lines)
 
 
-def test_requests_to_it_are_nobodys_steps(local: ChaliceLocal) -> None:
+def test_requests_to_the_playground_are_not_shown_as_steps(local: ChaliceLocal) -> None:
     asyncio.run(connect_and_leave(local))
     before = len(json.loads(ask(local, "/steps").text)["steps"])  # Answers at once: there is a step already.
 

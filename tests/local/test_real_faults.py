@@ -1,4 +1,4 @@
-"""The promises through the real gateway and tables: sockets cut, paused and slowed, the process killed."""
+"""The guarantees hold while sockets are cut, paused and slowed, and the process is killed."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ DOWN = (ConnectionClosed, InvalidHandshake, OSError, EOFError, asyncio.TimeoutEr
 
 
 class Reader:
-    """A client that keeps the protocol: it connects again with its position, and drops what it has seen."""
+    """A client that reconnects with its cursor and drops duplicates."""
 
     def __init__(self, url: str, player_id: str) -> None:
         self.url = f"{url}?playerId={player_id}"
@@ -31,7 +31,7 @@ class Reader:
         self._seen: set[str] = set()
 
     async def read(self, count: int, pause: float = 0, cut_after: int | None = None) -> None:
-        """Read until so many different messages have been seen, however often that takes a new connection.
+        """Read until this many different messages have arrived, over as many connections as it takes.
 
         `cut_after`: the first connection is cut after so many frames, each further one after twice as many:
         a replay begins some seconds back, and a connection has to live for longer than that to get on.
@@ -59,7 +59,7 @@ class Reader:
 
 
 async def send_all(url: str, player_id: str, to: str, texts: list[str]) -> None:
-    """Send each until it is acknowledged, with its clientMessageId, over as many connections as it takes."""
+    """Send each text until it is acknowledged, over as many connections as it takes."""
     waiting = list(texts)
     while waiting:
         with suppress(*DOWN):
@@ -75,7 +75,7 @@ async def send_all(url: str, player_id: str, to: str, texts: list[str]) -> None:
 pytestmark = pytest.mark.chalice_local("--no-autoreload", WEBSOCKET_CLIENT_BUFFER_BYTES="200000")
 
 
-def test_a_reader_whose_socket_is_cut_again_and_again_sees_everything_once_and_in_order(
+def test_a_reader_whose_socket_is_cut_repeatedly_gets_everything_once_and_in_order(
     local: ChaliceLocal,
 ) -> None:
     texts = [f"m{number}" for number in range(150)]
@@ -94,7 +94,7 @@ def test_a_reader_whose_socket_is_cut_again_and_again_sees_everything_once_and_i
     assert reader.connects > 1
 
 
-def test_a_reader_that_pauses_is_let_go_delays_nobody_and_has_everything_in_the_end(
+def test_a_reader_that_pauses_is_closed_delays_nobody_and_gets_everything_later(
     local: ChaliceLocal,
 ) -> None:
     big = "x" * 30_000
@@ -123,7 +123,7 @@ def test_a_reader_that_pauses_is_let_go_delays_nobody_and_has_everything_in_the_
     assert reader.connects > 1
 
 
-def test_a_reader_that_is_slow_has_everything_in_order(local: ChaliceLocal) -> None:
+def test_a_slow_reader_gets_everything_in_order(local: ChaliceLocal) -> None:
     texts = [f"m{number}" for number in range(60)]
 
     async def talk() -> Reader:
@@ -137,7 +137,7 @@ def test_a_reader_that_is_slow_has_everything_in_order(local: ChaliceLocal) -> N
     assert asyncio.run(talk()).texts == texts
 
 
-def test_a_process_that_is_killed_and_started_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_killing_and_restarting_the_process_loses_and_duplicates_nothing(tmp_path: Path) -> None:
     dynamodb = EmbeddedDynamoDB(on_write=lambda: None).serve("127.0.0.1", 0)
     endpoint, port = f"http://127.0.0.1:{dynamodb}", str(free_port())
 
@@ -175,7 +175,7 @@ def test_a_process_that_is_killed_and_started_again_loses_and_doubles_nothing(tm
     assert reader.connects > 1
 
 
-def test_edits_that_restart_the_process_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_restarts_after_edits_lose_and_duplicate_nothing(tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
     local = ChaliceLocal.start(tmp_path, project=copy_project(project)).started()

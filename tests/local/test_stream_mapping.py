@@ -1,4 +1,4 @@
-"""The stream mapping gives a function every record of a stream, in order, until it takes it."""
+"""The stream mapping delivers every record in order, and retries until the function succeeds."""
 
 import http.client
 import json
@@ -25,7 +25,7 @@ Batch = list[str]
 
 @dataclass
 class Function:
-    """Remembers the ids of each batch it was given; `failures`: how many calls are still to fail."""
+    """Records the ids of each batch. `failures` is how many further calls fail."""
 
     failures: int = 0
     batches: list[Batch] = field(default_factory=list)
@@ -76,7 +76,7 @@ def wait_for(function: Function, batches: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_record_has_the_fields_that_lambda_gives(
+def test_a_record_has_the_fields_that_lambda_passes(
     tables: Tables, mapping: StreamMapping, function: Function
 ) -> None:
     mapping.start()
@@ -107,7 +107,7 @@ def test_a_record_has_the_fields_that_lambda_gives(
     assert record["dynamodb"]["NewImage"]["replayTo"] == {"S": "c"}
 
 
-def test_records_come_in_order_in_batches_of_at_most_the_batch_size(
+def test_records_arrive_in_order_in_batches_up_to_the_batch_size(
     tables: Tables, mapping: StreamMapping, function: Function
 ) -> None:
     put(tables, "m1", "m2", "m3", "m4", "m5")
@@ -117,7 +117,7 @@ def test_records_come_in_order_in_batches_of_at_most_the_batch_size(
     assert function.batches == [["m1", "m2"], ["m3", "m4"], ["m5"]]
 
 
-def test_a_failed_batch_comes_again_whole_and_nothing_after_it_before_that(
+def test_a_failed_batch_is_redelivered_whole_before_any_later_record(
     tables: Tables, mapping: StreamMapping, function: Function
 ) -> None:
     function.failures = 2
@@ -140,7 +140,7 @@ def test_a_window_gathers_records_until_the_batch_is_full(
     assert function.batches == [["m1", "m2", "m3"]]
 
 
-def test_a_window_ends_though_the_batch_is_not_full(
+def test_a_window_ends_with_a_batch_that_is_not_full(
     tables: Tables, mapping: StreamMapping, function: Function
 ) -> None:
     replace(mapping, window_seconds=0.05).start()
@@ -153,7 +153,7 @@ def test_a_window_ends_though_the_batch_is_not_full(
     assert function.batches == [["m1"], ["m2"]]
 
 
-def test_latest_gives_only_what_was_written_since_the_start(
+def test_latest_delivers_only_records_written_after_the_start(
     tables: Tables, mapping: StreamMapping, function: Function
 ) -> None:
     put(tables, "before")
@@ -203,14 +203,14 @@ def test_attributes_of_every_type_reach_the_function_as_json(function: Function,
 
 
 def put_over_http(port: int, table: str, message_id: str, attributes: dict[str, Any]) -> None:
-    """Put an item as curl does through the port for looking in."""
+    """Put an item over HTTP, as curl does."""
     keys = {"destinationPlayerId": {"S": "1"}, "messageId": {"S": message_id}}
     status, content = over_http(port, "PutItem", {"TableName": table, "Item": keys | attributes})
     assert status == 200, content
 
 
 def over_http(port: int, operation: str, request: dict[str, Any]) -> tuple[int, bytes]:
-    """Return the status and the content of the answer."""
+    """Return the answer's status and content."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     connection.request("POST", "/", json.dumps(request), {"X-Amz-Target": f"DynamoDB_20120810.{operation}"})
     answer = connection.getresponse()
@@ -246,7 +246,7 @@ def wait_for_keys(function: Function, keys: list[str]) -> None:
         {"eventName": "INSERT", "dynamodb": {"SequenceNumber": "0"}},
     ],
 )
-def test_an_unreadable_record_is_shown_and_skipped(
+def test_an_unreadable_record_is_reported_and_skipped(
     odd: dict[str, Any], function: Function, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stream = Stream([{"ShardId": "open"}], {"open": ["m1", "m2"]}, odd={"m1": odd})
@@ -273,7 +273,7 @@ def test_a_function_that_exits_is_retried(function: Function) -> None:
     mapping.stop()
 
 
-def test_a_mapping_that_stops_unexpectedly_ends_the_process_with_a_message() -> None:
+def test_an_unexpected_end_of_the_mapping_ends_the_process_with_a_message() -> None:
     program = """
 import time
 from localdev.stream_mapping import StreamMapping
@@ -308,7 +308,7 @@ time.sleep(600)
 
 
 class Stream:
-    """A stream of several shards as DynamoDB splits them: `records` by shard id, closed ones have an end."""
+    """A stream of several shards, as DynamoDB splits them. `records` are by shard id."""
 
     class exceptions:  # noqa: N801  # As boto3 names it.
         class ExpiredIteratorException(Exception):
@@ -407,7 +407,7 @@ def test_a_shard_is_read_only_after_its_parent_and_every_shard_is_read(function:
     assert function.events[0]["Records"][0]["dynamodb"]["NewImage"] == {"raw": {"B": "AA=="}}
 
 
-def test_a_place_that_is_no_more_is_left_for_what_is_still_there(function: Function) -> None:
+def test_reading_continues_at_the_oldest_record_when_the_position_was_trimmed(function: Function) -> None:
     stream = split_stream()
     mapping = StreamMapping(stream, "arn:aws:dynamodb:r", "push", function, poll_seconds=0.01)
     stream.trimmed = True
@@ -418,7 +418,7 @@ def test_a_place_that_is_no_more_is_left_for_what_is_still_there(function: Funct
     assert sorted(key for batch in function.batches for key in batch) == ["c1", "c2", "o1", "p1", "p2", "p3"]
 
 
-def test_a_stream_that_cannot_be_read_for_a_while_loses_nothing(function: Function) -> None:
+def test_a_temporarily_unreadable_stream_loses_nothing(function: Function) -> None:
     stream = split_stream()
     mapping = StreamMapping(
         stream, "arn:aws:dynamodb:r", "push", function, window_seconds=0.05, poll_seconds=0.01

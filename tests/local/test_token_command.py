@@ -1,4 +1,4 @@
-"""The command that makes a development token: its tokens are let in, and bad input is told in one line."""
+"""The command that makes development tokens: they are accepted, and errors are one line."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ TABLES = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"}
 
 
 def complaint(*arguments: str, **environ: str) -> str:
-    """What it ends with when it refuses, which a shell sees as exit code 1."""
+    """Return the error that it exits with. A shell sees exit code 1."""
     with pytest.raises(SystemExit) as ended:
         main(arguments, {"JWT_SECRET": SECRET} | environ)
     assert isinstance(ended.value.code, str)
@@ -34,7 +34,7 @@ def complaint(*arguments: str, **environ: str) -> str:
         {"JWT_AUDIENCE": "game", "JWT_AUDIENCE_CLAIM": "client_id", "JWT_PLAYER_CLAIM": "username"},
     ],
 )
-def test_a_token_that_it_makes_is_let_in_for_as_long_as_it_says(
+def test_its_token_is_accepted_for_the_given_time(
     environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ = {"JWT_SECRET": SECRET} | environ
@@ -52,12 +52,12 @@ def test_a_token_that_it_makes_is_let_in_for_as_long_as_it_says(
 @pytest.mark.parametrize(
     "hours", ["inf", "-inf", "nan", "0", "-1", "-1e3", "1e-9", "1000001", "1e400", "many", "", "1h", "½"]
 )
-def test_hours_that_make_no_sense_are_told(hours: str) -> None:
+def test_invalid_hours_are_reported(hours: str) -> None:
     assert complaint("1", f"--hours={hours}") == f"{HOURS}, not {hours!r}"
 
 
 @pytest.mark.parametrize("player", ["", "a b", "a#b", "a\n", "\u0430nn", "\udcff", "a" * 129])
-def test_a_player_id_that_is_none_is_told(player: str) -> None:
+def test_an_invalid_player_id_is_reported(player: str) -> None:
     assert complaint(player).startswith("a player id must be a string of 1 to 128 of A-Z a-z 0-9")
 
 
@@ -71,7 +71,7 @@ def test_a_player_id_that_is_none_is_told(player: str) -> None:
         (["1", "--hours", "-inf"], "argument --hours: expected one argument"),
     ],
 )
-def test_arguments_that_are_missing_or_unknown_are_told(arguments: list[str], said: str) -> None:
+def test_missing_or_unknown_arguments_are_reported(arguments: list[str], said: str) -> None:
     assert complaint(*arguments) == said
 
 
@@ -89,11 +89,11 @@ def test_arguments_that_are_missing_or_unknown_are_told(arguments: list[str], sa
         ({"JWT_PLAYER_CLAIM": "exp"}, "JWT_PLAYER_CLAIM must name the player"),
     ],
 )
-def test_settings_that_make_no_sense_are_told(environ: dict[str, str], said: str) -> None:
+def test_wrong_settings_are_reported(environ: dict[str, str], said: str) -> None:
     assert complaint("1", **environ).startswith(said)
 
 
-def test_a_complaint_is_one_line_on_standard_error_and_an_exit_code() -> None:
+def test_an_error_is_one_line_on_standard_error_and_an_exit_code() -> None:
     environ = os.environ | {"JWT_SECRET": SECRET}
 
     ended = subprocess.run(

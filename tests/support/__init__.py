@@ -1,1 +1,1 @@
-"""What several kinds of tests use."""
+"""Code that several test modules share."""

@@ -1,4 +1,4 @@
-"""A real browser, steered by its own protocol over a WebSocket."""
+"""A real browser, controlled by the DevTools protocol."""
 
 import base64
 import json
@@ -43,11 +43,11 @@ def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
 
 
 class PageFailed(Exception):
-    """A script raised; the text is the browser's."""
+    """A script raised an exception. The text is the browser's."""
 
 
 class Page:
-    """One tab. `complaints`: uncaught exceptions, and what the browser refused to do for the page."""
+    """One tab. `complaints` are uncaught exceptions and entries of the browser's log."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -77,7 +77,7 @@ class Page:
         self.until("document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
-        """Its value, or what it promises."""
+        """Return the expression's value, or its promise's."""
         answer = self.command(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True
         )
@@ -98,7 +98,7 @@ class Page:
         self.command("Input.insertText", text=text)
 
     def press(self, key: str) -> None:
-        """A key by its name, such as Tab or Enter, as a person presses it."""
+        """Press the key Tab or Enter."""
         code = {"Tab": 9, "Enter": 13}[key]
         text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
@@ -121,7 +121,7 @@ class Page:
 
 @contextmanager
 def browsing(profile: Path) -> Iterator[Page]:
-    """An empty page in a browser of its own."""
+    """Start a browser with an empty page, and end it with the block."""
     assert COMMAND is not None, "there is no chromium on this machine"
     process = subprocess.Popen(
         [COMMAND, f"--user-data-dir={profile}", *OPTIONS],

@@ -1,4 +1,4 @@
-"""Stores and a gateway in memory that keep their ports' word, and can be told to fail."""
+"""In-memory stores and a gateway that keep the contracts of the ports. Tests can make them fail."""
 
 import time
 from collections import Counter
@@ -27,7 +27,7 @@ V = TypeVar("V")
 
 @dataclass
 class InMemoryConnections:
-    """`failing`: the methods that raise Unavailable. `clock` is in milliseconds."""
+    """`failing` names the methods that raise Unavailable. `clock` returns milliseconds."""
 
     failing: set[str] = field(default_factory=set)
     registered: dict[str, Connection] = field(default_factory=dict)
@@ -152,7 +152,7 @@ class InMemoryConnections:
 
 @dataclass
 class InMemoryMessages:
-    """`stored` is in the order of the stream; `failing` as above."""
+    """`stored` is in the order of the stream. `failing` names the methods that raise Unavailable."""
 
     failing: set[str] = field(default_factory=set)
     stored: list[Entry] = field(default_factory=list)
@@ -222,7 +222,7 @@ class InMemoryIdempotency:
 
 @dataclass
 class FakeGateway:
-    """`answers`: what a post to a connection comes to, one after the other; the last one stays."""
+    """`answers` are the results of successive posts to a connection. The last one is repeated."""
 
     answers: dict[str, list[Delivery]] = field(default_factory=dict)
     posted: list[tuple[str, str]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Everything that was logged while the tests ran, searched for what must never be logged."""
+"""Searches all log lines of a test run for texts and tokens that must never be logged."""
 
 import logging
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from chalicelib.aws.telemetry import lines
 from tests.support.tokens import MADE
 
 CANARY = "canary"
-"""Every text and secret of the tests that might come out somewhere says this, or is a token that was made."""
+"""All message texts and secrets of the tests contain this word, except tokens."""
 
 PART_CHARACTERS = 40
-"""A part of a token that is so long is nobody else's."""
+"""Parts of tokens longer than this are unique."""
 
 _found: list[str] = []
 
 
 def offending(text: str) -> list[str]:
-    """The lines that hold a text or a token."""
+    """Return the lines with a message text or part of a token."""
     secrets = [part for token in MADE for part in token.split(".") if len(part) > PART_CHARACTERS]
     return [line for line in text.splitlines() if CANARY in line or any(part in line for part in secrets)]
 
@@ -26,7 +26,7 @@ def search(text: str) -> None:
 
 
 class Searching(logging.Handler):
-    """A handler of the loggers that propagate, and a filter of the one that does not."""
+    """A handler for loggers that propagate, and a filter for the one that does not."""
 
     def emit(self, record: logging.LogRecord) -> None:
         search(record.getMessage())
@@ -37,7 +37,7 @@ class Searching(logging.Handler):
 
 
 def watch() -> Iterator[None]:
-    """Search whatever is logged in this process from now on, and fail in the end if anything was found."""
+    """Search all later log lines of this process, and fail at the end if a secret was found."""
     handler = Searching()
     logging.getLogger().addHandler(handler)
     lines.addFilter(handler)

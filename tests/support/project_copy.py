@@ -1,4 +1,4 @@
-"""A copy of the project, for tests of what becomes of it when something is changed."""
+"""Copies of the project that tests change."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ NOT_OURS = shutil.ignore_patterns("__pycache__", "deployed", "deployments")
 
 
 class DoesNotApply(Exception):
-    """The project has no such lines any more; the text is git's, with the file and the line."""
+    """The diff's context is no longer in the project. The text is git's."""
 
 
 def copy_project(copy: Path) -> Path:
@@ -40,7 +40,7 @@ def copy_project(copy: Path) -> Path:
 
 
 def apply(diff: str, copy: Path, *options: str) -> None:
-    """Raises DoesNotApply. `options`: of `git apply`."""
+    """Apply a diff with these options of `git apply`. Raises DoesNotApply."""
     applied = subprocess.run(
         ["git", "apply", "--whitespace=nowarn", *options, "-"],
         cwd=copy,

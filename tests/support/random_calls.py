@@ -1,4 +1,4 @@
-"""Random calls of DynamoDB: what the local one supports, on few keys and attributes, with some mistakes."""
+"""Random DynamoDB calls that the embedded engine supports, with few keys and some mistakes."""
 
 import base64
 from random import Random
@@ -44,7 +44,7 @@ def create_tables() -> list[Call]:
 
 
 class RandomCalls:
-    """Makes one call after the other; equal seeds make equal calls. Binary is base64, as in HTTP."""
+    """Makes calls; equal seeds make equal calls. Binary values are base64, as in HTTP."""
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
@@ -227,7 +227,7 @@ class RandomCalls:
         return self._operand()
 
     def _mistaken(self, expression: str, probability: float = 0.03) -> str:
-        """Leave out a word now and then, or write it twice."""
+        """Sometimes leave out a word or repeat it."""
         words = expression.split(" ")
         if self._seldom(probability):
             place = self._random.randrange(len(words))
@@ -249,7 +249,7 @@ class RandomCalls:
         return self._attribute() if self._seldom(0.2) else self._placeholder(self._value())
 
     def _ordered(self) -> str:
-        """An operand that mostly can be compared."""
+        """Return an operand, usually of a comparable type."""
         return (
             self._operand()
             if self._seldom(0.1)

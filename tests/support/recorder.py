@@ -1,4 +1,4 @@
-"""Which message of docs/asyncapi.yaml each frame is, and which have been seen."""
+"""Matches frames with the messages of docs/asyncapi.yaml, and records which were seen."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,11 +26,11 @@ TO_CLIENT = {
     for name, message in MESSAGES.items()
     if name not in FROM_CLIENT
 }
-"""A client ignores keys that it does not know; the service sends none that is not described."""
+"""Clients ignore unknown keys, but the service must not send any."""
 
 
 class Recorder:
-    """Each frame must be exactly one of the described messages; malformed ones, sent on purpose, none."""
+    """Checks that each frame matches exactly one described message, and malformed ones match none."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -57,7 +57,7 @@ class Recorder:
 
 
 def _differences(text: str, messages: Mapping[str, Draft7Validator]) -> dict[str, str | None]:
-    """Why the frame is not this message, for each; None for one that it is."""
+    """Return, per message, why the frame does not match it, or None if it does."""
     try:
         frame = parse_object(text)
     except FrameError as none:

@@ -1,4 +1,4 @@
-"""A player's connection for the tests: any websocket client would do, this one reads JSON."""
+"""A player's connection that sends and receives JSON."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ class Socket:
 
     @classmethod
     async def connect(cls, url: str, player_id: str, **options: Any) -> "Socket":
-        """Connect, and wait to be told so."""
+        """Connect, and wait for the greeting."""
         player = cls(await connect(f"{url}?playerId={player_id}", **options))
         greeting = await player.frame()
         assert (greeting["type"], greeting["event"]) == ("system", "connected"), greeting
@@ -36,7 +36,7 @@ class Socket:
         return frame
 
     async def ask(self, **frame: Any) -> dict[str, Any]:
-        """Send a frame and return the next one that is no message; messages are kept for later."""
+        """Send a frame and return the reply. Messages that arrive before it are kept for `message`."""
         await self.send(json.dumps(frame))
         while (reply := await self.frame())["type"] == "message":
             self._arrived.append(reply)
@@ -49,7 +49,7 @@ class Socket:
         return [await self.message() for _ in range(count)]
 
     async def message(self) -> dict[str, Any]:
-        """The next message that was not returned yet."""
+        """Return the next message."""
         if self._arrived:
             return self._arrived.popleft()
         while (frame := await self.frame())["type"] != "message":
@@ -63,7 +63,7 @@ class Socket:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that something else brings about."""
+    """Wait until the condition is true."""
 
     async def poll() -> None:
         while not condition():

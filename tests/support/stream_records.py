@@ -1,4 +1,4 @@
-"""Records of the Messages table's stream, as the mapping hands them to the push function."""
+"""Records of the Messages table's stream, as the mapping passes them to push."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tokens for the tests, good and bad: each is remembered, so that logs can be searched for it."""
+"""Valid and invalid tokens. Each is recorded, so that the logs can be searched for it."""
 
 import json
 import time
@@ -26,7 +26,7 @@ def made(token: str) -> str:
 
 
 def claims(**further: Any) -> dict[str, Any]:
-    """What a good token says; a claim that is None is left out."""
+    """Return the claims of a valid token, changed by `further`. A claim that is None is left out."""
     said = {"sub": "1", "exp": int(time.time()) + 3600} | further
     return {name: value for name, value in said.items() if value is not None}
 
@@ -41,7 +41,7 @@ def bearing(token: str) -> dict[str, str]:
 
 
 def raw(header: dict[str, Any] | bytes, payload: dict[str, Any] | bytes, signature: bytes = b"") -> str:
-    """A token of any parts, signed or not."""
+    """Return a token with these parts."""
     parts = [p if isinstance(p, bytes) else json.dumps(p).encode() for p in (header, payload)]
     return made(".".join(urlsafe_b64encode(p).rstrip(b"=").decode() for p in (*parts, signature)))
 
@@ -49,7 +49,7 @@ def raw(header: dict[str, Any] | bytes, payload: dict[str, Any] | bytes, signatu
 def signed(
     payload: dict[str, Any], header: dict[str, Any] | None = None, secret: bytes = SECRET.encode()
 ) -> str:
-    """A token with claims that a library would not sign."""
+    """Return a correctly signed token with claims that a library refuses to sign."""
     header = header or {"alg": "HS256"}
     unsigned = raw(header, payload).rpartition(".")[0]
     hs256 = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
@@ -70,7 +70,7 @@ def settings(**given: Any) -> TokenSettings:
 
 
 def described(key: Any) -> dict[str, Any]:
-    """The public half of a key, as a JSON Web Key."""
+    """Return the public half of a key as a JSON Web Key."""
     elliptic = isinstance(key, ec.EllipticCurvePrivateKey)
     kind = jwt.algorithms.ECAlgorithm if elliptic else jwt.algorithms.RSAAlgorithm
     public: dict[str, Any] = kind.to_jwk(key.public_key(), as_dict=True)
@@ -78,7 +78,7 @@ def described(key: Any) -> dict[str, Any]:
 
 
 def published(kid: str, key: Any, algorithm: str | None = None) -> jwt.PyJWK:
-    """A public key as a provider publishes it: with or without the algorithm that it is for."""
+    """Return a public key as a provider publishes it, with or without its algorithm."""
     named = {} if algorithm is None else {"alg": algorithm}
     return jwt.PyJWK({**described(key), **named, "kid": kid, "use": "sig"})
 
@@ -112,7 +112,7 @@ FORGED: dict[str, Callable[[], str]] = {
 
 
 def flipped(good: str, part: int) -> str:
-    """Another first character in one part: its last ones may hold no bits that count."""
+    """Change the first character of one part. The last one can have unused bits."""
     parts = good.split(".")
     parts[part] = ("A" if parts[part][0] != "A" else "B") + parts[part][1:]
     return made(".".join(parts))

@@ -1,4 +1,4 @@
-"""Who is let in by what a handshake offers."""
+"""Which player a handshake's token identifies, and which handshakes are refused."""
 
 import pytest
 
@@ -21,11 +21,11 @@ BEARERS: list[Multi] = [
     {"Authorization": ["Bearer a", "Bearer b"]},
     {"Sec-WebSocket-Protocol": ["chat, bearer.a, bearer.b"]},
 ]
-"""Headers that hold a token that proves nothing, or several."""
+"""Headers with an invalid token, or with several tokens."""
 
 
 class Believing:
-    """Takes a token for its player's id."""
+    """Accepts every token as the id of its player."""
 
     def identify(self, token: str) -> Identity:
         return Identity(token)
@@ -50,7 +50,7 @@ def test_an_open_stage_ignores_authorization_and_tokens(headers: Multi) -> None:
 
 
 @pytest.mark.parametrize("headers", NOT_BEARERS)
-def test_an_authorization_of_another_scheme_is_no_token_but_does_not_spoil_one(headers: Multi) -> None:
+def test_an_authorization_header_of_another_scheme_is_ignored(headers: Multi) -> None:
     refused = refusal(TOKENS, {"playerId": ["1"]}, headers)
 
     assert refused.status == 401
@@ -58,7 +58,7 @@ def test_an_authorization_of_another_scheme_is_no_token_but_does_not_spoil_one(h
     assert identified(TOKENS, {"token": ["ann"]}, headers) == "ann"
 
 
-def test_a_bearer_counts_beside_an_authorization_of_another_scheme() -> None:
+def test_a_bearer_token_is_found_beside_another_scheme() -> None:
     assert identified(TOKENS, {}, {"Authorization": ["Basic QTpC", "Bearer ann"]}) == "ann"
 
 

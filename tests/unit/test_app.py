@@ -1,4 +1,4 @@
-"""The four functions translate their events and their answers, and survive any event."""
+"""The four functions translate events and answers, and survive malformed events."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def push(*records: Any) -> Any:
     return function(app.app, "push_messages")({"Records": list(records)})
 
 
-def test_a_handshake_with_a_player_is_let_through_and_registered(world: World) -> None:
+def test_a_handshake_with_a_player_is_accepted_and_registered(world: World) -> None:
     answer = call(connect_event(ORIGIN, "/dev/?playerId=1&level=9", [], 0), "$connect")
 
     assert (answer["statusCode"], answer["headers"]) == (200, {})
@@ -50,7 +50,7 @@ def test_a_handshake_with_a_player_is_let_through_and_registered(world: World) -
     assert world.connections.registered["c"].client_data == {"level": "9"}
 
 
-def test_a_handshake_is_let_through_with_the_ordinary_subprotocol_that_it_offered(world: World) -> None:
+def test_the_answer_to_a_handshake_has_the_ordinary_subprotocol(world: World) -> None:
     offered = [("Sec-WebSocket-Protocol", "bearer.token, chat")]
 
     answer = call(connect_event(ORIGIN, "/dev/?playerId=1", offered, 0), "$connect")
@@ -58,14 +58,14 @@ def test_a_handshake_is_let_through_with_the_ordinary_subprotocol_that_it_offere
     assert answer["headers"] == {"Sec-WebSocket-Protocol": "chat"}
 
 
-def test_what_is_given_twice_is_seen_twice(world: World) -> None:
+def test_a_repeated_query_parameter_is_refused(world: World) -> None:
     answer = call(connect_event(ORIGIN, "/dev/?playerId=1&playerId=2", [], 0), "$connect")
 
     assert answer["statusCode"] == 400
     assert world.connections.registered == {}
 
 
-def test_an_event_without_repeated_values_is_read_as_well(world: World) -> None:
+def test_an_event_without_multi_value_fields_is_read(world: World) -> None:
     event = connect_event(ORIGIN, "/dev/?playerId=1", [("Origin", "https://a.example")], 0)
     del event["multiValueHeaders"], event["multiValueQueryStringParameters"]
 
@@ -73,14 +73,14 @@ def test_an_event_without_repeated_values_is_read_as_well(world: World) -> None:
 
 
 @pytest.mark.parametrize("target", ["/dev/", "/dev/?playerId=", "/dev/?playerId=a%00b"])
-def test_a_handshake_without_a_player_is_refused_with_400_and_told_why(world: World, target: str) -> None:
+def test_a_handshake_without_a_player_is_refused_with_400_and_a_reason(world: World, target: str) -> None:
     answer = call(connect_event(ORIGIN, target, [], 0), "$connect")
 
     assert answer["statusCode"] == 400
     assert "playerId" in answer["body"]
 
 
-def test_a_frame_is_answered_by_a_post_and_not_by_what_the_function_returns(world: World) -> None:
+def test_a_frame_is_answered_by_a_post_and_not_by_the_return_value(world: World) -> None:
     call(connect_event(ORIGIN, "/dev/?playerId=1", [], 0), "$connect")
 
     answer = call(message_event(ORIGIN, "$default", '{"action": "ping"}', 0), "$default")
@@ -89,7 +89,7 @@ def test_a_frame_is_answered_by_a_post_and_not_by_what_the_function_returns(worl
     assert [json.loads(frame) for frame in world.gateway.frames_to("c")] == [{"type": "pong"}]
 
 
-def test_a_message_without_a_body_is_answered_like_any_other_that_is_no_json(world: World) -> None:
+def test_an_event_without_a_body_is_answered_with_invalid_json(world: World) -> None:
     call(connect_event(ORIGIN, "/dev/?playerId=1", [], 0), "$connect")
     event = message_event(ORIGIN, "$default", "", 0)
     del event["body"]
@@ -107,7 +107,7 @@ def test_a_disconnect_removes_the_connection_of_its_event(world: World) -> None:
     assert world.connections.registered == {}
 
 
-def test_records_that_make_no_sense_are_noted_and_hold_up_nobody(
+def test_unreadable_records_are_logged_and_the_rest_is_pushed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes = Notes()
@@ -126,7 +126,7 @@ def test_records_that_make_no_sense_are_noted_and_hold_up_nobody(
     assert "canary" not in repr(notes.outcomes)
 
 
-def test_a_batch_comes_again_when_the_players_cannot_be_read(world: World) -> None:
+def test_a_batch_is_redelivered_when_the_players_cannot_be_read(world: World) -> None:
     world.connections.failing = {"players"}
     with pytest.raises(Unavailable):
         push(inserted(MARKER))
@@ -138,14 +138,14 @@ def test_connecting_stores_a_marker_for_the_stream(world: World) -> None:
     assert world.messages.stored == [ReplayMarker("id-1", "1", "c")]
 
 
-def test_the_stream_is_read_from_its_beginning_so_that_a_new_mapping_misses_nothing() -> None:
+def test_a_new_mapping_reads_the_stream_from_its_beginning() -> None:
     (source,) = app.app.event_sources
 
     assert isinstance(source, DynamoDBEventConfig)
     assert (source.starting_position, source.batch_size) == ("TRIM_HORIZON", 100)
 
 
-def test_loading_the_app_loads_nothing_of_the_local_aws() -> None:
+def test_importing_the_app_does_not_import_the_local_aws() -> None:
     program = (
         "import sys, app; "
         "print([m for m in sys.modules if m.split('.')[0] in ('localdev', 'moto', 'websockets', 'h11')])"
@@ -163,13 +163,13 @@ TABLES = {"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m", "JWT_SECRET": "s" * 32
 
 
 def loaded(**environment: str) -> "subprocess.CompletedProcess[str]":
-    """What a process of its own says that loads app.py in this environment and no other."""
+    """Import app.py in a new process with only these environment variables."""
     return subprocess.run(
         [sys.executable, "-c", LOADED], env=environment, capture_output=True, text=True, encoding="utf-8"
     )
 
 
-def test_lambda_makes_the_clients_while_it_loads_the_app_and_reads_tokens_only_to_connect() -> None:
+def test_on_lambda_importing_the_app_creates_the_clients_and_only_connect_imports_jwt() -> None:
     message = loaded(AWS_LAMBDA_FUNCTION_NAME="app-prod-websocket_message", **A_REGION, **TABLES)
     connect = loaded(AWS_LAMBDA_FUNCTION_NAME="app-prod-websocket_connect", **A_REGION, **TABLES)
 
@@ -177,13 +177,13 @@ def test_lambda_makes_the_clients_while_it_loads_the_app_and_reads_tokens_only_t
     assert connect.stdout.splitlines()[1:] == ["1 True"], connect.stderr
 
 
-def test_elsewhere_loading_the_app_makes_no_clients_and_needs_no_region() -> None:
+def test_elsewhere_importing_the_app_creates_no_clients_and_needs_no_region() -> None:
     ran = loaded(**TABLES)
 
     assert ran.stdout == "0 False\n", ran.stderr
 
 
-def test_a_setting_that_makes_no_sense_ends_loading_with_its_name_on_lambda_too() -> None:
+def test_on_lambda_a_wrong_setting_stops_the_import_with_its_name() -> None:
     ran = loaded(AWS_LAMBDA_FUNCTION_NAME="f", MESSAGE_BURST="0", **A_REGION, **TABLES)
 
     assert ran.returncode == 1

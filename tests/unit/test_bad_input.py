@@ -24,7 +24,7 @@ from tests.support.world import World
 
 ORIGIN = Origin("api", "dev", "domain", "c", 0, "127.0.0.1", None)
 INTERNAL = ("Traceback", "chalicelib", "pydantic", "Error:", "Exception", "DynamoDB", "jwt.", "arn:", "#")
-"""What a client must never read: names of ours, and of what we are built on."""
+"""Words that no reply may contain: names of internals and of dependencies."""
 
 TOKENS = JwtTokens(with_secret(), SecretKey(lambda: SECRET))
 STRICT_TOKENS = JwtTokens(with_secret(audience="game", issuer="us"), SecretKey(lambda: SECRET))
@@ -32,7 +32,7 @@ STRICT = Access(is_open=False, tokens=lambda: STRICT_TOKENS)
 
 
 class AppWithBystander(World):
-    """The functions of app.py over fakes, and a bystander: player 2, connected and live."""
+    """The functions of app.py over fakes, with player 2 as a live bystander."""
 
     def __init__(self) -> None:
         super().__init__(Access(is_open=False, tokens=lambda: TOKENS), now=1_790_000_000_000)
@@ -68,7 +68,7 @@ def says_nothing_it_should_not(text: str) -> bool:
 
 
 @pytest.mark.parametrize("row", CONNECTS, ids=lambda row: row.name)
-def test_a_bad_handshake_is_refused_and_leaves_nothing(row: Connect, world: AppWithBystander) -> None:
+def test_a_bad_handshake_is_refused_and_stores_nothing(row: Connect, world: AppWithBystander) -> None:
     origins = frozenset({"https://game.example"} if any(name == "Origin" for name, _ in row.headers) else ())
     strict = "audience" in row.name or "issuer" in row.name
     access = STRICT if strict else world.messenger.access
@@ -105,13 +105,13 @@ def test_a_bad_frame_gets_its_error_and_stores_nothing(row: Frame, world: AppWit
 
 
 def shown(reply: dict[str, Any]) -> str:
-    """The detail without the name of an unknown key, which is told so that a typing error is not silent."""
+    """Return the detail without the name of an unknown key, which errors repeat on purpose."""
     detail: str = reply["detail"]
     return "unknown key" if detail.endswith(": unknown key") else detail
 
 
 @pytest.mark.parametrize("row", RECORDS, ids=lambda row: row.name)
-def test_a_record_that_is_no_new_message_is_pushed_to_nobody_and_holds_up_nobody(
+def test_an_unusable_record_is_skipped_and_the_next_one_is_pushed(
     row: Record, world: AppWithBystander
 ) -> None:
     good = {
@@ -156,7 +156,7 @@ VALID: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> str:
-    """A valid frame with some keys given other values, some left out, and some of its characters changed."""
+    """Draw a valid frame with changed values, missing keys and changed characters."""
     frame: dict[str, Any] = draw(VALID) | draw(st.dictionaries(KEYS, ANYTHING, max_size=3))
     for key in draw(st.sets(st.sampled_from(sorted(frame)), max_size=1)):
         del frame[key]
@@ -179,7 +179,7 @@ def lasting(monkeypatch: pytest.MonkeyPatch) -> AppWithBystander:
 
 
 @pytest.mark.parametrize("examples", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_any_frame_is_answered_with_one_frame_that_the_protocol_has(
+def test_any_input_gets_one_reply_that_the_protocol_describes(
     lasting: AppWithBystander, examples: int
 ) -> None:
     @settings(max_examples=examples)

@@ -1,4 +1,4 @@
-"""Calls that are to run side by side do, and none is left behind."""
+"""Concurrent calls run concurrently and all of them finish."""
 
 import threading
 from functools import partial
@@ -10,7 +10,7 @@ from chalicelib.bootstrap import side_by_side_in_threads
 
 
 def test_calls_run_at_the_same_time() -> None:
-    """As many as a batch has records: recipients that hang must not take turns."""
+    """As many as a batch has records, so that unresponsive recipients do not delay each other."""
     all_of_them = threading.Barrier(POSTS_AT_ONCE, timeout=10)
 
     def meet() -> None:
@@ -19,12 +19,12 @@ def test_calls_run_at_the_same_time() -> None:
     side_by_side_in_threads("test")([meet] * POSTS_AT_ONCE)
 
 
-def test_no_calls_are_none_to_wait_for() -> None:
+def test_an_empty_list_of_calls_returns_at_once() -> None:
     side_by_side_in_threads("test")([])
 
 
-def test_nobody_waits_for_the_calls_of_others() -> None:
-    """All threads are taken by calls that don't end."""
+def test_calls_do_not_wait_for_the_calls_of_other_threads() -> None:
+    """Calls that do not end occupy all threads."""
     side_by_side, end = side_by_side_in_threads("test"), threading.Event()
     others = threading.Thread(target=side_by_side, args=([lambda: end.wait(10)] * (3 * POSTS_AT_ONCE),))
     others.start()
@@ -38,7 +38,7 @@ def test_nobody_waits_for_the_calls_of_others() -> None:
     others.join()
 
 
-def test_what_one_raised_is_raised_when_all_have_ended() -> None:
+def test_an_exception_is_raised_after_all_calls_have_ended() -> None:
     ended = threading.Event()
     raised = threading.Event()
 

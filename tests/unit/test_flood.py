@@ -1,4 +1,4 @@
-"""What a flood costs: frames over the rate, through the real tables, with each call to DynamoDB counted."""
+"""The number of DynamoDB calls that a flood of frames costs."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ PING = '{"action": "ping"}'
 
 
 class Flooded:
-    """Several Lambdas over one table and one gateway, and one player with the connection `c`."""
+    """Several Lambdas over one table and one gateway. Player 1 has the connection `c`."""
 
     def __init__(self, lambdas: int) -> None:
         self.world = World()
@@ -29,7 +29,7 @@ class Flooded:
         self.calls = count_calls(self.tables.client)
 
     def send(self, frames: int, body: str = PING) -> list[str]:
-        """Send frames to one Lambda after the other, and return what the replies are."""
+        """Send frames to the Lambdas in turn, and return each reply's error code or type."""
         posted = len(self.world.gateway.posted)
         for number in range(frames):
             self.messengers[number % len(self.messengers)].receive("c", HERE, body)
@@ -41,7 +41,7 @@ def connections_of(tables: Tables, world: World) -> ConnectionsTable:
     return ConnectionsTable(tables.client, tables.websockets, 86_400, RATE, 10, lambda: world.now)
 
 
-def test_a_thousand_frames_cost_a_burst_of_updates_and_the_closing() -> None:
+def test_a_flood_of_a_thousand_frames_costs_one_burst_of_updates_and_the_closing() -> None:
     flooded = Flooded(lambdas=1)
 
     replies = flooded.send(1000)
@@ -52,7 +52,7 @@ def test_a_thousand_frames_cost_a_burst_of_updates_and_the_closing() -> None:
     assert flooded.world.notes.names().count("refused") == 1
 
 
-def test_ten_lambdas_make_some_seventy_writes_in_a_window_of_2_4_seconds() -> None:
+def test_a_flood_over_ten_lambdas_costs_at_most_70_updates_per_window() -> None:
     flooded = Flooded(lambdas=10)
 
     replies = flooded.send(10 * REFUSALS_UNTIL_CLOSED)
@@ -73,8 +73,8 @@ def test_a_flooder_is_closed_and_cannot_come_back_before_the_window_ends() -> No
     assert flooded.world.send("back", action="ping") == {"type": "pong"}
 
 
-def test_a_sender_of_long_messages_is_held_to_the_rate_by_bytes() -> None:
-    """At 4 KB a unit, 20 units a second are 80 KB a second: one message of 128 KB in a window."""
+def test_long_messages_are_limited_by_their_bytes() -> None:
+    """20 units of 4 KB per second are 80 KB per second, so a window admits one message of 128 KB."""
     flooded = Flooded(lambdas=2)
     body = json.dumps({"action": "sendmessage", "message": "x" * 130_000, "destinationPlayerId": "2"})
     taken = 0
@@ -86,7 +86,7 @@ def test_a_sender_of_long_messages_is_held_to_the_rate_by_bytes() -> None:
     assert taken == 10
 
 
-def test_a_player_at_the_rate_is_never_refused_and_costs_an_update_a_frame() -> None:
+def test_a_player_at_the_rate_is_never_refused_and_costs_one_update_per_frame() -> None:
     flooded = Flooded(lambdas=3)
     replies: list[str] = []
 

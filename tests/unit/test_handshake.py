@@ -1,4 +1,4 @@
-"""What a client may say when it connects, and how it is told what it may not."""
+"""Which handshakes are valid, and how the others are refused."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def refusal(query: dict[str, str] | None = None, **headers: str) -> HandshakeRej
     return caught.value
 
 
-def test_further_query_parameters_are_the_clients_own_data_but_never_its_token() -> None:
+def test_other_query_parameters_are_client_data_except_the_token() -> None:
     handshake = parse({"playerId": "1", "level": "9", "token": TOKEN, "after": "0"})
 
     assert (handshake.player_id, handshake.after) == ("1", "0")
@@ -39,7 +39,7 @@ def test_further_query_parameters_are_the_clients_own_data_but_never_its_token()
         ({"playerId": "1", "x": "y" * 1024}, "at most 16 further query parameters"),
     ],
 )
-def test_a_query_that_cannot_be_taken_says_why(query: dict[str, str], named: str) -> None:
+def test_the_refusal_of_a_query_says_why(query: dict[str, str], named: str) -> None:
     refused = refusal(query)
 
     assert refused.status == 400
@@ -47,7 +47,7 @@ def test_a_query_that_cannot_be_taken_says_why(query: dict[str, str], named: str
 
 
 @pytest.mark.parametrize("name", ["playerId", "token", "after", "level"])
-def test_a_parameter_that_is_given_twice_is_refused_and_its_values_are_not_repeated(name: str) -> None:
+def test_a_repeated_parameter_is_refused_and_the_error_has_none_of_its_values(name: str) -> None:
     with pytest.raises(HandshakeRejected) as caught:
         parse_handshake({"playerId": ["1"], name: ["canary", "other"]}, {})
 
@@ -56,7 +56,7 @@ def test_a_parameter_that_is_given_twice_is_refused_and_its_values_are_not_repea
     assert "canary" not in caught.value.detail
 
 
-def test_client_data_up_to_its_limits_is_taken() -> None:
+def test_client_data_up_to_its_limits_is_accepted() -> None:
     most = {f"p{i:02}": "v" * 61 for i in range(16)}
 
     assert parse({"playerId": "1"} | most).client_data == most
@@ -73,7 +73,7 @@ def test_client_data_up_to_its_limits_is_taken() -> None:
         ({}, {"Sec_WebSocket_Protocol": "chat, bearer.a, bearer.b"}, ("a", "b")),
     ],
 )
-def test_a_token_comes_by_header_or_by_subprotocol_or_by_query_in_this_order(
+def test_a_token_is_read_from_header_subprotocol_or_query_in_this_order(
     query: dict[str, str], headers: dict[str, str], tokens: tuple[str, ...]
 ) -> None:
     assert parse(query, **headers).tokens == tokens

@@ -1,4 +1,4 @@
-"""Posts go to the endpoint they should, and every answer has a meaning."""
+"""Posts go to the right endpoint, and every answer of AWS becomes a Delivery."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ CREDENTIALS = {
 
 
 class Aws:
-    """Answers the management API's requests in place of the network: with a status, or by not answering."""
+    """Answers the management API's requests with `status`, without a network."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -53,7 +53,7 @@ def aws() -> Iterator[Aws]:
     boto3.DEFAULT_SESSION = None
 
 
-def test_a_post_goes_to_the_api_and_stage_that_the_connection_came_in_by(aws: Aws) -> None:
+def test_a_post_goes_to_the_api_and_stage_of_its_connection(aws: Aws) -> None:
     gateway = ManagementApi()
 
     gateway.post(HERE, "c=", "hi")
@@ -75,7 +75,7 @@ def test_the_standard_variable_redirects_posts(aws: Aws, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("error", ["GoneException", None])
-def test_a_410_means_gone_with_or_without_its_code(aws: Aws, error: str | None) -> None:
+def test_a_410_means_gone_with_or_without_an_error_code(aws: Aws, error: str | None) -> None:
     aws.status = 410
     aws.headers = {"x-amzn-ErrorType": error} if error else {}
 
@@ -94,16 +94,14 @@ def test_a_410_means_gone_with_or_without_its_code(aws: Aws, error: str | None) 
         (413, Delivery.REFUSED),
     ],
 )
-def test_each_status_has_a_meaning_and_is_not_tried_again_by_boto3(
-    aws: Aws, status: int, meaning: Delivery
-) -> None:
+def test_each_status_has_a_meaning_and_boto3_does_not_retry(aws: Aws, status: int, meaning: Delivery) -> None:
     aws.status = status
 
     assert ManagementApi().post(HERE, "c=", "hi") is meaning
     assert len(aws.requests) == 1
 
 
-def test_an_endpoint_that_does_not_answer_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_post_to_an_endpoint_that_is_down_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http://127.0.0.1:9")
     boto3.setup_default_session(**CREDENTIALS)
 

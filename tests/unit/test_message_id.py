@@ -1,4 +1,4 @@
-"""Message ids sort by time as strings, whatever the clock does."""
+"""Message ids sort by time as strings, even when the clock steps back."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -8,7 +8,7 @@ from chalicelib.core.message_id import MessageIds
 MILLISECOND = 1_000_000
 
 
-def test_ids_rise_while_the_clock_stands_still_or_steps_back() -> None:
+def test_ids_increase_when_the_clock_stands_still_or_steps_back() -> None:
     times = iter([5 * MILLISECOND, 5 * MILLISECOND, 3 * MILLISECOND, 6 * MILLISECOND])
     new_id = MessageIds(lambda: next(times))
 
@@ -17,7 +17,7 @@ def test_ids_rise_while_the_clock_stands_still_or_steps_back() -> None:
     assert made == sorted(set(made))
 
 
-def test_two_lambdas_ids_of_one_millisecond_sort_by_time() -> None:
+def test_ids_that_two_lambdas_make_in_one_millisecond_sort_by_time() -> None:
     earlier = MessageIds(lambda: 5 * MILLISECOND + 1_000)
     later = MessageIds(lambda: 5 * MILLISECOND + 2_000)
 
@@ -31,7 +31,7 @@ def test_an_id_is_a_uuid_of_version_7_that_holds_the_milliseconds() -> None:
     assert made.int >> 80 == 1_790_000_000_123
 
 
-def test_threads_never_get_the_same_position() -> None:
+def test_threads_never_get_the_same_id() -> None:
     new_id = MessageIds(lambda: MILLISECOND)
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: new_id(), range(2_000)))

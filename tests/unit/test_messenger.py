@@ -1,4 +1,4 @@
-"""What happens when a client connects, sends a frame, or disconnects."""
+"""How connects, frames and disconnects are handled."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ def world() -> World:
     return World()
 
 
-def test_connecting_registers_the_connection_and_asks_for_it_to_go_live(world: World) -> None:
+def test_connecting_registers_the_connection_and_puts_its_marker(world: World) -> None:
     world.connect("1", "c", level="9")
 
     connection = world.connections.registered["c"]
@@ -40,8 +40,8 @@ def test_connecting_registers_the_connection_and_asks_for_it_to_go_live(world: W
     assert world.messages.stored == [ReplayMarker("id-1", "1", "c")]
 
 
-def test_a_marker_is_as_old_as_it_has_been_under_way(world: World) -> None:
-    """How long its connection is waited for counts from then: registering may have taken most of it."""
+def test_a_marker_is_dated_after_its_connection_was_registered(world: World) -> None:
+    """Push waits for the connection from that time on, and registering can take long."""
     world.connections.failing = {"register"}
     assert world.refusal({"playerId": "1"}) == 429
 
@@ -51,7 +51,7 @@ def test_a_marker_is_as_old_as_it_has_been_under_way(world: World) -> None:
     assert world.messages.stored == [ReplayMarker("id-1", "1", "c")]
 
 
-def test_a_connection_receives_nothing_before_its_marker_and_nothing_is_posted_while_connecting(
+def test_nothing_is_posted_to_a_connection_before_its_marker(
     world: World,
 ) -> None:
     world.connect("1", "c")
@@ -60,7 +60,7 @@ def test_a_connection_receives_nothing_before_its_marker_and_nothing_is_posted_w
     assert world.gateway.posted == []
 
 
-def test_a_player_may_have_several_connections_and_disconnecting_ends_exactly_one(world: World) -> None:
+def test_a_player_can_have_several_connections_and_disconnect_ends_one(world: World) -> None:
     world.connect("1", "phone")
     world.connect("1", "laptop")
 
@@ -80,7 +80,7 @@ def test_a_query_without_a_player_is_refused_with_400(world: World) -> None:
 
 
 @pytest.mark.parametrize("broken", ["connections", "messages"])
-def test_a_connect_that_could_not_be_stored_is_refused_and_leaves_nothing(world: World, broken: str) -> None:
+def test_a_connect_that_cannot_be_stored_is_refused_and_cleaned_up(world: World, broken: str) -> None:
     if broken == "connections":
         world.connections.failing = {"register"}
     else:
@@ -112,7 +112,7 @@ def test_a_message_is_stored_and_then_acknowledged(world: World) -> None:
     }
 
 
-def test_a_message_that_could_not_be_stored_is_not_acknowledged(world: World) -> None:
+def test_a_message_that_cannot_be_stored_is_not_acknowledged(world: World) -> None:
     world.connect("1", "c")
     world.messages.failing = {"put"}
 
@@ -123,7 +123,7 @@ def test_a_message_that_could_not_be_stored_is_not_acknowledged(world: World) ->
     assert len(world.gateway.frames_to("c")) == 1
 
 
-def test_a_message_is_from_whoever_the_connection_belongs_to(world: World) -> None:
+def test_a_client_cannot_send_as_another_player(world: World) -> None:
     world.connect("1", "c")
 
     reply = world.send("c", action="sendmessage", message="hi", destinationPlayerId="2", playerId="3")
@@ -144,7 +144,7 @@ def test_a_ping_is_answered_with_a_pong(world: World) -> None:
     assert world.send("c", action="ping", ackId="p") == {"type": "pong", "ackId": "p"}
 
 
-def test_a_frame_that_cannot_be_carried_out_echoes_its_ack_id(world: World) -> None:
+def test_the_error_for_an_invalid_frame_echoes_its_ack_id(world: World) -> None:
     world.connect("1", "c")
 
     reply = world.send("c", action="sendmessage", ackId="a")
@@ -153,7 +153,7 @@ def test_a_frame_that_cannot_be_carried_out_echoes_its_ack_id(world: World) -> N
 
 
 @pytest.mark.parametrize("action", ["ping", "sendmessage"])
-def test_a_connection_without_a_record_is_told_so_and_closed(world: World, action: str) -> None:
+def test_a_connection_without_an_item_is_refused_and_closed(world: World, action: str) -> None:
     message = {"message": "hi", "destinationPlayerId": "2"} if action == "sendmessage" else {}
 
     reply = world.send("stranger", action=action, **message)
@@ -163,7 +163,7 @@ def test_a_connection_without_a_record_is_told_so_and_closed(world: World, actio
     assert world.messages.stored == []
 
 
-def test_a_connection_that_was_removed_is_unknown_even_where_its_record_is_still_remembered(
+def test_a_removed_connection_is_unknown_even_where_its_item_is_cached(
     world: World,
 ) -> None:
     world.connect("1", "c")
@@ -174,7 +174,7 @@ def test_a_connection_that_was_removed_is_unknown_even_where_its_record_is_still
     assert world.send("c", action="ping")["code"] == "unknown_connection"
 
 
-def test_a_message_is_too_large_by_the_bytes_of_the_frame_it_would_travel_in(world: World) -> None:
+def test_the_size_limit_of_a_message_counts_the_bytes_of_its_frame(world: World) -> None:
     world.connect("1", "c")
     envelope = len(json.dumps(world.send("c", **to_two("x")), separators=(",", ":"))) - 1
     room = LARGEST_FRAME_BYTES - envelope - len(',"duplicate":true')
@@ -191,7 +191,7 @@ def to_two(message: str) -> dict[str, str]:
     return {"action": "sendmessage", "message": message, "destinationPlayerId": "2"}
 
 
-def test_a_sender_that_is_gone_before_its_ack_changes_nothing(world: World) -> None:
+def test_a_sender_that_disconnects_before_its_ack_loses_no_message(world: World) -> None:
     world.connect("1", "c")
     world.gateway.answers["c"] = [Delivery.GONE]
 
@@ -200,14 +200,14 @@ def test_a_sender_that_is_gone_before_its_ack_changes_nothing(world: World) -> N
     assert len(world.messages.stored) == 2
 
 
-def test_a_reply_that_failed_is_posted_once_more(world: World) -> None:
+def test_a_failed_reply_is_posted_once_more(world: World) -> None:
     world.connect("1", "c")
     world.gateway.answers["c"] = [Delivery.FAILED, Delivery.DELIVERED]
 
     assert world.send("c", action="ping") == {"type": "pong"}
 
 
-def test_a_reply_that_does_not_arrive_is_noted(world: World) -> None:
+def test_a_reply_that_cannot_be_posted_is_logged(world: World) -> None:
     world.connect("1", "c")
     world.gateway.answers["c"] = [Delivery.FAILED]
 
@@ -216,7 +216,7 @@ def test_a_reply_that_does_not_arrive_is_noted(world: World) -> None:
     assert world.notes.outcomes[-1] == ("unanswered", {"connection": "c", "because": "failed"})
 
 
-def test_a_disconnect_that_could_not_be_stored_is_noted_and_not_raised(world: World) -> None:
+def test_a_disconnect_that_cannot_be_stored_is_logged_and_not_raised(world: World) -> None:
     world.connect("1", "c")
     world.connections.failing = {"remove_by_id"}
 
@@ -225,7 +225,7 @@ def test_a_disconnect_that_could_not_be_stored_is_noted_and_not_raised(world: Wo
     assert world.notes.names()[-1] == "disconnect_failed"
 
 
-def test_every_frame_is_one_line_that_holds_ids_and_no_text(world: World) -> None:
+def test_every_frame_writes_one_line_with_ids_and_no_text(world: World) -> None:
     world.connect("1", "c")
     world.notes.outcomes.clear()
 
@@ -248,7 +248,7 @@ def messages(world: World) -> list[Message]:
     return [entry for entry in world.messages.stored if isinstance(entry, Message)]
 
 
-def test_a_client_message_id_is_stored_once_and_answered_as_the_first_time(world: World) -> None:
+def test_a_repeated_client_message_id_stores_nothing_and_gets_the_first_ack(world: World) -> None:
     world.connect("1", "c")
 
     first = send_once(world, ackId="first")
@@ -260,7 +260,7 @@ def test_a_client_message_id_is_stored_once_and_answered_as_the_first_time(world
     assert "duplicate" not in first
 
 
-def test_the_same_id_of_another_player_or_another_id_is_another_message(world: World) -> None:
+def test_client_message_ids_are_per_player(world: World) -> None:
     world.connect("1", "c")
     world.connect("3", "d")
 
@@ -285,8 +285,8 @@ def test_a_send_that_was_not_stored_is_stored_by_its_retry(world: World, crash: 
     assert [message.id for message in messages(world)] == [ack["messageId"]]
 
 
-def test_a_first_send_that_is_late_is_not_stored_after_its_retry_was(world: World) -> None:
-    """Its call was on its way when its function was given up; it arrives when the retry has been stored."""
+def test_a_late_first_send_is_not_stored_after_its_retry(world: World) -> None:
+    """The call of a function that timed out can reach DynamoDB after the retry was stored."""
     world.connect("1", "c")
     world.messages.failing = {"put_unless_withdrawn"}
     send_once(world)
@@ -299,7 +299,7 @@ def test_a_first_send_that_is_late_is_not_stored_after_its_retry_was(world: Worl
 
 
 @pytest.mark.parametrize("failing", ["withdraw", "replace"])
-def test_a_retry_that_cannot_find_out_says_so_and_stores_nothing(world: World, failing: str) -> None:
+def test_a_retry_that_cannot_withdraw_the_first_send_stores_nothing(world: World, failing: str) -> None:
     world.connect("1", "c")
     world.messages.failing = {"put_unless_withdrawn"}
     send_once(world)
@@ -323,13 +323,13 @@ def test_a_sync_puts_a_marker_and_is_answered_by_the_stream(world: World) -> Non
     assert world.gateway.posted == []
 
 
-def test_connecting_with_after_asks_for_what_came_since(world: World) -> None:
+def test_connecting_with_after_asks_for_a_replay_from_there(world: World) -> None:
     world.connect("1", "c", after="0")
 
     assert world.messages.stored == [ReplayMarker("id-1", "1", "c", "0")]
 
 
-def test_a_connection_that_should_be_live_by_now_and_is_not_has_to_connect_anew(world: World) -> None:
+def test_a_connection_that_is_not_live_in_time_must_reconnect(world: World) -> None:
     world.connect("1", "c")
     world.now += LIVE_WITHIN_MS - 1
     assert world.send("c", action="ping")["type"] == "pong"
@@ -339,7 +339,7 @@ def test_a_connection_that_should_be_live_by_now_and_is_not_has_to_connect_anew(
     assert world.gateway.closed == ["c"]
 
 
-def test_a_connection_is_not_given_up_while_its_replay_makes_progress(world: World) -> None:
+def test_a_connection_is_kept_while_its_replay_makes_progress(world: World) -> None:
     world.connect("1", "c")
     world.now += 2 * LIVE_WITHIN_MS
     turn = position_at(world.now)
@@ -352,7 +352,7 @@ def test_a_connection_is_not_given_up_while_its_replay_makes_progress(world: Wor
     assert world.send("c", action="ping")["code"] == "unknown_connection"
 
 
-def test_a_live_connection_may_be_as_old_as_it_likes(world: World) -> None:
+def test_a_live_connection_can_have_any_age(world: World) -> None:
     world.connect("1", "c")
     world.connections.make_live("1", "c", position(1))
     world.now += 10 * LIVE_WITHIN_MS
@@ -364,7 +364,7 @@ def test_a_live_connection_may_be_as_old_as_it_likes(world: World) -> None:
 
 
 class Known:
-    """Knows tokens by heart: "token-1" is player 1's until second 2000."""
+    """Accepts the token "token-1" for player 1, "token-2" for player 2, and so on, until second 2000."""
 
     def identify(self, token: str) -> Identity:
         if token == "down":
@@ -376,39 +376,37 @@ class Known:
 
 @pytest.fixture
 def guarded() -> World:
-    """Players are who their tokens say."""
+    """Return a world that requires tokens."""
     return World(Access(is_open=False, tokens=Known))
 
 
-def test_whoever_connects_is_who_the_token_says(guarded: World) -> None:
+def test_a_connection_belongs_to_the_player_in_the_token(guarded: World) -> None:
     guarded.shake_hands("c", {}, bearing("token-1"))
 
     assert guarded.connections.registered["c"].player_id == "1"
     assert guarded.connections.registered["c"].expires_at == 2000
 
 
-def test_a_player_that_is_named_must_be_the_tokens(guarded: World) -> None:
+def test_a_player_id_in_the_query_must_match_the_token(guarded: World) -> None:
     guarded.shake_hands("c", {"playerId": "1"}, bearing("token-1"))
 
     assert guarded.refusal({"playerId": "2"}, bearing("token-1")) == 403
 
 
 @pytest.mark.parametrize("headers", [{}, bearing("forged"), {"Authorization": "Basic token-1"}])
-def test_nobody_gets_in_without_a_token_that_proves_something(
-    guarded: World, headers: dict[str, str]
-) -> None:
+def test_a_handshake_without_a_valid_token_is_refused(guarded: World, headers: dict[str, str]) -> None:
     assert guarded.refusal({"playerId": "1"}, headers) == 401
 
 
-def test_an_empty_token_is_none(guarded: World) -> None:
+def test_an_empty_token_is_refused(guarded: World) -> None:
     assert guarded.refusal({"token": ""}) == 401
 
 
-def test_keys_that_cannot_be_had_are_not_the_clients_fault(guarded: World) -> None:
+def test_a_handshake_is_refused_with_429_when_the_keys_are_unavailable(guarded: World) -> None:
     assert guarded.refusal({}, bearing("down")) == 429
 
 
-def test_a_stage_that_does_not_say_who_may_connect_lets_in_nobody_and_its_log_says_what_to_set() -> None:
+def test_a_stage_without_authentication_settings_refuses_everybody_and_logs_what_to_set() -> None:
     world = World(Access(is_open=False))
 
     assert world.refusal({"playerId": "1"}, bearing("token-1")) == 401
@@ -439,13 +437,13 @@ def test_origins_are_matched_exactly_when_there_is_a_list(origin: str | None, st
         assert world.refusal({"playerId": "1"}, headers) == status
 
 
-def test_any_origin_will_do_when_there_is_no_list(world: World) -> None:
+def test_any_origin_is_accepted_when_there_is_no_list(world: World) -> None:
     world.shake_hands("c", {"playerId": "1"}, {"Origin": "https://anywhere.example"})
 
     assert "c" in world.connections.registered
 
 
-def test_a_token_is_neither_saved_nor_noted(guarded: World) -> None:
+def test_a_token_is_neither_stored_nor_logged(guarded: World) -> None:
     guarded.shake_hands("a", {"token": "token-canary"})
     guarded.refusal({"token": "canary"})
 
@@ -457,7 +455,7 @@ def test_a_token_is_neither_saved_nor_noted(guarded: World) -> None:
 
 
 @pytest.mark.parametrize(("second", "code"), [(1999, None), (2000, "unauthorized"), (9999, "unauthorized")])
-def test_a_token_that_has_expired_ends_the_connection_at_its_next_frame(
+def test_an_expired_token_ends_the_connection_at_its_next_frame(
     guarded: World, second: int, code: str | None
 ) -> None:
     guarded.now = 1_990_000
@@ -471,7 +469,7 @@ def test_a_token_that_has_expired_ends_the_connection_at_its_next_frame(
     assert ("c" in guarded.connections.registered) == (code is None)
 
 
-def test_an_expired_token_sends_nothing(guarded: World) -> None:
+def test_a_message_sent_with_an_expired_token_is_not_stored(guarded: World) -> None:
     guarded.shake_hands("c", {}, bearing("token-1"))
     guarded.now = 2_000_000
 
@@ -484,12 +482,12 @@ def test_an_expired_token_sends_nothing(guarded: World) -> None:
 
 
 def limit(world: World, per_second: int, burst: int) -> None:
-    """Give players this rate from now on, with nothing used."""
+    """Set the rate of all players, and reset what they have used."""
     world.connections.rate = RateLimit(per_second, burst)
     world.connections.used.clear()
 
 
-def test_frames_over_the_players_rate_are_told_when_to_come_again(world: World) -> None:
+def test_a_frame_over_the_rate_gets_the_time_of_its_retry(world: World) -> None:
     world.connect("1", "c")
     limit(world, 2, 2)
     world.now = 1650
@@ -514,7 +512,7 @@ def test_frames_over_the_players_rate_are_told_when_to_come_again(world: World) 
 
 
 @pytest.mark.parametrize("frame", ["no json", "{}", '{"action": "ping"}', '{"action": "sync"}'])
-def test_every_frame_counts_whatever_it_holds(world: World, frame: str) -> None:
+def test_invalid_frames_count_against_the_rate(world: World, frame: str) -> None:
     world.connect("1", "c")
     limit(world, 10, 1)
     world.messenger.receive("c", HERE, frame)
@@ -522,8 +520,8 @@ def test_every_frame_counts_whatever_it_holds(world: World, frame: str) -> None:
     assert world.send_text("c", frame)["code"] == "rate_limited"
 
 
-def test_a_frame_counts_by_its_bytes(world: World) -> None:
-    """A character that JSON escapes is six bytes on the way here, whatever it is when it is stored."""
+def test_a_long_frame_costs_more_of_the_rate(world: World) -> None:
+    """A character that JSON escapes takes six bytes in the frame, and fewer when it is stored."""
     world.connect("1", "c")
     limit(world, 10, 10)
 
@@ -543,7 +541,7 @@ def test_a_frame_counts_by_its_bytes(world: World) -> None:
     ],
     ids=["unknown keys", "a key twice", "an unknown action"],
 )
-def test_a_frame_over_the_rate_is_read_for_its_ack_id_alone(
+def test_only_the_ack_id_of_a_frame_over_the_rate_is_read(
     world: World, frame: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.connect("1", "c")
@@ -556,7 +554,7 @@ def test_a_frame_over_the_rate_is_read_for_its_ack_id_alone(
     assert (reply["code"], reply["ackId"]) == ("rate_limited", 7)
 
 
-def test_a_sync_counts_for_a_second(world: World) -> None:
+def test_a_sync_costs_one_second_of_the_rate(world: World) -> None:
     world.connect("1", "c")
     limit(world, 5, 6)
 
@@ -566,7 +564,7 @@ def test_a_sync_counts_for_a_second(world: World) -> None:
     assert [reply["type"] for reply in replies] == ["pong", "error"]
 
 
-def test_a_sync_over_the_rate_asks_for_nothing(world: World) -> None:
+def test_a_sync_over_the_rate_puts_no_marker(world: World) -> None:
     world.connect("1", "c")
     limit(world, 5, 6)
     for _ in range(2):
@@ -585,7 +583,7 @@ def test_connects_count_against_the_players_rate(world: World) -> None:
     world.connect("2", "c")
 
 
-def test_a_connect_that_replays_counts_as_a_sync(world: World) -> None:
+def test_a_connect_with_after_costs_as_much_as_a_sync(world: World) -> None:
     world.connections.rate = RateLimit(5, 6)
     world.connect("1", "a", after="0")
 
@@ -597,13 +595,13 @@ def test_a_connect_that_replays_counts_as_a_sync(world: World) -> None:
 
 
 def flood(world: World, connection_id: str, frames: int) -> list[dict[str, Any]]:
-    """Send pings, though the player has nothing left, and return the replies."""
+    """Send pings over the rate, and return the replies."""
     return [world.send(connection_id, action="ping", ackId=number) for number in range(frames)]
 
 
 @pytest.fixture
 def over(world: World) -> World:
-    """The player 1 has used everything in this window, and has two connections."""
+    """Return a world in which player 1 has two connections and has used up this window."""
     world.connect("1", "c")
     world.connect("1", "other")
     limit(world, 2, 2)
@@ -612,7 +610,7 @@ def over(world: World) -> World:
     return world
 
 
-def test_a_connection_that_goes_on_when_told_to_wait_is_removed_and_closed(over: World) -> None:
+def test_a_connection_that_ignores_rate_limited_is_removed_and_closed(over: World) -> None:
     assert over.connections.registered.keys() == {"c", "other"}
     replies = flood(over, "c", REFUSALS_UNTIL_CLOSED - 1)
     assert over.gateway.closed == []
@@ -625,7 +623,7 @@ def test_a_connection_that_goes_on_when_told_to_wait_is_removed_and_closed(over:
     assert over.connections.player("1").connections == {"other"}
 
 
-def test_a_flooder_is_closed_though_it_cannot_be_removed(over: World) -> None:
+def test_a_flooding_connection_is_closed_even_if_it_cannot_be_removed(over: World) -> None:
     over.connections.failing = {"remove_by_id"}
 
     flood(over, "c", REFUSALS_UNTIL_CLOSED)
@@ -633,7 +631,7 @@ def test_a_flooder_is_closed_though_it_cannot_be_removed(over: World) -> None:
     assert over.gateway.closed == ["c"]
 
 
-def test_who_is_let_in_now_and_then_is_not_closed(over: World) -> None:
+def test_an_admitted_frame_restarts_the_count_of_refusals(over: World) -> None:
     for _ in range(5):
         flood(over, "c", REFUSALS_UNTIL_CLOSED - 3)
         over.now += over.connections.rate.window_ms
@@ -642,7 +640,7 @@ def test_who_is_let_in_now_and_then_is_not_closed(over: World) -> None:
     assert over.send("c", action="ping")["type"] == "pong"
 
 
-def test_a_flood_is_two_lines_of_log(over: World) -> None:
+def test_a_flood_writes_two_lines(over: World) -> None:
     flood(over, "c", REFUSALS_UNTIL_CLOSED)
 
     assert over.notes.outcomes == [
@@ -651,7 +649,7 @@ def test_a_flood_is_two_lines_of_log(over: World) -> None:
     ]
 
 
-def test_refusals_that_do_not_arrive_are_not_logged_one_by_one(over: World) -> None:
+def test_refusals_that_cannot_be_posted_are_logged_once(over: World) -> None:
     over.gateway.answers["c"] = [Delivery.GONE]
 
     for _ in range(50):
@@ -660,14 +658,14 @@ def test_refusals_that_do_not_arrive_are_not_logged_one_by_one(over: World) -> N
     assert over.notes.names() == ["refused"]
 
 
-def test_a_flood_of_handshakes_is_one_line_of_log(over: World) -> None:
+def test_a_flood_of_handshakes_writes_one_line(over: World) -> None:
     for _ in range(50):
         assert over.refusal({"playerId": "1"}) == 429
 
     assert over.notes.names() == ["refused"]
 
 
-def test_a_player_has_so_many_connections_at_most(world: World) -> None:
+def test_connections_beyond_the_limit_of_a_player_are_refused(world: World) -> None:
     world.connections.connections_per_player = 2
     world.connect("1", "a")
     world.connect("1", "b")
@@ -676,7 +674,7 @@ def test_a_player_has_so_many_connections_at_most(world: World) -> None:
     world.connect("2", "c")
 
 
-def test_connections_that_ended_without_a_word_take_up_no_place(world: World) -> None:
+def test_dead_connections_do_not_count_against_the_limit(world: World) -> None:
     world.connections.connections_per_player = 2
     world.connect("1", "ended")
     world.connect("1", "there")
@@ -688,7 +686,7 @@ def test_connections_that_ended_without_a_word_take_up_no_place(world: World) ->
     assert world.connections.player("1").connections == {"there", "new"}
 
 
-def test_connections_whose_token_has_expired_take_up_no_place() -> None:
+def test_connections_with_expired_tokens_do_not_count_against_the_limit() -> None:
     world = World(Access(is_open=False, tokens=Known))
     world.connections.connections_per_player = 1
     world.now = 1_990_000
@@ -701,7 +699,7 @@ def test_connections_whose_token_has_expired_take_up_no_place() -> None:
     assert world.gateway.closed == ["expired"]
 
 
-def test_a_connection_that_may_not_be_there_yet_keeps_its_place(world: World) -> None:
+def test_a_connection_that_is_still_connecting_counts_against_the_limit(world: World) -> None:
     world.connections.connections_per_player = 1
     world.connect("1", "connecting")
     world.gateway.gone = {"connecting"}
@@ -710,7 +708,7 @@ def test_a_connection_that_may_not_be_there_yet_keeps_its_place(world: World) ->
     assert world.connections.player("1").connections == {"connecting"}
 
 
-def test_a_live_connection_that_vanished_makes_room_at_once(world: World) -> None:
+def test_a_dead_live_connection_is_replaced_at_once(world: World) -> None:
     world.connections.connections_per_player = 1
     world.connect("1", "vanished")
     world.connections.make_live("1", "vanished", position(1))
@@ -721,7 +719,7 @@ def test_a_live_connection_that_vanished_makes_room_at_once(world: World) -> Non
     assert world.connections.player("1").connections == {"new"}
 
 
-def test_a_smaller_limit_for_messages_is_kept_and_said(world: World) -> None:
+def test_a_lower_message_limit_is_enforced_and_named_in_the_error(world: World) -> None:
     world.messenger = replace(world.messenger, max_message_bytes=1024)
     world.connect("1", "c")
 
@@ -730,7 +728,7 @@ def test_a_smaller_limit_for_messages_is_kept_and_said(world: World) -> None:
     assert (reply["code"], reply["detail"]) == ("too_large", "a message and its envelope may take 1024 bytes")
 
 
-def test_disconnecting_touches_no_connection_but_its_own(world: World) -> None:
+def test_a_disconnect_removes_no_other_connection(world: World) -> None:
     for player_id, connection_id in (("1", "a"), ("1", "b"), ("2", "c")):
         world.connect(player_id, connection_id)
 

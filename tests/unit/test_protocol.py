@@ -1,4 +1,4 @@
-"""What a frame may hold, and how a frame that may not be is refused."""
+"""Which frames are valid, and how the others are refused."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ def sendmessage(**keys: Any) -> str:
     return json.dumps({"action": "sendmessage", "message": "hi", "destinationPlayerId": "2"} | keys)
 
 
-def test_the_frame_that_clients_of_the_original_send_is_taken_to_the_letter() -> None:
+def test_the_frame_of_the_original_clients_is_accepted_unchanged() -> None:
     frame = parse(ORIGINAL_FRAME)
 
     assert isinstance(frame, SendMessage)
@@ -64,7 +64,7 @@ def test_what_is_not_one_strict_json_object_is_invalid_json(body: str) -> None:
 
 
 @pytest.mark.parametrize("action", ["{}", '{"action": null}', '{"action": ["ping"]}', '{"action": "Ping"}'])
-def test_an_unknown_action_is_told_which_actions_there_are(action: str) -> None:
+def test_the_error_for_an_unknown_action_lists_the_actions(action: str) -> None:
     error = refusal(action)
 
     assert error.code == "unknown_action"
@@ -98,7 +98,7 @@ def test_an_unknown_action_is_told_which_actions_there_are(action: str) -> None:
         (sendmessage(ackId=True), "ackId: "),
     ],
 )
-def test_a_key_that_cannot_be_taken_is_named(body: str, named: str) -> None:
+def test_the_error_for_an_invalid_key_names_it(body: str, named: str) -> None:
     error = refusal(body)
 
     assert error.code == "invalid_frame"
@@ -118,13 +118,15 @@ def test_up_to_three_unknown_keys_are_named(unknown: str, detail: str) -> None:
     assert refusal(json.dumps({"action": "ping"} | dict.fromkeys(unknown))).detail == detail
 
 
-def test_a_key_with_a_typing_error_is_named_and_not_the_one_that_is_missing_for_it() -> None:
+def test_a_misspelled_key_is_named_rather_than_the_missing_one() -> None:
     error = refusal('{"action": "sendmessage", "message": "hi", "destinationPlayerID": "2"}')
 
     assert error.detail == "destinationPlayerID: unknown key"
 
 
-def test_many_unknown_keys_are_named_without_checking_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_unknown_keys_are_refused_without_checking_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(protocol, "describe", None)
     keys = {f"key {number}": 1 for number in range(13_000)}
 
@@ -134,7 +136,7 @@ def test_many_unknown_keys_are_named_without_checking_each(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("ack_id", ["a", 7])
-def test_the_ack_id_of_a_frame_that_is_refused_is_read_whatever_else_it_holds(ack_id: str | int) -> None:
+def test_the_ack_id_of_a_refused_frame_is_read(ack_id: str | int) -> None:
     body = json.dumps({"action": "nonsense", "routeKey": [[{}]], "ackId": ack_id, "x": 1})
 
     assert protocol.read_ack_id(body) == ack_id
@@ -152,7 +154,7 @@ def test_a_refusal_never_echoes_the_text_of_a_message() -> None:
 
 
 @pytest.mark.parametrize("ack_id", ["a", "a" * 64, 0, -1, 2**70])
-def test_an_ack_id_is_echoed_as_it_came(ack_id: str | int) -> None:
+def test_an_ack_id_is_echoed_unchanged(ack_id: str | int) -> None:
     frame = protocol.parse_object(json.dumps({"action": "ping", "ackId": ack_id}))
 
     assert protocol.ack_id_of(frame) == ack_id
@@ -161,7 +163,7 @@ def test_an_ack_id_is_echoed_as_it_came(ack_id: str | int) -> None:
 
 
 @pytest.mark.parametrize("frame", [{}, {"ackId": None}, {"ackId": []}, {"ackId": True}])
-def test_an_ack_id_that_is_none_is_not_echoed(frame: dict[str, Any]) -> None:
+def test_an_invalid_ack_id_is_not_echoed(frame: dict[str, Any]) -> None:
     assert protocol.ack_id_of(frame) is None
 
 
@@ -180,7 +182,7 @@ def test_a_frame_to_a_client_is_utf_8_without_escapes() -> None:
     )
 
 
-def test_an_error_says_whether_to_try_again() -> None:
+def test_an_error_says_whether_it_is_retryable() -> None:
     error = protocol.Error.of(FrameError("unavailable", "not confirmed"), "7")
 
     assert json.loads(error.to_json()) == {
@@ -192,7 +194,7 @@ def test_an_error_says_whether_to_try_again() -> None:
     }
 
 
-def test_an_error_that_passes_says_when() -> None:
+def test_a_rate_limited_error_says_when_to_retry() -> None:
     error = protocol.Error.of(FrameError("rate_limited", "too many frames", retry_after_ms=50))
 
     assert json.loads(error.to_json()) == {

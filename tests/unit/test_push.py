@@ -1,4 +1,4 @@
-"""What happens when messages come down the stream."""
+"""How push handles messages and markers of the stream."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,7 @@ def marker(connection_id: str, number: int = 5, to: str = "2", **asked: Any) -> 
 
 @pytest.fixture
 def world() -> World:
-    """At the second 2000, at which the markers of these tests are made."""
+    """Return a world at second 2000, when the markers of these tests are made."""
     return World(now=2_000_000)
 
 
@@ -47,7 +47,7 @@ def test_a_message_is_posted_to_every_live_connection_of_its_recipient(world: Wo
     assert world.received("other") == []
 
 
-def test_a_message_frame_says_who_sent_what_to_whom_and_when(world: World) -> None:
+def test_a_message_frame_has_sender_text_recipient_and_time(world: World) -> None:
     world.live("2", "c")
     sent = message("hi")
 
@@ -76,7 +76,7 @@ def test_a_connection_goes_live_at_its_marker_and_receives_what_was_stored_after
     assert world.connections.player("2").live == {"old": position(0), "new": position(2)}
 
 
-def test_a_live_connection_receives_messages_of_the_stream_of_a_recreated_table(world: World) -> None:
+def test_a_live_connection_receives_messages_after_the_table_was_recreated(world: World) -> None:
     """The sequence numbers of the new stream are smaller than the one at which the connection went live."""
     world.register("2", "c")
     world.connections.make_live("2", "c", position(4421584500000000017450439091, "2026-01-01T00:00:00.000"))
@@ -96,7 +96,7 @@ def test_a_connection_made_live_by_an_earlier_version_receives_every_message(wor
     assert world.received("c") == ["m1"]
 
 
-def test_a_greeting_tells_the_connection_its_id_its_player_and_its_position(world: World) -> None:
+def test_the_greeting_has_connection_id_player_id_and_cursor(world: World) -> None:
     world.register("2", "c")
     asked = marker("c")
 
@@ -123,7 +123,7 @@ def test_a_marker_of_a_connection_that_has_left_does_nothing(world: World) -> No
     assert world.connections.player("2").live == {"c": position(0)}
 
 
-def test_a_connection_is_posted_to_over_the_api_it_came_in_by(world: World) -> None:
+def test_a_post_goes_to_the_endpoint_of_its_connection(world: World) -> None:
     world.live("2", "c")
     elsewhere = Endpoint("other-api", "prod")
     world.register("3", "d", elsewhere)
@@ -133,7 +133,7 @@ def test_a_connection_is_posted_to_over_the_api_it_came_in_by(world: World) -> N
     assert world.gateway.endpoints == {HERE, elsewhere}
 
 
-def test_every_pushed_message_is_one_line(world: World) -> None:
+def test_every_pushed_message_writes_one_line(world: World) -> None:
     world.live("2", "c")
     first, second = message("m1"), message("m2", 2)
 
@@ -146,7 +146,7 @@ def test_every_pushed_message_is_one_line(world: World) -> None:
     assert {about["push_latency_ms"] for _, about in world.notes.outcomes} == {2_000_000 - first.sent_at}
 
 
-def test_a_message_that_reached_nobody_is_one_line_too(world: World) -> None:
+def test_a_missed_message_writes_one_line(world: World) -> None:
     first, second = message("m1"), message("m2", 2)
 
     world.batch(first, second)
@@ -157,7 +157,7 @@ def test_a_message_that_reached_nobody_is_one_line_too(world: World) -> None:
     ]
 
 
-def test_a_connection_that_is_given_up_is_one_line_that_says_why(world: World) -> None:
+def test_closing_a_connection_writes_one_line_with_the_reason(world: World) -> None:
     world.live("2", "gone", "slow")
     world.gateway.answers = {"gone": [Delivery.GONE], "slow": [Delivery.REFUSED]}
     sent = message("m1")
@@ -174,7 +174,7 @@ def test_a_connection_that_is_given_up_is_one_line_that_says_why(world: World) -
 # Missed messages
 
 
-def test_the_first_message_that_reached_nobody_is_remembered_and_only_that(world: World) -> None:
+def test_only_the_first_missed_message_is_stored(world: World) -> None:
     first = message("m1", 1)
 
     world.batch(first, message("m2", 2, second=1001))
@@ -183,7 +183,7 @@ def test_the_first_message_that_reached_nobody_is_remembered_and_only_that(world
     assert world.connections.player("2").missed_from == first.id
 
 
-def test_a_message_that_reached_one_connection_is_not_missed_though_another_failed(world: World) -> None:
+def test_a_message_that_reached_one_of_two_connections_is_not_missed(world: World) -> None:
     world.live("2", "gone", "here")
     world.gateway.answers["gone"] = [Delivery.GONE]
 
@@ -192,7 +192,7 @@ def test_a_message_that_reached_one_connection_is_not_missed_though_another_fail
     assert world.connections.player("2").missed_from is None
 
 
-def test_whoever_comes_back_without_a_position_is_sent_what_reached_nobody_and_then_greeted(
+def test_a_player_who_reconnects_without_a_cursor_gets_missed_messages_then_the_greeting(
     world: World,
 ) -> None:
     seen, missed = message("seen", 1, second=900), [message("m1", 2), message("m2", 3, second=1001)]
@@ -207,7 +207,7 @@ def test_whoever_comes_back_without_a_position_is_sent_what_reached_nobody_and_t
     assert world.connections.player("2").missed_from is None
 
 
-def test_what_is_missed_and_who_comes_back_may_be_in_one_batch(world: World) -> None:
+def test_a_missed_message_and_the_next_marker_can_be_in_one_batch(world: World) -> None:
     world.register("2", "c")
     missed = message("m1", 1)
     world.store(missed)
@@ -218,7 +218,7 @@ def test_what_is_missed_and_who_comes_back_may_be_in_one_batch(world: World) -> 
     assert world.connections.player("2").missed_from is None
 
 
-def test_a_message_whose_missing_cannot_be_noted_makes_the_batch_come_again(world: World) -> None:
+def test_a_batch_is_redelivered_when_a_missed_message_cannot_be_stored(world: World) -> None:
     world.connections.failing = {"note_missed"}
 
     with pytest.raises(Unavailable):
@@ -228,7 +228,7 @@ def test_a_message_whose_missing_cannot_be_noted_makes_the_batch_come_again(worl
 # Replay
 
 
-def test_a_client_is_sent_all_that_is_after_its_position_and_a_little_from_before(world: World) -> None:
+def test_a_replay_starts_a_little_before_the_cursor(world: World) -> None:
     world.register("2", "c")
     world.store(
         message("long ago", second=1000 - OVERLAP - 1),
@@ -242,7 +242,7 @@ def test_a_client_is_sent_all_that_is_after_its_position_and_a_little_from_befor
     assert world.received("c") == ["late", "seen", "new", "connected"]
 
 
-def test_after_0_asks_for_everything(world: World) -> None:
+def test_after_0_replays_everything(world: World) -> None:
     world.register("2", "c")
     world.store(message("m1", second=10), message("m2", second=500_000))
 
@@ -251,7 +251,7 @@ def test_after_0_asks_for_everything(world: World) -> None:
     assert world.received("c") == ["m1", "m2", "connected"]
 
 
-def test_a_replay_begins_where_something_was_missed_if_that_is_before_the_position(world: World) -> None:
+def test_a_replay_starts_at_the_first_missed_message_if_it_is_before_the_cursor(world: World) -> None:
     missed = message("missed", second=500)
     world.store(missed, message("m2", second=1000))
     world.batch(missed)
@@ -263,10 +263,10 @@ def test_a_replay_begins_where_something_was_missed_if_that_is_before_the_positi
     assert world.connections.player("2").missed_from is None
 
 
-def test_a_replay_that_begins_after_what_was_missed_leaves_that_for_another_connection(
+def test_a_replay_that_starts_after_a_missed_message_leaves_it_missed(
     world: World,
 ) -> None:
-    """Here it was noted while the first connection's replay was under way, by a function that was late."""
+    """A slow invocation can store a missed message while a replay is already running."""
     world.register("2", "c")
     world.store(message("m1", second=1000))
     world.connections.note_missed("2", at(500))
@@ -294,7 +294,7 @@ def test_a_long_backlog_is_replayed_in_pages_with_a_marker_after_each(world: Wor
 
 
 def walk_of(world: World, count: int = PAGE_MESSAGES + 2) -> list[Message]:
-    """The first page of so many messages, one each millisecond, has been sent to connection c."""
+    """Store this many messages, one per millisecond, and replay the first page to connection c."""
     world.register("2", "c")
     stored = [message(f"m{n}", second=1990 + n / 1000) for n in range(count)]
     world.store(*stored)
@@ -314,7 +314,7 @@ def test_a_message_stored_behind_the_replay_is_sent_when_the_stream_brings_it(wo
     assert world.frames("c")[PAGE_MESSAGES]["replayed"] is True
 
 
-def test_a_message_stored_ahead_of_the_replay_is_left_to_it(world: World) -> None:
+def test_a_message_stored_ahead_of_the_replay_is_sent_by_the_replay(world: World) -> None:
     walk_of(world)
     ahead = message("ahead", 6, second=1995)
     world.store(ahead)
@@ -347,7 +347,7 @@ def test_a_message_stored_before_the_next_marker_with_an_id_made_after_it_is_rep
 
 
 def test_a_page_leaves_out_messages_that_the_stream_brings_after_its_marker(world: World) -> None:
-    """One stored between the marker and such a message might be late, and has to come before it."""
+    """A message stored between them can have a smaller id, and must be sent first."""
     walk_of(world)
     world.store(message("after the marker", 1002, second=1_000_001))
 
@@ -356,7 +356,7 @@ def test_a_page_leaves_out_messages_that_the_stream_brings_after_its_marker(worl
     assert world.received("c")[-2:] == ["m51", "connected"]
 
 
-def test_a_marker_of_version_1_0_0_looks_for_late_messages_itself(world: World) -> None:
+def test_a_marker_of_version_1_0_0_includes_late_messages(world: World) -> None:
     world.register("2", "c")
     world.store(message("long ago", second=1979), message("late", second=1981), message("next", second=1990))
 
@@ -365,7 +365,7 @@ def test_a_marker_of_version_1_0_0_looks_for_late_messages_itself(world: World) 
     assert world.received("c") == ["late", "next", "connected"]
 
 
-def test_a_marker_is_ignored_that_a_repeated_batch_has_replaced(world: World) -> None:
+def test_a_marker_that_a_redelivered_batch_has_replaced_is_ignored(world: World) -> None:
     walk_of(world)
     (next_marker,) = world.put_markers()
 
@@ -376,7 +376,7 @@ def test_a_marker_is_ignored_that_a_repeated_batch_has_replaced(world: World) ->
     assert world.received("c")[PAGE_MESSAGES:] == ["m50", "m51", "connected"]
 
 
-def test_a_replay_repeats_nothing(world: World) -> None:
+def test_a_replay_sends_each_message_once(world: World) -> None:
     walk_of(world, 3 * PAGE_MESSAGES)
 
     world.work()
@@ -408,7 +408,7 @@ def test_a_page_ends_after_256_kb(world: World) -> None:
     assert world.received("c") == [*(m.text for m in large), "connected"]
 
 
-def test_a_page_has_one_message_however_large(world: World) -> None:
+def test_a_page_has_at_least_one_message(world: World) -> None:
     world.register("2", "c")
     world.store(message("x" * (PAGE_BYTES + 1)), message("y", second=1001))
 
@@ -419,7 +419,7 @@ def test_a_page_has_one_message_however_large(world: World) -> None:
 
 
 @pytest.mark.parametrize(("waited", "allowed"), [(0.0, PAGE_SECONDS[0]), (0.3, 0.3), (60.0, PAGE_SECONDS[1])])
-def test_a_page_lasts_as_long_as_its_marker_has_waited(world: World, waited: float, allowed: float) -> None:
+def test_a_page_takes_no_longer_than_its_marker_waited(world: World, waited: float, allowed: float) -> None:
     world.register("2", "c")
     world.store(*(message(f"m{n}", second=1000 + n) for n in range(PAGE_MESSAGES)))
     world.gateway.on_post = lambda: world.sleep(0.1)
@@ -431,7 +431,7 @@ def test_a_page_lasts_as_long_as_its_marker_has_waited(world: World, waited: flo
     assert world.received("c") == [*(f"m{n}" for n in range(PAGE_MESSAGES)), "connected"]
 
 
-def test_a_page_that_the_invocation_has_no_time_for_comes_later(world: World) -> None:
+def test_a_page_that_does_not_fit_into_the_invocation_is_sent_later(world: World) -> None:
     world.register("2", "c")
     world.store(message("m1"))
     world.time_left = RESERVE_SECONDS - 0.1
@@ -444,7 +444,7 @@ def test_a_page_that_the_invocation_has_no_time_for_comes_later(world: World) ->
     assert world.received("c") == ["m1", "connected"]
 
 
-def test_a_player_has_one_page_a_batch_and_the_rest_has_its_turn_later(world: World) -> None:
+def test_each_batch_replays_one_page_per_player(world: World) -> None:
     world.live("2", "a", "b")
     world.live("3", "c")
     world.store(message("m1", second=10))
@@ -460,7 +460,7 @@ def test_a_player_has_one_page_a_batch_and_the_rest_has_its_turn_later(world: Wo
     assert world.received("b") == ["m1", "synced"]
 
 
-def test_a_replay_that_breaks_off_has_come_nearer_to_its_end(world: World) -> None:
+def test_an_interrupted_replay_keeps_its_progress(world: World) -> None:
     missed = [message(f"m{n}", second=1000 + 100 * n) for n in range(4)]
     world.store(*missed)
     world.batch(missed[0])
@@ -477,7 +477,7 @@ def test_a_replay_that_breaks_off_has_come_nearer_to_its_end(world: World) -> No
     assert world.connections.player("2").missed_from is None
 
 
-def test_what_a_full_page_brought_is_missed_no_longer(world: World) -> None:
+def test_messages_of_a_full_page_are_no_longer_missed(world: World) -> None:
     missed = [message(f"m{n}", second=1000 + 100 * n) for n in range(PAGE_MESSAGES + 2)]
     world.store(*missed)
     world.batch(missed[0])
@@ -488,7 +488,7 @@ def test_what_a_full_page_brought_is_missed_no_longer(world: World) -> None:
     assert world.connections.player("2").missed_from == missed[PAGE_MESSAGES - 1].id
 
 
-def test_messages_that_come_while_a_connection_is_replayed_to_reach_it(world: World) -> None:
+def test_messages_that_arrive_during_a_replay_reach_the_connection(world: World) -> None:
     world.register("2", "c")
     world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(PAGE_MESSAGES + 1)))
     world.batch(marker("c", 5, after="0"))
@@ -528,7 +528,7 @@ def test_a_sync_replays_the_overlap_in_pages_and_answers_once(world: World) -> N
     assert (synced["replayed"], synced["more"], synced["ackId"]) == (len(stored), False, 7)
 
 
-def test_a_sync_replays_one_page_and_says_whether_there_is_more(world: World) -> None:
+def test_a_sync_with_messages_left_sends_one_page_and_more_is_true(world: World) -> None:
     world.live("2", "c")
     world.store(*(message(f"m{n}", second=1000 + 100 * n) for n in range(PAGE_MESSAGES + 1)))
 
@@ -541,7 +541,7 @@ def test_a_sync_replays_one_page_and_says_whether_there_is_more(world: World) ->
 
 
 @pytest.mark.parametrize("ack_id", ["1", 1, 0])
-def test_a_sync_echoes_its_ack_id_as_it_was(world: World, ack_id: str | int) -> None:
+def test_a_sync_echoes_its_ack_id_unchanged(world: World, ack_id: str | int) -> None:
     world.live("2", "c")
 
     world.batch(marker("c", after="0", sync=True, ack_id=ack_id))
@@ -550,7 +550,7 @@ def test_a_sync_echoes_its_ack_id_as_it_was(world: World, ack_id: str | int) -> 
     assert type(world.frames("c")[-1]["ackId"]) is type(ack_id)
 
 
-def test_a_sync_with_nothing_left_gives_its_own_position(world: World) -> None:
+def test_a_sync_with_nothing_left_returns_the_cursor_of_its_marker(world: World) -> None:
     world.live("2", "c")
     asked = marker("c", after=at(1000), sync=True)
 
@@ -564,7 +564,7 @@ def test_a_sync_with_nothing_left_gives_its_own_position(world: World) -> None:
 # Posts that fail
 
 
-def test_a_live_connection_that_is_gone_is_removed_at_once_and_not_posted_to_again(world: World) -> None:
+def test_a_live_connection_that_is_gone_is_removed_at_the_first_410(world: World) -> None:
     world.live("2", "gone", "here")
     world.gateway.answers["gone"] = [Delivery.GONE, Delivery.DELIVERED]
 
@@ -576,7 +576,7 @@ def test_a_live_connection_that_is_gone_is_removed_at_once_and_not_posted_to_aga
     assert (world.gateway.closed, world.slept) == ([], 0)
 
 
-def test_a_post_that_fails_is_tried_again_for_a_while(world: World) -> None:
+def test_a_failed_post_is_retried_with_pauses(world: World) -> None:
     world.live("2", "c")
     world.gateway.answers["c"] = [Delivery.FAILED, Delivery.FAILED, Delivery.DELIVERED]
 
@@ -586,7 +586,7 @@ def test_a_post_that_fails_is_tried_again_for_a_while(world: World) -> None:
     assert world.slept == sum(PAUSES[:2])
 
 
-def test_a_connection_that_goes_on_failing_is_removed_then_closed_and_sent_nothing_more(
+def test_a_connection_that_keeps_failing_is_removed_and_then_closed(
     world: World,
 ) -> None:
     world.live("2", "c")
@@ -603,7 +603,7 @@ def test_a_connection_that_goes_on_failing_is_removed_then_closed_and_sent_nothi
 
 
 @pytest.mark.parametrize("fails_at_once", range(5))
-def test_a_connection_that_fails_and_hangs_and_hangs_at_closing_holds_up_nobody_for_two_seconds(
+def test_an_unresponsive_connection_delays_others_less_than_2_seconds(
     world: World, fails_at_once: int
 ) -> None:
     world.live("2", "c")
@@ -618,7 +618,7 @@ def test_a_connection_that_fails_and_hangs_and_hangs_at_closing_holds_up_nobody_
     assert POST_SECONDS < world.slept < 2
 
 
-def test_a_refusal_is_not_tried_again(world: World) -> None:
+def test_a_refused_post_is_not_retried(world: World) -> None:
     world.live("2", "c")
     world.gateway.answers["c"] = [Delivery.REFUSED, Delivery.DELIVERED]
 
@@ -627,7 +627,7 @@ def test_a_refusal_is_not_tried_again(world: World) -> None:
     assert (world.received("c"), world.gateway.closed, world.slept) == ([], ["c"], 0)
 
 
-def test_a_post_that_hangs_is_not_tried_again(world: World) -> None:
+def test_a_post_that_times_out_is_not_retried(world: World) -> None:
     world.live("2", "c")
     world.gateway.answers["c"] = [Delivery.FAILED, Delivery.DELIVERED]
     world.gateway.on_post = lambda: world.sleep(POST_SECONDS)
@@ -637,7 +637,7 @@ def test_a_post_that_hangs_is_not_tried_again(world: World) -> None:
     assert (world.received("c"), world.gateway.closed, world.slept) == ([], ["c"], POST_SECONDS)
 
 
-def test_a_connection_that_cannot_be_forgotten_is_closed_and_the_batch_comes_again(world: World) -> None:
+def test_a_connection_that_cannot_be_removed_is_closed_and_the_batch_is_redelivered(world: World) -> None:
     world.live("2", "c")
     world.gateway.answers["c"] = [Delivery.REFUSED]
     world.connections.failing = {"remove"}
@@ -648,7 +648,7 @@ def test_a_connection_that_cannot_be_forgotten_is_closed_and_the_batch_comes_aga
     assert world.gateway.closed == ["c"]
 
 
-def test_a_new_connection_that_is_not_there_yet_is_greeted_at_a_later_marker(world: World) -> None:
+def test_a_connection_that_is_still_connecting_is_greeted_at_a_later_marker(world: World) -> None:
     world.live("3", "other")
     world.register("2", "c")
     world.gateway.answers["c"] = [Delivery.GONE, Delivery.GONE, Delivery.DELIVERED]
@@ -664,7 +664,7 @@ def test_a_new_connection_that_is_not_there_yet_is_greeted_at_a_later_marker(wor
     assert world.slept == 0
 
 
-def test_a_new_connection_that_has_left_again_is_not_waited_for(world: World) -> None:
+def test_a_new_connection_that_has_left_gets_no_further_marker(world: World) -> None:
     world.register("2", "c")
     world.gateway.answers["c"] = [Delivery.GONE]
     world.batch(marker("c", 1, after="0"))
@@ -675,7 +675,7 @@ def test_a_new_connection_that_has_left_again_is_not_waited_for(world: World) ->
     assert len(world.put_markers()) == 1
 
 
-def test_a_new_connection_that_never_comes_is_removed_after_a_few_tries(world: World) -> None:
+def test_a_connection_that_never_opens_is_removed_after_a_few_markers(world: World) -> None:
     world.register("2", "c")
     world.gateway.answers["c"] = [Delivery.GONE]
 
@@ -686,7 +686,7 @@ def test_a_new_connection_that_never_comes_is_removed_after_a_few_tries(world: W
     assert (len(world.put_markers()), world.slept) == (TRIES - 1, 0)
 
 
-def test_a_post_of_a_replay_that_fails_is_retried_at_a_later_marker(world: World) -> None:
+def test_a_failed_post_of_a_replay_is_retried_at_a_later_marker(world: World) -> None:
     world.register("2", "c")
     world.store(message("m1"), message("m2", second=1001))
     world.gateway.answers["c"] = [Delivery.DELIVERED, Delivery.FAILED, Delivery.FAILED, Delivery.DELIVERED]
@@ -698,7 +698,7 @@ def test_a_post_of_a_replay_that_fails_is_retried_at_a_later_marker(world: World
     assert world.slept == 0
 
 
-def test_a_client_that_never_reads_is_given_up_after_a_few_tries(world: World) -> None:
+def test_a_client_that_never_reads_is_closed_after_a_few_markers(world: World) -> None:
     world.register("2", "c")
     world.store(message("m1"), message("m2", second=1001))
     world.gateway.answers["c"] = [Delivery.DELIVERED, Delivery.FAILED]
@@ -721,7 +721,7 @@ def test_a_post_of_a_replay_that_times_out_is_not_retried(world: World) -> None:
     assert (world.gateway.closed, world.slept) == (["c"], POST_SECONDS)
 
 
-def test_a_connection_that_fails_costs_its_player_as_much_of_the_rate_as_a_sync(world: World) -> None:
+def test_a_failed_connection_costs_its_player_as_much_as_a_sync(world: World) -> None:
     world.connections.rate = RateLimit(10, 1000)
     world.live("2", "c")
     world.gateway.answers["c"] = [Delivery.REFUSED]
@@ -739,7 +739,7 @@ def test_a_connection_that_fails_costs_its_player_as_much_of_the_rate_as_a_sync(
 def test_the_connections_of_one_player_that_time_out_delay_others_by_less_than_2_seconds(
     world: World,
 ) -> None:
-    """Even when they are posted to one after the other, because other players take all threads."""
+    """This holds even when one thread posts to all of them."""
     hanging = [f"c{n}" for n in range(10)]
     world.live("2", *hanging)
     for connection_id in hanging:
@@ -752,7 +752,7 @@ def test_the_connections_of_one_player_that_time_out_delay_others_by_less_than_2
     assert world.slept <= 2 * POST_SECONDS
 
 
-def test_a_client_that_came_and_went_many_times_holds_nobody_up(world: World) -> None:
+def test_a_client_that_reconnects_many_times_delays_nobody(world: World) -> None:
     for number in range(20):
         world.register("2", f"c{number}")
         world.gateway.answers[f"c{number}"] = [Delivery.GONE]
@@ -764,7 +764,7 @@ def test_a_client_that_came_and_went_many_times_holds_nobody_up(world: World) ->
     assert world.slept == 0
 
 
-def test_a_connection_that_cannot_be_made_live_is_closed_so_that_its_client_connects_anew(
+def test_a_connection_that_cannot_be_made_live_is_closed(
     world: World,
 ) -> None:
     world.register("2", "c")
@@ -777,7 +777,7 @@ def test_a_connection_that_cannot_be_made_live_is_closed_so_that_its_client_conn
     assert world.connections.player("2").connections == set()
 
 
-def test_when_the_invocations_time_is_up_connections_are_let_go_and_nobody_raises(world: World) -> None:
+def test_connections_are_closed_without_an_exception_when_the_invocation_is_out_of_time(world: World) -> None:
     world.live("2", "c")
     world.time_left = RESERVE_SECONDS - 0.1
 
@@ -787,7 +787,7 @@ def test_when_the_invocations_time_is_up_connections_are_let_go_and_nobody_raise
     assert world.connections.player("2").missed_from is not None
 
 
-def test_a_batch_comes_again_when_the_players_cannot_be_read(world: World) -> None:
+def test_a_batch_is_redelivered_when_the_players_cannot_be_read(world: World) -> None:
     world.connections.failing = {"players"}
 
     with pytest.raises(Unavailable):
@@ -797,10 +797,10 @@ def test_a_batch_comes_again_when_the_players_cannot_be_read(world: World) -> No
 # Batches that come again
 
 
-def test_a_batch_that_comes_again_does_not_send_a_connection_what_was_before_its_marker(
+def test_a_redelivered_batch_sends_a_connection_nothing_from_before_its_marker(
     world: World,
 ) -> None:
-    """It has gone live since, and would show that after what it has."""
+    """The connection is live by now, and would get old messages after newer ones."""
     world.live("2", "old")
     world.register("2", "new")
     batch: list[Entry] = [message("m1", 1), marker("new", 2), message("m3", 3)]
@@ -814,7 +814,7 @@ def test_a_batch_that_comes_again_does_not_send_a_connection_what_was_before_its
     assert world.connections.player("2").missed_from is None
 
 
-def test_what_was_replayed_is_not_missed_when_its_record_comes_again(world: World) -> None:
+def test_a_replayed_message_is_not_missed_when_its_record_is_redelivered(world: World) -> None:
     world.register("2", "c")
     missed = message("m1", 1)
     world.store(missed)
@@ -825,7 +825,7 @@ def test_what_was_replayed_is_not_missed_when_its_record_comes_again(world: Worl
     assert world.connections.player("2").missed_from is None
 
 
-def test_a_connection_that_a_crash_has_left_greeted_and_not_live_goes_live_with_the_repeated_batch(
+def test_a_redelivered_batch_makes_a_greeted_connection_live_after_a_crash(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.register("2", "c")
@@ -846,7 +846,7 @@ def test_a_connection_that_a_crash_has_left_greeted_and_not_live_goes_live_with_
     assert world.received("c") == ["connected", "connected", "m6"]
 
 
-def test_a_marker_of_before_a_connection_went_live_does_not_replay_to_it_again(world: World) -> None:
+def test_an_older_marker_does_not_replay_to_a_live_connection(world: World) -> None:
     world.register("2", "c")
     world.store(message("m1"))
     world.batch(marker("c", 5, after="0"))

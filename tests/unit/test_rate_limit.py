@@ -1,4 +1,4 @@
-"""How much a player can send, as a rule about times in milliseconds."""
+"""The rule of the rate limit, with times in milliseconds."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ limits = st.builds(RateLimit, st.integers(1, 1000), st.integers(1, 100))
 NOW = 1_790_000_000_000
 
 
-def test_a_frame_costs_one_for_each_4_kb_begun() -> None:
+def test_a_frame_costs_one_unit_per_4_kb_rounded_up() -> None:
     limit = RateLimit(20, 60)
 
     costs = [limit.cost_of_frame(size) for size in (0, 1, 4096, 4097, 8192, 131_072)]
@@ -21,16 +21,16 @@ def test_a_frame_costs_one_for_each_4_kb_begun() -> None:
 
 
 @given(limits, st.integers(0, 131_072))
-def test_no_frame_costs_more_than_a_burst_so_every_frame_can_pass(limit: RateLimit, size: int) -> None:
+def test_no_frame_costs_more_than_a_burst(limit: RateLimit, size: int) -> None:
     assert 1 <= limit.cost_of_frame(size) <= limit.burst
 
 
 @given(limits)
-def test_a_replay_and_the_frame_that_asks_for_it_cost_a_second(limit: RateLimit) -> None:
+def test_a_replay_and_its_request_cost_one_second_of_the_rate(limit: RateLimit) -> None:
     assert 1 + limit.cost_of_replay == min(limit.per_second, limit.burst)
 
 
-def test_windows_follow_one_another_without_a_gap() -> None:
+def test_windows_are_adjacent() -> None:
     limit = RateLimit(20, 60)
 
     starts = {limit.window_at(now) for now in range(NOW, NOW + 24_000, 100)}
@@ -40,7 +40,7 @@ def test_windows_follow_one_another_without_a_gap() -> None:
 
 
 @given(limits, st.lists(st.integers(-100, 100), min_size=1, max_size=300), st.integers(0, 1_000_000))
-def test_a_sender_who_keeps_the_rate_is_never_refused_though_jitter_and_clocks_differ(
+def test_a_sender_within_the_rate_is_never_refused_despite_jitter_and_clock_skew(
     limit: RateLimit, errors_percent: list[int], begin: int
 ) -> None:
     """Each frame is early or late, by the network or a Lambda's clock, by up to a tenth of burst ÷ rate.
@@ -57,7 +57,7 @@ def test_a_sender_who_keeps_the_rate_is_never_refused_though_jitter_and_clocks_d
     assert max(used.values()) <= limit.burst
 
 
-def test_what_this_process_has_seen_is_refused_until_the_window_ends_and_not_after() -> None:
+def test_a_known_refusal_lasts_until_the_window_ends() -> None:
     now = 2400
     window = CurrentWindow(RateLimit(20, 60), lambda: now)
     start = window.enter("1", "c", 1)
@@ -81,7 +81,7 @@ def test_a_cost_that_still_fits_is_not_refused() -> None:
     assert window.enter("2", "d", 60) == 0
 
 
-def test_an_answer_that_comes_after_its_window_says_nothing_of_the_next() -> None:
+def test_a_late_answer_does_not_affect_the_next_window() -> None:
     now = 0
     window = CurrentWindow(RateLimit(20, 60), lambda: now)
     late = window.enter("1", "c", 1)
@@ -93,7 +93,7 @@ def test_an_answer_that_comes_after_its_window_says_nothing_of_the_next() -> Non
     assert window.enter("1", "c", 60) == 2400
 
 
-def test_an_answer_that_was_overtaken_takes_nothing_back() -> None:
+def test_an_older_answer_does_not_lower_the_count() -> None:
     window = CurrentWindow(RateLimit(20, 60), lambda: 0)
     window.counted(0, "1", 60, "c")
     window.counted(0, "1", 59, "c")
@@ -102,7 +102,7 @@ def test_an_answer_that_was_overtaken_takes_nothing_back() -> None:
         window.enter("1", "c", 1)
 
 
-def test_refusals_in_a_row_are_counted_by_sender_and_end_with_an_admission_or_the_window() -> None:
+def test_consecutive_refusals_are_counted_per_sender_until_an_admission_or_the_next_window() -> None:
     now = 0
     window = CurrentWindow(RateLimit(20, 60), lambda: now)
 

@@ -1,4 +1,4 @@
-"""Which settings make sense, and what is said about those that do not."""
+"""Which settings are valid, and the errors for the others."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def refusal(**environ: str) -> str:
 
 
 @pytest.mark.parametrize("missing", ["WEBSOCKETS_TABLE", "MESSAGES_TABLE"])
-def test_a_required_setting_that_is_missing_is_named_with_the_place_to_set_it(missing: str) -> None:
+def test_the_error_for_a_missing_setting_says_where_to_set_it(missing: str) -> None:
     said = refusal(**{missing: ""})
 
     assert said.startswith(f"{missing} is not set: ")
@@ -43,7 +43,7 @@ def test_a_required_setting_that_is_missing_is_named_with_the_place_to_set_it(mi
         ("CONNECTIONS_PER_PLAYER", 1, 100),
     ],
 )
-def test_a_number_has_its_limits_and_is_told_them(name: str, smallest: int, largest: int) -> None:
+def test_the_error_for_a_number_out_of_range_has_the_range(name: str, smallest: int, largest: int) -> None:
     field = name.lower()
 
     assert getattr(settings(**{name: str(smallest)}), field) == smallest
@@ -53,11 +53,11 @@ def test_a_number_has_its_limits_and_is_told_them(name: str, smallest: int, larg
         assert refusal(**{name: wrong}).endswith(f"from {smallest} to {largest}")
 
 
-def test_a_stage_that_says_nothing_about_who_may_connect_lets_in_nobody() -> None:
+def test_a_stage_without_authentication_settings_is_closed() -> None:
     assert (settings().is_open, settings().tokens) == (False, None)
 
 
-def test_a_stage_is_open_only_when_it_says_so() -> None:
+def test_a_stage_is_open_only_with_auth_mode_open() -> None:
     assert settings(AUTH_MODE="open").is_open
 
 
@@ -69,7 +69,7 @@ def test_a_stage_with_a_key_is_not_open(mode: dict[str, str]) -> None:
     )
 
 
-def test_everything_about_tokens_can_be_set() -> None:
+def test_all_token_settings_are_read() -> None:
     chosen = settings(
         JWT_JWKS_URL=URL,
         JWT_ALGORITHMS="ES256, RS256",
@@ -166,11 +166,11 @@ def test_a_secret_that_is_not_utf_8_is_refused() -> None:
         ({"JWT_JWKS_URL": "https://[::1"}, "JWT_JWKS_URL must be an https URL"),
     ],
 )
-def test_what_is_contradictory_or_incomplete_is_named(environ: dict[str, str], said: str) -> None:
+def test_contradictory_or_incomplete_settings_are_named(environ: dict[str, str], said: str) -> None:
     assert refusal(**environ) == said
 
 
-def test_keys_may_come_over_plain_http_from_this_machine_alone() -> None:
+def test_plain_http_is_accepted_for_keys_of_this_machine_only() -> None:
     local = {"JWT_JWKS_URL": "http://127.0.0.1:8080/jwks", "JWT_ISSUER": "i", "JWT_AUDIENCE": "a"}
 
     assert settings(**local).tokens is not None
@@ -201,7 +201,7 @@ def test_origins_are_listed_with_commas() -> None:
         "https://*.example",
     ],
 )
-def test_what_is_no_origin_is_refused(origins: str) -> None:
+def test_an_invalid_origin_is_refused(origins: str) -> None:
     assert refusal(ALLOWED_ORIGINS=origins).startswith(
         "ALLOWED_ORIGINS must be origins as browsers send them"
     )

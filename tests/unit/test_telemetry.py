@@ -35,12 +35,12 @@ def written() -> Iterator[Written]:
 
 
 def metrics(line: dict[str, Any]) -> dict[str, float]:
-    """The metrics of a line, read as CloudWatch's documentation says that it does."""
+    """Return the metrics of a line, as CloudWatch's documentation defines them."""
     directives = line.get("_aws", {}).get("CloudWatchMetrics", [])
     return {metric["Name"]: line[metric["Name"]] for d in directives for metric in d["Metrics"]}
 
 
-def test_a_frame_is_one_line_whatever_came_of_it(written: Written) -> None:
+def test_every_frame_writes_one_line(written: Written) -> None:
     with call("message", "f"):
         note("stored", message="m", to="2")
         note("unanswered", because="gone")
@@ -51,7 +51,7 @@ def test_a_frame_is_one_line_whatever_came_of_it(written: Written) -> None:
     assert line["ms"] >= 0
 
 
-def test_a_frame_whose_function_fails_still_says_what_came_of_it(written: Written) -> None:
+def test_a_frame_whose_function_fails_writes_its_line(written: Written) -> None:
     def store_and_fail() -> None:
         with call("message", "f"):
             note("stored", message="m")
@@ -63,7 +63,7 @@ def test_a_frame_whose_function_fails_still_says_what_came_of_it(written: Writte
     assert [line["outcome"] for line in written.lines] == ["stored"]
 
 
-def test_a_pushed_message_is_a_line_and_a_batch_is_measured_once(written: Written) -> None:
+def test_each_pushed_message_writes_a_line_and_the_batch_is_measured_once(written: Written) -> None:
     with call("push", "f", in_one_line=False, batch_size=2, iterator_age_ms=70):
         note("delivered", message="m1", push_latency_ms=5)
         note("delivered", message="m2", push_latency_ms=6)
@@ -76,14 +76,14 @@ def test_a_pushed_message_is_a_line_and_a_batch_is_measured_once(written: Writte
     ]
 
 
-def test_a_call_in_which_nothing_happened_writes_nothing(written: Written) -> None:
+def test_an_invocation_without_outcomes_writes_nothing(written: Written) -> None:
     with call("disconnect", "f"):
         pass
 
     assert written.texts == []
 
 
-def test_a_line_says_how_long_its_parts_took_and_the_next_one_says_nothing_of_that(written: Written) -> None:
+def test_a_line_has_the_durations_of_its_own_parts_only(written: Written) -> None:
     save = timed("save")(lambda: None)
 
     with call("push", "f", in_one_line=False):
@@ -100,7 +100,7 @@ def test_a_line_says_how_long_its_parts_took_and_the_next_one_says_nothing_of_th
     assert "throttled" not in second
 
 
-def test_what_failed_took_time_too(written: Written) -> None:
+def test_failed_parts_have_durations(written: Written) -> None:
     @timed("save")
     def fail() -> None:
         raise ZeroDivisionError
@@ -113,7 +113,7 @@ def test_what_failed_took_time_too(written: Written) -> None:
     assert "save_ms" in written.lines[0]
 
 
-def test_work_in_another_thread_is_of_the_same_call_with_times_of_its_own(written: Written) -> None:
+def test_another_thread_belongs_to_the_same_invocation_and_has_its_own_durations(written: Written) -> None:
     def work() -> None:
         timed("post")(lambda: None)()
         note("delivered", message="m1")
@@ -131,14 +131,14 @@ def test_work_in_another_thread_is_of_the_same_call_with_times_of_its_own(writte
     assert ("post_ms" in own_line, own_line["find_ms"]) == (False, 3)
 
 
-def test_outside_of_a_call_a_line_has_what_it_is_given(written: Written) -> None:
+def test_a_line_outside_an_invocation_has_only_the_given_fields(written: Written) -> None:
     count("anything")
     note("started", auth="open")
 
     assert written.lines == [{"outcome": "started", "auth": "open"}]
 
 
-def test_who_watches_is_told_before_the_line_is_whole(
+def test_an_observer_is_called_before_the_line_is_complete(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[object, int]] = []
@@ -167,7 +167,7 @@ def test_metrics_are_in_the_format_that_cloudwatch_reads(written: Written, outco
     assert metrics(line)[telemetry.COUNTED_AS[outcome]] == 1
 
 
-def test_what_is_no_metric_costs_no_metric(written: Written) -> None:
+def test_outcomes_without_a_metric_write_no_metric(written: Written) -> None:
     with call("message", "f"):
         note("pinged", connection="c")
 

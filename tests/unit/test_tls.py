@@ -40,7 +40,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Server:
-    """Takes posts over TLS, and answers each with the next of `statuses`, or 200.
+    """Accepts posts over TLS, and answers each with the next of `statuses`, or 200.
 
     `before_handshake` is called before the handshake of each connection, `before_answer` before each answer.
     """
@@ -55,7 +55,7 @@ class Server:
 
     @contextmanager
     def listening(self) -> Iterator[int]:
-        """The port."""
+        """Listen, and yield the port."""
         with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
             accepting = threading.Thread(target=self._accept, args=[listener], daemon=True)
             accepting.start()
@@ -90,7 +90,7 @@ class Server:
 
 @pytest.fixture
 def server(certificates: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """What boto3's clients post to, whose certificate they trust."""
+    """Run a server that boto3's clients trust and post to."""
     server = Server(certificates)
     with server.listening() as port:
         url = f"https://localhost:{port}"
@@ -132,7 +132,7 @@ def test_the_bundle_is_loaded_once_for_all_connections_of_all_clients(
     assert (server.handshakes, len(loaded)) == (5, 1)
 
 
-def test_the_protocols_that_urllib3_sets_for_each_connection_reach_openssl_once(
+def test_alpn_protocols_are_set_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reached: list[Any] = []
@@ -147,7 +147,7 @@ def test_the_protocols_that_urllib3_sets_for_each_connection_reach_openssl_once(
     assert reached == [["http/1.1"]]
 
 
-def test_posts_get_through_where_botocore_has_changed(
+def test_posts_work_when_botocores_private_names_have_changed(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changed(verify: Any) -> str:
@@ -158,9 +158,7 @@ def test_posts_get_through_where_botocore_has_changed(
     assert post(ManagementApi()) is Delivery.DELIVERED
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_certificate_of_an_unknown_ca_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "AWS_CA_BUNDLE", get_cert_path(True))
 
     assert post(ManagementApi()) is Delivery.FAILED
@@ -210,7 +208,7 @@ def test_a_handshake_that_gets_no_turn_in_time_fails(server: Server, monkeypatch
     assert len(with_a_turn) == HANDSHAKES_AT_ONCE
 
 
-def test_an_endpoint_that_answers_no_handshake_is_given_up(server: Server) -> None:
+def test_a_post_fails_when_the_handshake_is_never_answered(server: Server) -> None:
     end = threading.Event()
     server.before_handshake = lambda: end.wait(PATIENCE_SECONDS)
 
@@ -220,7 +218,7 @@ def test_an_endpoint_that_answers_no_handshake_is_given_up(server: Server) -> No
     assert answer is Delivery.FAILED
 
 
-def test_a_slow_handshake_leaves_the_time_for_retries_as_it_is(
+def test_a_slow_handshake_takes_no_time_from_the_retries(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(management_api, "CONFIG", PATIENT)
@@ -235,7 +233,7 @@ def test_a_slow_handshake_leaves_the_time_for_retries_as_it_is(
     assert (connections.removed, server.statuses) == ([], [])
 
 
-def test_the_clock_of_patience_stands_still_during_handshakes_of_its_thread_alone(
+def test_the_retry_clock_stops_only_during_handshakes_of_its_own_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = bootstrap._seconds_without_handshakes

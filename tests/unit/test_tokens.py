@@ -1,4 +1,4 @@
-"""Whose a token is, and which tokens prove nothing."""
+"""Which player a token identifies, and which tokens are refused."""
 
 import json
 import threading
@@ -63,20 +63,20 @@ def refusal(tokens: JwtTokens, bad: str) -> str:
     return caught.value.reason
 
 
-def test_a_token_signed_with_the_secret_says_whose_it_is_and_until_when() -> None:
+def test_a_token_signed_with_the_secret_gives_player_and_expiry() -> None:
     until = int(time.time()) + 60
 
     assert by_secret().identify(token(sub="ann", exp=until)) == Identity("ann", until + LEEWAY_SECONDS)
 
 
 @pytest.mark.parametrize(("kid", "key", "algorithm"), [("rsa", RSA_KEY, "RS256"), ("ec", EC_KEY, "ES256")])
-def test_a_token_signed_with_a_published_key_says_whose_it_is(kid: str, key: Any, algorithm: str) -> None:
+def test_a_token_signed_with_a_published_key_gives_the_player(kid: str, key: Any, algorithm: str) -> None:
     signed = token(key, algorithm, {"kid": kid}, sub="ann")
 
     assert by_published_keys("RS256", "ES256").identify(signed).player_id == "ann"
 
 
-def test_the_player_may_be_in_another_claim() -> None:
+def test_the_player_can_be_in_another_claim() -> None:
     named = token(sub=None, **{"custom:player": "ann"})
 
     assert by_secret(player_claim="custom:player").identify(named).player_id == "ann"
@@ -99,7 +99,7 @@ def test_the_player_may_be_in_another_claim() -> None:
         "MTIzNDU2Nzg5MA==",
     ],
 )
-def test_player_ids_of_identity_providers_are_taken_as_they_are(player_id: str) -> None:
+def test_player_ids_of_identity_providers_are_accepted_unchanged(player_id: str) -> None:
     assert by_secret().identify(token(sub=player_id)).player_id == player_id
 
 
@@ -109,7 +109,7 @@ def test_a_whole_number_as_the_player_claim_is_its_decimal_text(number: int) -> 
 
 
 @pytest.mark.parametrize("unasked", [{"sub": 7}, {"sub": None}, {"sub": ["x"]}, {"jti": 7}])
-def test_claims_that_the_stage_does_not_ask_for_may_be_anything(unasked: dict[str, Any]) -> None:
+def test_claims_that_the_stage_does_not_check_can_have_any_value(unasked: dict[str, Any]) -> None:
     by_name = by_secret(player_claim="username")
 
     assert by_name.identify(signed(claims(**{"username": "ann"} | unasked))).player_id == "ann"
@@ -122,11 +122,11 @@ def test_issuer_and_audience_are_checked_when_they_are_set(audience: Any) -> Non
     assert tokens.identify(token(iss="https://issuer.example", aud=audience)).player_id == "1"
 
 
-def test_an_audience_is_not_asked_for_when_none_is_set() -> None:
+def test_a_token_without_an_audience_is_accepted_when_none_is_set() -> None:
     assert by_secret().identify(token(aud="whoever")).player_id == "1"
 
 
-def test_the_audience_may_be_in_another_claim() -> None:
+def test_the_audience_can_be_in_another_claim() -> None:
     tokens = by_secret(audience="app", audience_claim="client_id")
 
     assert tokens.identify(token(client_id="app", aud="whoever")).player_id == "1"
@@ -162,7 +162,7 @@ def test_the_audience_may_be_in_another_claim() -> None:
         ({"sub": {"id": "ann"}}, NO_PLAYER_ID),
     ],
 )
-def test_a_token_with_a_wrong_claim_is_refused_and_told_which(wrong: dict[str, Any], reason: str) -> None:
+def test_the_refusal_of_a_wrong_claim_names_it(wrong: dict[str, Any], reason: str) -> None:
     tokens = by_secret(issuer="https://issuer.example", audience="game")
     right = {"iss": "https://issuer.example", "aud": "game"}
 
@@ -170,7 +170,7 @@ def test_a_token_with_a_wrong_claim_is_refused_and_told_which(wrong: dict[str, A
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_a_forged_or_broken_token_is_refused_and_nothing_of_it_is_repeated(name: str) -> None:
+def test_a_forged_or_malformed_token_is_refused_and_the_error_has_no_part_of_it(name: str) -> None:
     reason = refusal(by_secret(), FORGED[name]())
 
     assert reason in ("the token is not valid", "the token is too long")
@@ -210,7 +210,7 @@ def test_a_token_cannot_choose_how_it_is_checked(forged: Callable[[], str], reas
 
 
 def hs256_with_the_public_key() -> str:
-    """What is public, used as if it were the shared secret."""
+    """Return texts of a public key, which an attacker could use as an HMAC secret."""
     return signed(claims(), {"alg": "HS256", "kid": "rsa"}, PUBLIC_PEM)
 
 
@@ -230,7 +230,7 @@ def with_a_made_up_key() -> str:
 
 
 class Provider:
-    """Publishes keys, and counts how often it was asked."""
+    """Publishes keys, and counts the fetches."""
 
     def __init__(self) -> None:
         self.keys = [published("old", RSA_KEY)]
@@ -256,13 +256,13 @@ def test_published_keys_are_fetched_once() -> None:
     assert provider.asked == 1
 
 
-def test_a_key_id_that_is_missing_from_keys_fetched_for_it_is_refused() -> None:
+def test_a_key_id_that_a_new_fetch_does_not_find_is_refused() -> None:
     provider = Provider()
 
     assert refusal(provider.tokens, with_a_made_up_key()) == "the token's key is not known"
 
 
-def test_made_up_key_ids_make_us_fetch_once_per_pause() -> None:
+def test_made_up_key_ids_cause_one_fetch_per_pause() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
     asked = []
@@ -277,7 +277,7 @@ def test_made_up_key_ids_make_us_fetch_once_per_pause() -> None:
     assert asked == [2, 3, 4]
 
 
-def test_a_new_key_is_unavailable_until_the_keys_are_fetched_again() -> None:
+def test_a_token_with_a_new_key_is_unavailable_until_the_next_fetch() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
     provider.keys = [published("new", EC_KEY)]
@@ -289,7 +289,7 @@ def test_a_new_key_is_unavailable_until_the_keys_are_fetched_again() -> None:
     assert provider.tokens.identify(with_the_new_key()).player_id == "1"
 
 
-def test_a_made_up_key_id_just_before_a_rotation_gets_nobody_refused() -> None:
+def test_a_made_up_key_id_just_before_a_rotation_refuses_no_valid_token() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
     provider.now += ASK_AGAIN_SECONDS
@@ -303,7 +303,7 @@ def test_a_made_up_key_id_just_before_a_rotation_gets_nobody_refused() -> None:
     assert provider.tokens.identify(with_the_new_key()).player_id == "1"
 
 
-def test_a_new_key_stays_unavailable_until_a_fetch_succeeds() -> None:
+def test_a_token_with_a_new_key_stays_unavailable_until_a_fetch_succeeds() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
     provider.keys, provider.down = [published("new", EC_KEY)], True
@@ -318,7 +318,7 @@ def test_a_new_key_stays_unavailable_until_a_fetch_succeeds() -> None:
     assert provider.tokens.identify(with_the_new_key()).player_id == "1"
 
 
-def test_a_provider_that_is_down_is_not_the_tokens_fault_and_is_not_asked_each_time() -> None:
+def test_an_unreachable_provider_is_unavailable_and_asked_once_per_pause() -> None:
     provider = Provider()
     provider.down = True
     for _ in range(5):
@@ -334,7 +334,7 @@ def test_a_provider_that_is_down_is_not_the_tokens_fault_and_is_not_asked_each_t
     "failure",
     [NotImplementedError("alg none"), RecursionError(), TypeError(), KeyError("n"), AttributeError()],
 )
-def test_a_provider_whose_keys_make_no_sense_proves_nothing(failure: Exception) -> None:
+def test_a_provider_with_unusable_keys_is_unavailable(failure: Exception) -> None:
     def fetch() -> list[jwt.PyJWK]:
         raise failure
 
@@ -343,7 +343,7 @@ def test_a_provider_whose_keys_make_no_sense_proves_nothing(failure: Exception) 
 
 
 @pytest.mark.parametrize("fault", [ValueError("a bug"), TypeError("a bug"), jwt.PyJWTError("a bug")])
-def test_a_bug_in_finding_the_key_is_not_taken_for_a_bad_token(fault: Exception) -> None:
+def test_a_bug_in_the_key_lookup_is_raised_and_not_reported_as_a_bad_token(fault: Exception) -> None:
     def key_of(header: object) -> None:
         raise fault
 
@@ -351,7 +351,7 @@ def test_a_bug_in_finding_the_key_is_not_taken_for_a_bad_token(fault: Exception)
         JwtTokens(with_secret(), key_of).identify(token())
 
 
-def test_a_provider_that_is_down_locks_out_nobody_whose_key_is_known() -> None:
+def test_tokens_with_known_keys_are_accepted_while_the_provider_is_down() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
     provider.down, provider.now = True, ASK_AGAIN_SECONDS
@@ -362,7 +362,7 @@ def test_a_provider_that_is_down_locks_out_nobody_whose_key_is_known() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_one_key_id_may_stand_for_keys_of_several_algorithms(order: int) -> None:
+def test_keys_of_several_algorithms_can_share_a_key_id(order: int) -> None:
     provider = Provider()
     provider.keys = [
         published("old", RSA_KEY, "RS256"),
@@ -377,7 +377,7 @@ def test_one_key_id_may_stand_for_keys_of_several_algorithms(order: int) -> None
 
 
 @pytest.mark.filterwarnings("ignore:The RSA key is 1024 bits long")
-def test_a_token_signed_with_a_weak_rsa_key_is_refused_and_told_so() -> None:
+def test_a_token_signed_with_a_weak_rsa_key_is_refused_and_the_error_says_so() -> None:
     provider = Provider()
     provider.keys = [published("weak", WEAK_RSA_KEY), published("old", RSA_KEY)]
 
@@ -429,7 +429,7 @@ def test_keys_are_fetched_from_the_configured_url(jwks: Callable[[int, bytes], s
         ({"aud": "game"}, "the token has no iss"),
     ],
 )
-def test_what_a_provider_signs_for_another_app_or_tenant_is_refused(
+def test_a_token_that_the_provider_signed_for_another_app_or_tenant_is_refused(
     jwks: Callable[[int, bytes], str], app: dict[str, str], reason: str
 ) -> None:
     url = jwks(200, json.dumps({"keys": [described(RSA_KEY) | {"kid": "k", "use": "sig"}]}).encode())
@@ -457,7 +457,7 @@ def test_what_a_provider_signs_for_another_app_or_tenant_is_refused(
         (200, b'{"keys": [{"kty": "RSA", "alg": ["RS256"]}]}'),
     ],
 )
-def test_what_is_no_set_of_keys_proves_nothing(
+def test_an_invalid_key_set_is_unavailable(
     jwks: Callable[[int, bytes], str], status: int, body: bytes
 ) -> None:
     tokens = tokens_of(settings(jwks_url=jwks(status, body), algorithms=("RS256",)))
@@ -467,7 +467,7 @@ def test_what_is_no_set_of_keys_proves_nothing(
 
 
 class ParameterStore:
-    """Answers in place of the network, and remembers what it was asked."""
+    """Answers Parameter Store's requests without a network, and records them."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -493,7 +493,7 @@ def parameters() -> Iterator[ParameterStore]:
     boto3.DEFAULT_SESSION = None
 
 
-def test_a_secret_is_read_by_its_name_decrypted_and_once(parameters: ParameterStore) -> None:
+def test_a_secret_is_read_by_its_name_once_and_decrypted(parameters: ParameterStore) -> None:
     tokens = tokens_of(settings(secret_name="/game/jwt-secret", algorithms=("HS256",)))
 
     assert [tokens.identify(token()).player_id for _ in range(3)] == ["1"] * 3
@@ -510,7 +510,7 @@ def test_parameter_store_at_a_malformed_url_is_unavailable(
         tokens.identify(token())
 
 
-def test_a_secret_that_cannot_be_read_is_unavailable_and_asked_for_once_per_pause(
+def test_an_unreadable_secret_is_unavailable_and_read_once_per_pause(
     parameters: ParameterStore,
 ) -> None:
     now = [0.0]
@@ -534,7 +534,7 @@ def test_a_secret_that_cannot_be_read_is_unavailable_and_asked_for_once_per_paus
         (" " + SECRET, "begins or ends with white space"),
     ],
 )
-def test_a_secret_that_cannot_be_meant_is_unavailable_until_it_is_put_right(
+def test_an_unusable_secret_is_unavailable_until_it_is_corrected(
     parameters: ParameterStore, value: str, fault: str
 ) -> None:
     now = [0.0]

@@ -1,4 +1,4 @@
-"""Programs that hold conversations by one of the clients, all in the same way, and say what came of them.
+"""Programs that hold the same conversations with each client library, and print the results.
 
 Each is given a plan as JSON in its one argument: `url`, `timing` and `tokens` for the clients, `lines` to
 say, and the `pairs` of players to say them. The first of a pair sends each line to the second, which sends it
