@@ -84,7 +84,7 @@ class Use:
     connections: int = 10_000
     connection_item_bytes: int = 250
     metrics: int = 31
-    alarms: int = 6
+    alarms: int = 8
 
 
 Lines = dict[str, float]
