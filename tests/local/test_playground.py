@@ -97,8 +97,8 @@ def test_buttons_show_what_can_go_wrong(page: Page) -> None:
     shows(page, "Refused: 400", "refused 400")
 
     page.evaluate("document.getElementById('show-replay').click()")
-    shows(page, "I wait.", "missed")
-    has_message(page, TWO, "I wait.")
+    shows(page, "I'll wait.", "missed")
+    has_message(page, TWO, "I'll wait.")
     page.until(f"{TWO}.querySelectorAll('.messages .replayed').length >= 3")
     page.until(TWO_ARE_CONNECTED)
 
@@ -141,7 +141,7 @@ def test_the_page_can_be_used_with_the_keyboard_alone(page: Page) -> None:
     focused = "document.activeElement.closest('.player h2, .player')?.querySelector('h2').textContent"
     for _ in range(30):
         page.press("Tab")
-        if page.evaluate(f"document.activeElement.name === 'message' && {focused} === 'Socket 1'"):
+        if page.evaluate(f"document.activeElement.name === 'message' && {focused} === 'Player 1'"):
             break
     page.evaluate("document.activeElement.select()")
 
