@@ -244,7 +244,7 @@ def test_options_of_another_type_are_refused() -> None:
         Player("ws://127.0.0.1/", token=b"t")  # type: ignore[arg-type]
 
 
-# What can never succeed
+# Permanent errors
 
 
 @pytest.mark.parametrize(
@@ -669,7 +669,7 @@ def test_an_invalid_message_is_refused_even_while_offline() -> None:
     run(talk())
 
 
-# Frames that are none
+# Malformed frames
 
 
 MALFORMED = [
@@ -763,7 +763,7 @@ def test_a_refusal_without_an_ack_id_answers_none_of_several_open_frames() -> No
     run(talk())
 
 
-# Messages that the program does not read
+# Unread messages
 
 
 BACKLOG = [
@@ -870,7 +870,7 @@ def test_a_program_that_never_reads_can_send_over_one_connection() -> None:
     assert run(talk()) == []
 
 
-# One session after the other
+# Consecutive sessions
 
 
 def test_sends_pending_at_close_are_not_sent_by_the_next_session() -> None:
@@ -969,7 +969,7 @@ def test_a_cancelled_send_that_is_never_answered_ends_its_connection() -> None:
     assert [frame["message"] for frame in service.frames] == ["one", "two"]
 
 
-# Exceptions that nothing retrieves
+# Unretrieved exceptions
 
 
 async def half_close(connection: ServerConnection) -> None:

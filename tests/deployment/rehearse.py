@@ -99,7 +99,7 @@ def rehearse(python: str) -> None:
             _must(_mapping(project) == mapping, "the second deployment changed the mapping")
             say("Trying what was deployed")
             _accept(f"{url.replace('http', 'ws')}/_aws/execute-api/{api_id}/{STAGE}")
-            say("Making the Messages table anew: the mapping must follow")
+            say("Recreating the Messages table: the mapping must follow")
             _make_table_anew(Stage.of(STAGE, project))
             aws.failures = [Failure("DeleteEventSourceMapping", times=1, error=IN_USE)]
             _run(project, "-m", "chalice.cli", "deploy", "--stage", STAGE)

@@ -158,7 +158,7 @@ def test_the_version_is_the_one_that_the_changelog_and_the_readme_say() -> None:
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
-            elsewhere = target.startswith(("https://", "../../actions/"))  # The latter are pages of the host.
+            elsewhere = target.startswith(("https://", "../../actions/"))  # The latter are pages of GitHub.
             assert elsewhere or (document.parent / target).exists(), (document, target)
 
 

@@ -85,7 +85,7 @@ class StallingService:
     async def _answer(self, socket: ServerConnection, name: str, frame: dict[str, Any]) -> None:
         self._count += 1
         if self._count == self._stall_at:
-            time.sleep(STALL_SECONDS)  # The event loop itself, as a service that is overloaded.
+            time.sleep(STALL_SECONDS)  # Blocks the event loop, like an overloaded service.
         message = {"messageId": str(self._count), "message": frame["message"], "srcPlayerId": name}
         await socket.send(json.dumps({"type": "ack", "ackId": frame["ackId"], **message}))
         await self._sockets[frame["destinationPlayerId"]].send(json.dumps({"type": "message", **message}))

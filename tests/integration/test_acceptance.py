@@ -301,7 +301,7 @@ def test_a_frame_with_the_action_disconnect_ends_nothing(url: str) -> None:
 def test_a_player_over_the_rate_gets_the_time_of_its_retry(url: str) -> None:
     async def talk() -> None:
         async with socket(url, "f") as one:
-            for _ in range(150):  # Over two bursts, and less than a connection is closed for.
+            for _ in range(150):  # More than two bursts, and too few to be closed.
                 await one.send('{"action": "ping"}')
             replies = [await one.frame() for _ in range(150)]
         refused = [reply for reply in replies if reply["type"] == "error"]

@@ -96,7 +96,7 @@ def answers(tables: Tables) -> list[Any]:
             found.append((refusal.response["Error"]["Code"], refusal.response.get("Item")))
         else:
             answer.pop("ResponseMetadata")
-            answer.pop("ConsumedCapacity", None)  # moto gives it unasked.
+            answer.pop("ConsumedCapacity", None)  # Only moto returns it without being asked.
             found.append(_without_order(answer, tables.messages))
     return found
 

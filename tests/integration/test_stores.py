@@ -307,7 +307,7 @@ def test_each_window_admits_one_burst(limited: ConnectionStore, clock: Clock) ->
     clock.advance(1)
     second = [admitted(limited) for _ in range(6)]
 
-    assert first == [True] * 4 + [False] * 2  # The connect counts as well.
+    assert first == [True] * 4 + [False] * 2  # The connect counts, too.
     assert last_moment is False
     assert second == [True] * 5 + [False]
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.chalice_local(
     JWT_SECRET=SECRET,
     ALLOWED_ORIGINS=ORIGIN,
     MAX_MESSAGE_BYTES=str(MAX_MESSAGE_BYTES),
-    MESSAGES_PER_SECOND="10",  # One player connects for every row, and a replay costs so much.
+    MESSAGES_PER_SECOND="10",  # One player connects for every row, and pays for the replays.
     MESSAGE_BURST="10000",
 )
 
@@ -157,7 +157,7 @@ def _in_seconds(seconds: int) -> int:
     return int(time.time()) + seconds
 
 
-# What is no WebSocket at all
+# Malformed handshakes
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_an_edit_with_a_wrong_setting_prints_one_line_and_the_next_edit_restarts
     config = project / ".chalice" / "config.json"
     right = config.read_text(encoding="utf-8")
 
-    for _ in range(2):  # The worker after a wrong one must know as well that it follows an edit.
+    for _ in range(2):  # The worker after a failed one must also know that it follows an edit.
         times = local.lines.count("AUTH_MODE must be jwt or open\n") + 1
         config.write_text(right.replace('"AUTH_MODE": "open"', '"AUTH_MODE": "opne"'), encoding="utf-8")
         local.wait_for(partial(has, local, "chalice: AUTH_MODE must be jwt or open\n", times))

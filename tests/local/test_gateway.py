@@ -411,7 +411,7 @@ def test_an_exception_in_a_function_sends_the_error_of_aws_and_keeps_the_connect
 
 
 EXCEPTIONS = [
-    TimeoutError("of its own"),
+    TimeoutError("raised by the function"),
     SystemExit(1),
     KeyboardInterrupt(),
     StopIteration(),

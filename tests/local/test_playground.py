@@ -365,7 +365,7 @@ async def connect_and_leave(local: ChaliceLocal) -> None:
 
 def test_requests_to_the_playground_are_not_shown_as_steps(local: ChaliceLocal) -> None:
     asyncio.run(connect_and_leave(local))
-    before = len(json.loads(ask(local, "/steps").text)["steps"])  # Answers at once: there is a step already.
+    before = len(json.loads(ask(local, "/steps").text)["steps"])  # Answers at once: a step exists.
 
     for path in PATHS:
         assert ask(local, path).status == 200

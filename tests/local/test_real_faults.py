@@ -33,8 +33,8 @@ class Reader:
     async def read(self, count: int, pause: float = 0, cut_after: int | None = None) -> None:
         """Read until this many different messages have arrived, over as many connections as it takes.
 
-        `cut_after`: the first connection is cut after so many frames, each further one after twice as many:
-        a replay begins some seconds back, and a connection has to live for longer than that to get on.
+        The first connection is cut after `cut_after` frames, and each later one after twice as many. A replay
+        starts a few seconds back, so a connection must outlive these repeated messages to make progress.
         """
         while len(self.texts) < count:
             with suppress(*DOWN):

@@ -1,4 +1,4 @@
-"""Bad input, a row each: what it is, and the documented answer to it. What must not come out says canary."""
+"""Bad input with its documented answers. Texts that must never be repeated contain "canary"."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ from tests.support.stream_records import inserted
 from tests.support.tokens import FORGED, raw, token
 
 MAX_MESSAGE_BYTES = 2048
-"""The limit for messages under which the rows are tried."""
+"""The message limit that the rows assume."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """A handshake as player 1. `query` is as it stands in the URL; without one it has a good token."""
+    """A handshake as player 1. `query` is the raw query; without one the handshake has a valid token."""
 
     name: str
     status: int
@@ -26,7 +26,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame from a good connection of player 1. `code` None: a `pong` or an `ack` is the answer."""
+    """A frame on a valid connection of player 1. If `code` is None, the reply is a `pong` or an `ack`."""
 
     name: str
     body: str
@@ -36,7 +36,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A stream record. `noted`: whether it is told in the log, because it should not have come."""
+    """A stream record. `noted` says whether it is logged as unreadable."""
 
     name: str
     record: Any
@@ -108,7 +108,7 @@ CONNECTS = [
 
 
 def _ping(value: str) -> str:
-    """A frame with this JSON where any JSON is taken and ignored."""
+    """Return a frame with this JSON as a value that can be any JSON and is ignored."""
     return f'{{"action": "ping", "routeKey": {value}}}'
 
 
@@ -191,7 +191,7 @@ LEFT_OPEN = {
     "surrogates the wrong way round": (r'"\ude00\ud83d"', None),
     "an integer of five thousand digits": ("9" * 5000, "invalid_json"),
 }
-"""What the standard leaves open, and how it is here."""
+"""Cases that the JSON standard leaves open."""
 
 
 def _send(**keys: Any) -> str:
@@ -199,7 +199,7 @@ def _send(**keys: Any) -> str:
 
 
 def _of_size(size: int, character: str) -> str:
-    """A message of these characters, filled up with `a`, that travels in a frame of so many bytes at most."""
+    """Return a text of these characters, padded with `a`, whose frame has at most this many bytes."""
     ack = Ack(
         message_id="0" * 36,
         message="",
@@ -339,7 +339,7 @@ _ODD_VALUES: dict[str, Any] = {
 
 
 def _with_odd_values() -> Iterator[Record]:
-    """Every attribute that is read, with a value of every form but its own."""
+    """Yield every attribute that is read, with values of every wrong type."""
     for kind, item in (("message", _MESSAGE), ("marker", _WHOLE_MARKER)):
         for name in item:
             for form, value in _ODD_VALUES.items():

@@ -1,4 +1,4 @@
-"""A proxy between clients and the gateway that ends connections at the points that a test names."""
+"""A proxy between clients and the gateway that cuts connections where a test says."""
 
 import asyncio
 import json
@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where a connection ends: at which piece of what goes `up` to the gateway, or `down` from it.
+    """Where a connection is cut: at this piece of the data `up` to the gateway or `down` from it.
 
-    Piece 0 is the handshake's, each further one a frame. `passed`: how much of it still gets through, from 0
-    to 1. `silently`: the line stays open, and nothing comes through it any more, either way.
+    Piece 0 is the handshake, and each later one is a frame. `passed` is the share of the piece, from 0 to 1,
+    that still gets through. With `silently` the connection stays open but passes nothing in either direction.
     """
 
     direction: str
@@ -27,7 +27,7 @@ class Cut:
 
 @dataclass(slots=True)
 class Line:
-    """A client's connection, and the proxy's to the gateway. `came_down`: the frames that got through."""
+    """A client's connection and the proxy's own to the gateway. `came_down` are the frames for the client."""
 
     player: str
     after: str | None
@@ -41,7 +41,7 @@ class Line:
 class CuttingProxy:
     """Cuts the first `times` connections of each player that `cuts` names; `made` counts the cuts.
 
-    `lines`: all connections of each player, in the order in which they were made.
+    `lines` are all connections of each player, in order.
     """
 
     gateway_port: int
@@ -69,7 +69,7 @@ class CuttingProxy:
             raise mistake
 
     async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        """Pass on one client's connection. Either end can leave at any moment; then the other is cut off."""
+        """Serve one client's connection. When one end closes, the proxy closes the other."""
         serving = asyncio.current_task()
         assert serving is not None
         self._serving.add(serving)
@@ -83,7 +83,7 @@ class CuttingProxy:
     async def _connect(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         request = await _piece(from_client, 0)
         query = parse_qs(urlsplit(request.split(b" ")[1].decode()).query) if request else {}
-        if not query:  # The client gave up before it had asked for anything.
+        if not query:  # The client closed before it sent a request.
             return
         player = query["playerId"][0]
         from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", self.gateway_port)
@@ -106,7 +106,7 @@ class CuttingProxy:
         writer: asyncio.StreamWriter,
         first: bytes = b"",
     ) -> None:
-        """Pass on one direction until its cut, or until an end leaves; then end the other direction too."""
+        """Pass on one direction until its cut or until an end closes, then end the other direction."""
         try:
             await self._pass_on_pieces(line, direction, reader, writer, first)
             if line.is_silent:
@@ -143,12 +143,12 @@ class CuttingProxy:
         line.is_silent = cut.silently
         if not cut.silently:
             for writer in line.writers:
-                with suppress(OSError):  # This end has left already, before its cut.
+                with suppress(OSError):  # This end closed before its cut.
                     await writer.drain()
 
 
 async def _piece(reader: asyncio.StreamReader, number: int) -> bytes:
-    """The head of the handshake, or one frame; empty when there is none any more."""
+    """Return the head of the handshake or one frame, or nothing at the end of the stream."""
     try:
         if number == 0:
             return await reader.readuntil(b"\r\n\r\n")

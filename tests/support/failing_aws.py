@@ -30,9 +30,9 @@ PATHS = (
 
 @dataclass(slots=True)
 class Failure:
-    """Fail the calls of an operation after the first `passing`, so many `times`.
+    """Fail `times` calls of an operation after the first `passing` ones.
 
-    `done`: the emulator carries the call out, only its answer is lost.
+    With `done` the emulator performs the call, and only its answer is lost.
     """
 
     operation: str
@@ -74,7 +74,7 @@ def failing(emulator_url: str) -> Iterator[FailingAws]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # As the server calls it.
+        def do_POST(self) -> None:  # The name that http.server calls.
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             failure = aws.failure_of(operation_of(self.command, self.path, dict(self.headers), body))
             if failure is None:

@@ -132,7 +132,7 @@ def test_an_unusable_record_is_skipped_and_the_next_one_is_pushed(
     assert "canary" not in repr(world.unreadable.outcomes)
 
 
-# Anything at all
+# Random input
 
 
 def _keys_of(model: type[ClientFrame]) -> list[str]:

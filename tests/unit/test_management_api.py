@@ -124,7 +124,7 @@ def test_a_post_that_is_never_answered_fails_after_its_timeout_and_is_not_repeat
         with pytest.raises(BlockingIOError):
             hanging.accept()
 
-    # boto3's own timeout is 60 seconds. In between is room for a slow machine.
+    # boto3's own timeout is 60 seconds. The bound leaves time for a slow machine.
     assert POST_SECONDS <= took < 20 * POST_SECONDS
 
 

@@ -360,7 +360,7 @@ def test_a_live_connection_can_have_any_age(world: World) -> None:
     assert world.send("c", action="ping")["type"] == "pong"
 
 
-# Who may connect
+# Authentication
 
 
 class Known:

@@ -561,7 +561,7 @@ def test_a_sync_with_nothing_left_returns_the_cursor_of_its_marker(world: World)
     ]
 
 
-# Posts that fail
+# Failed posts
 
 
 def test_a_live_connection_that_is_gone_is_removed_at_the_first_410(world: World) -> None:
@@ -794,7 +794,7 @@ def test_a_batch_is_redelivered_when_the_players_cannot_be_read(world: World) ->
         world.batch(message("m1"))
 
 
-# Batches that come again
+# Redelivered batches
 
 
 def test_a_redelivered_batch_sends_a_connection_nothing_from_before_its_marker(

@@ -1,8 +1,8 @@
 """Programs that hold the same conversations with each client library, and print the results.
 
-Each is given a plan as JSON in its one argument: `url`, `timing` and `tokens` for the clients, `lines` to
-say, and the `pairs` of players to say them. The first of a pair sends each line to the second, which sends it
-back. Before that it is quiet for `quiet_seconds`, and sends something to everybody in `refused`. For each
-pair is printed what its players `heard`, the messageIds of the `acks`, how often each `opened` a
-connection, and the codes of `errors` and of what was `refused`.
+The only argument is a plan as JSON: `url`, `timing` and `tokens` for the clients, the `lines`, and the
+`pairs` of players. The first player of a pair sends each line to the second, which sends it back. Before
+that the first waits for `quiet_seconds`, and sends a message to each player in `refused`. The program prints,
+per pair, what the players `heard`, the messageIds of the `acks`, how many connections each `opened`, and
+the codes of the `errors` and of the messages that were `refused`.
 """
