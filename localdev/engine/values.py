@@ -54,6 +54,8 @@ def checked(value: Any, depth: int = 0) -> Value:
     if not isinstance(value, dict) or len(value) != 1:
         raise Invalid("Supplied AttributeValue must contain exactly one of the supported datatypes")
     ((kind, content),) = value.items()
+    if kind == "S" and isinstance(content, str):  # By far the most common: worth its own line.
+        return {"S": content}
     if kind not in _TYPES or not isinstance(content, _TYPES[kind]) or (kind == "NULL" and not content):
         raise Invalid(f"Supplied AttributeValue is not a value of the datatype {kind}")
     if depth > MAX_DEPTH:
@@ -113,6 +115,8 @@ def sort_key(value: Value) -> Any:
 
 def copy_of(value: Value) -> Value:
     ((kind, content),) = value.items()
+    if kind in ("S", "N"):
+        return {kind: content}
     if kind == "M":
         return {"M": copy_of_item(content)}
     if kind == "L":
@@ -127,7 +131,10 @@ def copy_of_item(item: Item) -> Item:
 
 def size_of_item(item: Item) -> int:
     """Return the size in bytes that counts towards the limits of items and pages."""
-    return sum(_length(name) + size_of(value) for name, value in item.items())
+    size = 0
+    for name, value in item.items():
+        size += _length(name) + size_of(value)
+    return size
 
 
 def size_of(value: Value) -> int:

@@ -12,8 +12,6 @@ BACKLOG = 40
 HOARDERS_STEPS = 400
 ABORTS_AT_ONCE = 5
 ACTS = 0.15
-PAUSE_SECONDS = 8.0
-"""Between two turns of a replay: the markers of one are never a minute apart."""
 
 
 @dataclass(slots=True)
@@ -26,7 +24,7 @@ class Characters:
     flooder: Device | None = None
     aborts: bool = False
     lasts: bool = False
-    """Whether the stream is so slow that the hoarder's replay lasts for minutes."""
+    """Whether the hoarder connects only after the faults, and its replay lasts for a minute and more."""
 
     late: list[Message] = field(default_factory=list)
     began: float = 0
@@ -48,7 +46,7 @@ class Characters:
     @property
     def steps(self) -> int:
         """How many more steps the schedule needs, for a long replay to go on."""
-        return HOARDERS_STEPS if self.hoarder is not None else 0
+        return HOARDERS_STEPS if self.hoarder is not None and not self.lasts else 0
 
     @property
     def devices(self) -> list[Device]:
@@ -59,11 +57,9 @@ class Characters:
             return
         if self.aborts:
             self._abort()
-        if self.hoarder is not None:
-            self._ping(self.hoarder)
+        if self.hoarder is not None and not self.lasts:
+            self.ping(self.hoarder)
             self._store_a_late_one(self.hoarder)
-            if self.lasts and self.hoarder.connected and not self.world.schedule.tasks:
-                self.world.schedule.advance(PAUSE_SECONDS)
         if self.flooder is not None:
             self._flood(self.flooder)
 
@@ -73,7 +69,7 @@ class Characters:
             socket = self.world.connect(f"p-abort-{number}", self.random.choice((None, "0")))
             self.world.cut_off(socket)
 
-    def _ping(self, device: Device) -> None:
+    def ping(self, device: Device) -> None:
         while device.read():
             pass
         if device.socket is None:

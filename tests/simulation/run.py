@@ -11,6 +11,9 @@ from tests.simulation.world import Faults, World
 
 STEPS = 200
 ROUNDS_TO_REST = 60
+SLOW_BATCHES, SLOW_BATCH_SECONDS = 12, 10.0
+"""Of a stream that is slow: as many batches as a replay needs for a minute."""
+
 QUICK_SECONDS = 0.1
 """A function that stands still for longer is a fault: a few of them outlast what a connect is given."""
 AFTERMATH_SECONDS = 45.0
@@ -70,9 +73,14 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
         if wrongs or world.out_of_order or world.expired:
             break
     world.faults = Faults()
+    if characters.lasts:
+        let_all_work_end(world, devices)
     devices += characters.devices
     if characters.hoarder is not None:
+        if characters.lasts:
+            _let_the_replay_last(world, characters, characters.hoarder)
         let_all_work_end(world, devices)  # So that its long replay ends before it connects again.
+    wrongs += world.dropped_for_nothing
     if not wrongs and not all_hear_from_all(world, devices):
         wrongs.append(f"unreachable: no rest, {[d.name for d in devices if not d.at_rest]}")
     verdict = judge(world, devices)
@@ -158,6 +166,20 @@ def all_hear_from_all(world: World, devices: list[Device]) -> bool:
             device.say(player_id, once=True)
             let_all_work_end(world, devices)
     return all(device.at_rest for device in devices)
+
+
+def _let_the_replay_last(world: World, characters: Characters, hoarder: Device) -> None:
+    """The stream is slow: between two of its batches pass seconds, in which the client asks how it is."""
+    for _ in range(SLOW_BATCHES):
+        for shard in world.shards:
+            world.poll(shard)
+        characters.ping(hoarder)
+        while world.schedule.step():
+            pass
+        characters.ping(hoarder)
+        while world.schedule.step():
+            pass
+        world.schedule.advance(SLOW_BATCH_SECONDS)
 
 
 def _come_to_rest(world: World, devices: list[Device]) -> bool:

@@ -241,6 +241,15 @@ class World:
             or any(marker.connection_id == socket.id for marker in markers)
         )
 
+    def should_know(self, socket: Socket) -> bool:
+        """Whether nothing has failed in this schedule, or a replay to the connection is going on well."""
+        if not self.faulted:
+            return self.schedule.now - max(socket.connected_at, socket.replayed_at) < 30
+        walk = self.player(socket.player_id).walks.get(socket.id)
+        if walk is None or self.faults.percent:
+            return False
+        return 5 < self.schedule.now - timestamp_of(walk.turn) / 1000 < 30
+
     def recreate_messages_table(self) -> None:
         """An operator deletes the Messages table and creates it again, and the mapping of the new stream.
 
@@ -357,8 +366,7 @@ class Posting:
             self._check_age(socket, frame)
         if "replayed" in frame:
             socket.replayed_at = self._world.schedule.now
-        age = self._world.schedule.now - max(socket.connected_at, socket.replayed_at)
-        if frame.get("code") == "unknown_connection" and age < 30 and not self._world.faulted:
+        if frame.get("code") == "unknown_connection" and self._world.should_know(socket):
             self._world.dropped_for_nothing.append(socket.id)
 
     def _check_age(self, socket: Socket, frame: dict[str, Any]) -> None:
