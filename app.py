@@ -1,4 +1,4 @@
-"""The Lambda functions: each translates its event, calls the service, and translates the answer."""
+"""Lambda entry points: each one translates its event, calls the service and translates the result."""
 
 import functools
 import os
@@ -32,7 +32,7 @@ from chalicelib.core.ports import Endpoint
 from chalicelib.settings import Settings, SettingsError
 
 app = Chalice(app_name="serverless-websockets")
-app.experimental_feature_flags.update(["WEBSOCKETS"])  # Chalice asks for this word of consent.
+app.experimental_feature_flags.update(["WEBSOCKETS"])  # Chalice requires this opt-in.
 try:
     settings = Settings.from_environment(os.environ)
 except SettingsError as wrong:
@@ -45,9 +45,10 @@ making_service = threading.Lock()
 
 
 def service() -> Service:
-    """On a developer's machine, make it at first use: `chalice deploy` and `package` have no region.
+    """Return the process's service; the first call builds it.
 
-    Lambda runs one call at a time in a process, the local AWS many.
+    Building it needs an AWS region, which `chalice deploy` and `chalice package` might not have. The lock
+    is for the local AWS, which runs calls concurrently; Lambda runs one call at a time per process.
     """
     with making_service:
         return made_service()
@@ -88,7 +89,10 @@ def websocket_disconnect(event: WebsocketEvent) -> None:
     stream_arn=settings.messages_stream_arn, batch_size=POSTS_AT_ONCE, starting_position="TRIM_HORIZON"
 )
 def push_messages(event: DynamoDBEvent) -> None:
-    """Reads the records itself: Chalice's own iteration fails whole batches on one unusual record."""
+    """Push one batch of the Messages table's stream. Raises Unavailable if Lambda must redeliver it.
+
+    The function parses the records because Chalice's own iteration fails a batch with one unusual record.
+    """
     records, context = event.to_dict()["Records"], cast(Any, event.context)
     age_ms = round(1000 * max(0, time.time() - written_at(records[-1]))) if records else 0
     with call("push", name_of(event), in_one_line=False, batch_size=len(records), iterator_age_ms=age_ms):
@@ -109,18 +113,18 @@ def name_of(event: WebsocketEvent | DynamoDBEvent) -> str:
 
 
 def every(event: dict[str, Any], multiple: str, single: str) -> dict[str, list[str]]:
-    """All values of each header or parameter: whoever sends one twice must not be read in two ways."""
+    """Return all values of each header or query parameter, so that a repeated one can be rejected."""
     return event.get(multiple) or {name: [value] for name, value in (event.get(single) or {}).items()}
 
 
 def endpoint_of(event: WebsocketEvent) -> Endpoint:
-    """The API by its id: over a custom domain the event's domain name cannot be posted to."""
+    """Return the API id and the stage. A custom domain's name in the event can't be posted to."""
     context: dict[str, Any] = event.to_dict()["requestContext"]
     return Endpoint(context["apiId"], context["stage"])
 
 
 function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
-if function_name:  # Lambda gives a whole CPU while it loads this module, and a part of one to the first call.
+if function_name:  # Lambda imports this module with a full CPU, but runs calls with a share of one.
     service()
     if settings.tokens is not None and function_name.endswith("websocket_connect"):
         import chalicelib.aws.tokens  # noqa: F401

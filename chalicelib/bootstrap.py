@@ -1,4 +1,4 @@
-"""The one place that knows which table, gateway and clock the use cases get."""
+"""Builds the object graph: the use cases with their tables, gateway and clock."""
 
 import random
 import time
@@ -32,7 +32,7 @@ class Service:
 
 
 def wire(settings: Settings) -> Service:
-    """Make the clients, once a process: they cost more than a frame does."""
+    """Build the service. Call this once per process, because creating boto3 clients is slow."""
     log_lines()
     client = make_client()
     retention = settings.message_retention_seconds
@@ -77,13 +77,14 @@ def wire(settings: Settings) -> Service:
 
 
 def access_of(settings: Settings) -> Access:
+    """Return the stage's rule for who can connect. It imports the token library at the first token."""
     chosen = settings.tokens
     if chosen is None:
         return Access(settings.is_open, None, settings.allowed_origins)
 
     @cache
     def tokens() -> Tokens:
-        from chalicelib.aws.tokens import tokens_of  # Takes long to load, and only `$connect` needs it.
+        from chalicelib.aws.tokens import tokens_of  # A slow import that only `$connect` needs.
 
         return tokens_of(chosen)
 
@@ -91,10 +92,10 @@ def access_of(settings: Settings) -> Access:
 
 
 def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:
-    """Run calls concurrently; when all have ended, raise what the first of them raised.
+    """Return a function that runs calls concurrently and re-raises the first call's exception, if any.
 
-    The caller's thread runs the calls that no thread of the pool has begun, one after the other: nobody
-    waits for somebody else's calls.
+    The caller's thread runs the calls that no pool thread has started yet, one after the other. So a caller
+    never waits for another caller's calls.
     """
     pool = ThreadPoolExecutor(POSTS_AT_ONCE, thread_name_prefix=name)
 
@@ -130,5 +131,8 @@ def _milliseconds() -> int:
 
 
 def _seconds_without_handshakes() -> float:
-    """Return the time that push measures its patience by. A slow handshake is no recipient's failure."""
+    """Return a monotonic time in seconds that leaves out this thread's TLS handshakes.
+
+    Push measures its timeouts with it, because a slow handshake isn't a recipient's fault.
+    """
     return time.monotonic() - seconds_of_handshakes()

@@ -1,11 +1,16 @@
-"""The Websockets table: who is connected, by connection and by player. Its attribute names live here.
+"""Connections in the Websockets table. Two kinds of items are read and written here.
 
-`connection#<id>` holds whose a connection is and what its client said about itself; it never changes.
-`player#<id>` holds a player's registered connections in a string set, and attributes for each of them:
-`since:<connection id>`, when it was registered, and once it receives `live:<connection id>` and
-`stream:<connection id>`, the sequence number and the stream of the record after which it does.
-`walk:<connection id>` says how far a long replay has come. Sets and attributes take changes without being
-read first, so connects and disconnects commute. `rate_counter` has its attributes of the same item.
+`connection#<id>` holds a connection's player, endpoint and client data. It never changes.
+
+`player#<id>` holds the player's connection ids in a string set, and these attributes per connection:
+
+- `since:<connection id>`: when the connection was registered.
+- `live:<connection id>` and `stream:<connection id>`: the sequence number and the stream label of the record
+  after which it receives messages. Only a live connection has them.
+- `walk:<connection id>`: the progress of a replay with more than one page.
+
+A connect or disconnect changes only its own connection's set member and attributes, so concurrent ones need
+no lock. `rate_counter` adds further attributes to the same item.
 """
 
 import time
@@ -31,7 +36,7 @@ from chalicelib.core.ports import (
 from chalicelib.core.rate_limit import RateLimit
 
 CONNECTION_SECONDS = 3 * 60 * 60
-"""API Gateway ends a connection after two hours; an hour more is slack for its clean-up."""
+"""How long a connection's item is kept. API Gateway closes a connection after two hours."""
 
 KEYS_PER_BATCH_GET = 100
 BATCH_GET_ATTEMPTS = 4
@@ -57,13 +62,13 @@ REGISTER_IF = f"{REGISTER_TO_REPLAY_IF} AND {HAS_MISSED_NOTHING}"
 
 
 class _NotFound(Exception):
-    """Raised and not returned, because what is returned would be kept."""
+    """Raised so that `lru_cache` doesn't cache the miss."""
 
 
 class ConnectionsTable:
-    """The connection store in DynamoDB. `player_seconds`: how long a player's item outlives its last connect.
+    """The ConnectionStore in DynamoDB. `clock` returns milliseconds since the epoch.
 
-    `clock` gives milliseconds since the epoch.
+    `player_seconds` is the retention of a player's item after its last connect.
     """
 
     def __init__(
@@ -85,7 +90,10 @@ class ConnectionsTable:
 
     @timed("save_connection")
     def register(self, connection: Connection, replays: bool = False) -> None:
-        """The player's item first: whoever is over a limit leaves nothing. Being refused counts too."""
+        """Update the player's item first, so that a refused connect writes no connection item.
+
+        A connect that is refused for TooManyConnections also counts against the rate limit.
+        """
         registered, player = self._register(connection, replays)
         if not registered and player.missed_from is not None and not replays:
             registered, player = self._register(connection, replays=True)
@@ -115,7 +123,7 @@ class ConnectionsTable:
         )
 
     def find(self, connection_id: str) -> Connection | None:
-        """A warm Lambda reads each connection once: a registered connection never changes."""
+        """Return the connection. It is cached per process, because a registered connection never changes."""
         try:
             return self._find_cached(connection_id)
         except _NotFound:
@@ -258,7 +266,7 @@ class ConnectionsTable:
         values: Item | None = None,
         names: dict[str, str] | None = None,
     ) -> tuple[bool, PlayerConnections]:
-        """As RateCounter.count, which raises RateLimited; returns the player for the item."""
+        """Call RateCounter.count, which raises RateLimited, and return the item as the player."""
         counted, item = self._counter.count(
             player_id,
             sender,
@@ -280,7 +288,7 @@ class ConnectionsTable:
         names: dict[str, str] | None = None,
         further_condition: str = "",
     ) -> Item | None:
-        """Update the player's item if the connection is one of the player's; the item after it, or None."""
+        """Update the player's item if the connection is the player's. Return the new item, or None."""
         try:
             with unavailable_on_failure():
                 answer = self._client.update_item(
@@ -359,7 +367,7 @@ def _player(player_id: str, item: Item) -> PlayerConnections:
 
 
 def _live(item: Item) -> dict[str, StreamPosition]:
-    """An earlier version stored no stream with the sequence number."""
+    """Return the stream positions by connection. Version 1.0.0 stored no stream label."""
     live = {}
     for name, value in item.items():
         if name.startswith(_LIVE):

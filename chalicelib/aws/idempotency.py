@@ -1,6 +1,6 @@
-"""Which message a `clientMessageId` became: items `sent#<player>#<clientMessageId>` of the Websockets table.
+"""Claims of `clientMessageId`s: items `sent#<player>#<clientMessageId>` of the Websockets table.
 
-That table has no stream, so that remembering a send does not wake the push function.
+They are in that table because it has no stream, so a claim doesn't invoke `push_messages`.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from chalicelib.core.ports import Send
 
 
 class IdempotencyTable:
-    """The send store in DynamoDB. `retention_seconds`: as long as the messages themselves."""
+    """The IdempotencyStore in DynamoDB. `retention_seconds` is the same as the messages'."""
 
     def __init__(self, client: Any, table: str, retention_seconds: int) -> None:
         self._client = client

@@ -1,9 +1,8 @@
-"""The Messages table: what was said, to whom, in order, and the markers among it; by its attribute names.
+"""The Messages table: messages, markers, and items that mark a message as withdrawn.
 
-A player's messages are one partition, sorted by message id. A marker lies in the same partition, so that
-the table's stream hands it over in order with the messages; but behind all of them, so that no query for
-messages has to read over it. An item that is `withdrawn` keeps the place of
-a message that is never to be stored.
+A recipient's messages are one partition, sorted by message id. Its markers are in the same partition, so
+that the stream delivers them in order with the messages. They sort behind all messages, so that queries for
+messages don't read them. A `withdrawn` item takes the key of a message that must never be stored.
 """
 
 import math
@@ -21,27 +20,27 @@ from chalicelib.core.ports import UNKNOWN_POSITION, Entry, Message, Page, Replay
 from chalicelib.core.protocol import ACK_IDS, MESSAGE_ID, PLAYER_ID, POSITION
 
 MARKER = "marker#"
-"""Before the id of a marker in its sort key. It sorts behind every message id."""
+"""The prefix of a marker's sort key, which sorts behind every message id."""
 
 NEXT = "!"
-"""Added to a message id, it sorts behind that id and before every other."""
+"""A suffix: a message id with it sorts directly behind that id, and before every other."""
 
 EXPIRY_SLACK_SECONDS = 60
-"""How much later than its retention after its id was made a message might expire: its put took that long."""
+"""How much later than its id's retention a message can expire, because its put came after its id was made."""
 
 WHOLE_NUMBER = "[0-9]{1,14}"
-"""A count, or milliseconds since the epoch: fewer than a message id has room for."""
+"""A count, or milliseconds since the epoch that fit into a message id."""
 
 UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-"""Raised while reading an item that somebody else wrote, in whatever form."""
+"""The errors that parsing an item can raise if this service didn't write it."""
 
 
 class UnreadableRecord(Exception):
-    """A stream record that holds neither a message nor a marker. The text names no content."""
+    """Raised for a stream record without a valid message or marker. The text contains nothing of the item."""
 
 
 class MessagesTable:
-    """The message store in DynamoDB. `retention_seconds`: how long a message can be had."""
+    """The MessageStore in DynamoDB. `retention_seconds`: how long a message is stored."""
 
     def __init__(self, client: Any, table: str, retention_seconds: int) -> None:
         self._client = client
@@ -66,10 +65,10 @@ class MessagesTable:
 
     @timed("page")
     def page(self, player_id: str, after: str, until: str | None, limit: int) -> Page:
-        """One query, however many of the items that it reads are not messages.
+        """Return a page with one query, even if it skips many items that aren't messages.
 
-        DynamoDB deletes expired items up to two days late. So the query begins where the retention does, and
-        the filter compares each item's expiry.
+        DynamoDB deletes expired items up to two days late. So the query starts at the oldest id within the
+        retention, and its filter compares `expiresAt`.
         """
         now = time.time()
         oldest = position_at(round(1000 * (now - self._retention_seconds - EXPIRY_SLACK_SECONDS)))
@@ -95,7 +94,7 @@ class MessagesTable:
         return Page(tuple(_readable(answer["Items"])), end is not None, end or last)
 
     def _put_if_free(self, item: Item) -> Item | None:
-        """Put it, or return what is in its place."""
+        """Put the item, or return the item that already has its key."""
         try:
             with unavailable_on_failure():
                 self._client.put_item(
@@ -114,9 +113,9 @@ class MessagesTable:
 
 
 def parse_record(record: Mapping[str, Any]) -> Entry | None:
-    """Return the message or marker that a stream record brought; None for anything but a new one.
+    """Return the record's new message or marker, or None if there is none in it.
 
-    Raises UnreadableRecord for a record, or a new item, that this service has not written.
+    Raises UnreadableRecord for an item that this service didn't write.
     """
     try:
         if record.get("eventName") != "INSERT":
@@ -128,7 +127,7 @@ def parse_record(record: Mapping[str, Any]) -> Entry | None:
 
 
 def written_at(record: Mapping[str, Any]) -> float:
-    """Return when the record was written, in seconds since the epoch; now, if it doesn't say."""
+    """Return the record's time in seconds since the epoch, or the current time if it has none."""
     try:
         seconds = float(record["dynamodb"]["ApproximateCreationDateTime"])
     except UNREADABLE:
@@ -160,13 +159,13 @@ def _item(entry: Entry) -> Item:
         item["walked"] = {"BOOL": True}
     if entry.tries:
         item["tries"] = {"N": str(entry.tries)}
-    if entry.ack_id is not None:  # As JSON, which tells a number from a string, and has no largest number.
+    if entry.ack_id is not None:  # JSON keeps strings and numbers apart, and its numbers have no limit.
         item["ackId"] = {"S": ACK_IDS.dump_json(entry.ack_id).decode()}
     return item
 
 
 def _readable(items: Iterable[Item]) -> Iterator[Message]:
-    """Yield the messages; skip and log an item that this service has not written."""
+    """Yield the messages. Skip and log items that this service didn't write."""
     for item in items:
         try:
             yield _message(item)
@@ -175,7 +174,7 @@ def _readable(items: Iterable[Item]) -> Iterator[Message]:
 
 
 def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
-    """The label of a stream is the end of its ARN: the ISO time of its creation, so labels sort."""
+    """Return the record's position. A stream's label ends its ARN; it is an ISO time, so labels sort."""
     _, separator, label = record["eventSourceARN"].rpartition("/stream/")
     if not separator:
         raise ValueError("eventSourceARN")
@@ -183,7 +182,7 @@ def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
 
 
 def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
-    """Every value is checked: what gets through here must not fail later and block the stream."""
+    """Return the entry, with every value checked: a later failure would block the stream."""
     if "replayTo" not in item:
         return _message(item, position)
     sync, walked = item["sync"]["BOOL"], item.get("walked", {"BOOL": False})["BOOL"]
@@ -223,7 +222,7 @@ def _matching(pattern: str, value: str) -> str:
 
 
 def _text(value: str) -> str:
-    value.encode()  # A UnicodeEncodeError, which is a ValueError, for a lone surrogate.
+    value.encode()  # Raises a UnicodeEncodeError, which is a ValueError, for a lone surrogate.
     return value
 
 

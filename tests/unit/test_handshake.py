@@ -52,7 +52,7 @@ def test_a_parameter_that_is_given_twice_is_refused_and_its_values_are_not_repea
         parse_handshake({"playerId": ["1"], name: ["canary", "other"]}, {})
 
     assert caught.value.status == 400
-    assert "given more than once" in caught.value.detail
+    assert "sent more than once" in caught.value.detail
     assert "canary" not in caught.value.detail
 
 

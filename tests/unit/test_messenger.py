@@ -473,7 +473,7 @@ def test_a_stage_that_does_not_say_who_may_connect_lets_in_nobody_and_its_log_sa
     world = World(Access(is_open=False))
 
     assert world.refusal({"playerId": "1"}, bearing("token-1")) == 401
-    assert Access(is_open=False).in_words().startswith("nobody can connect: set AUTH_MODE to jwt")
+    assert Access(is_open=False).in_words().startswith("every connection is refused: set AUTH_MODE")
 
 
 @pytest.mark.parametrize(
@@ -564,7 +564,7 @@ def test_frames_over_the_players_rate_are_told_when_to_come_again(world: World) 
     assert replies[2] == {
         "type": "error",
         "code": "rate_limited",
-        "detail": "over the player's rate",
+        "detail": "over the player's rate limit",
         "retryable": True,
         "retryAfterMs": 750,
         "ackId": 2,
@@ -788,7 +788,10 @@ def test_a_smaller_limit_for_messages_is_kept_and_said(world: World) -> None:
 
     reply = world.send("c", action="sendmessage", message="\u00e9" * 500, destinationPlayerId="2")
 
-    assert (reply["code"], reply["detail"]) == ("too_large", "a message and its envelope may take 1024 bytes")
+    assert (reply["code"], reply["detail"]) == (
+        "too_large",
+        "a frame with its message must not exceed 1024 bytes",
+    )
 
 
 def test_disconnecting_touches_no_connection_but_its_own(world: World) -> None:

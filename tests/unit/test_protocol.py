@@ -90,7 +90,10 @@ def test_an_unknown_action_is_told_which_actions_there_are(action: str) -> None:
         (sendmessage(player_id="1"), "player_id: unknown key"),
         (sendmessage(clientMessageId=""), "clientMessageId: "),
         (sendmessage(clientMessageId="u" * 65), "clientMessageId: "),
-        ('{"action": "sync", "after": "yesterday"}', "after: must be a messageId, or 0 for the beginning"),
+        (
+            '{"action": "sync", "after": "yesterday"}',
+            "after: must be a messageId, or 0 for all stored messages",
+        ),
         ('{"action": "sync", "after": 0}', "after: "),
         (sendmessage(ackId=""), "ackId: must be a string of 1 to 64 characters or an integer"),
         (sendmessage(ackId="a" * 65), "ackId: "),

@@ -180,9 +180,9 @@ def test_a_forged_or_broken_token_is_refused_and_nothing_of_it_is_repeated(name:
     ("forged", "reason"),
     [
         (lambda: token(OTHER_RSA_KEY, "RS256", {"kid": "rsa"}), "the token is not valid"),
-        (lambda: token(RSA_KEY, "RS256", {"kid": "other"}), "the token's key is not known"),
-        (lambda: token(RSA_KEY, "RS256", {"kid": "../../dev/null"}), "the token's key is not known"),
-        (lambda: token(RSA_KEY, "RS256"), "the token names no key"),
+        (lambda: token(RSA_KEY, "RS256", {"kid": "other"}), "the token's key is unknown"),
+        (lambda: token(RSA_KEY, "RS256", {"kid": "../../dev/null"}), "the token's key is unknown"),
+        (lambda: token(RSA_KEY, "RS256"), "the token has no kid"),
         (lambda: raw({"alg": "RS256", "kid": 1}, claims(), b"x"), "the token is not valid"),
         (lambda: raw({"alg": "RS256", "kid": ["rsa"]}, claims(), b"x"), "the token is not valid"),
         (lambda: token(EC_KEY, "ES256", {"kid": "ec"}), "the token is not valid"),
@@ -190,7 +190,7 @@ def test_a_forged_or_broken_token_is_refused_and_nothing_of_it_is_repeated(name:
         (lambda: hs256_with_the_public_key(), "the token is not valid"),
         (
             lambda: token(OTHER_RSA_KEY, "RS256", {"kid": "x", "jku": "http://127.0.0.1:1/canary"}),
-            "the token's key is not known",
+            "the token's key is unknown",
         ),
         (
             lambda: token(
@@ -201,7 +201,7 @@ def test_a_forged_or_broken_token_is_refused_and_nothing_of_it_is_repeated(name:
                     "jwk": described(OTHER_RSA_KEY),
                 },
             ),
-            "the token's key is not known",
+            "the token's key is unknown",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_published_keys_are_fetched_once() -> None:
 def test_a_key_id_that_is_missing_from_keys_fetched_for_it_is_refused() -> None:
     provider = Provider()
 
-    assert refusal(provider.tokens, with_a_made_up_key()) == "the token's key is not known"
+    assert refusal(provider.tokens, with_a_made_up_key()) == "the token's key is unknown"
 
 
 def test_made_up_key_ids_make_us_fetch_once_per_pause() -> None:
