@@ -23,7 +23,7 @@ if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no
 from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent
 
-from chalicelib.aws.management_api import POSTS_AT_ONCE
+from chalicelib.aws.management_api import MAX_CONCURRENT_POSTS
 from chalicelib.aws.messages import UnreadableRecord, parse_record, written_at
 from chalicelib.aws.telemetry import call, note
 from chalicelib.bootstrap import Service, access_of, wire
@@ -62,8 +62,8 @@ def made_service() -> Service:
 @app.on_ws_connect()
 def websocket_connect(event: WebsocketEvent) -> Response:
     handshake = event.to_dict()
-    query = every(handshake, "multiValueQueryStringParameters", "queryStringParameters")
-    headers = every(handshake, "multiValueHeaders", "headers")
+    query = all_values(handshake, "multiValueQueryStringParameters", "queryStringParameters")
+    headers = all_values(handshake, "multiValueHeaders", "headers")
     try:
         with call("connect", name_of(event)):
             subprotocol = service().messenger.connect(event.connection_id, endpoint_of(event), query, headers)
@@ -86,7 +86,7 @@ def websocket_disconnect(event: WebsocketEvent) -> None:
 
 
 @app.on_dynamodb_record(
-    stream_arn=settings.messages_stream_arn, batch_size=POSTS_AT_ONCE, starting_position="TRIM_HORIZON"
+    stream_arn=settings.messages_stream_arn, batch_size=MAX_CONCURRENT_POSTS, starting_position="TRIM_HORIZON"
 )
 def push_messages(event: DynamoDBEvent) -> None:
     """Push one batch of the Messages table's stream. Raises Unavailable if Lambda must redeliver it.
@@ -112,7 +112,7 @@ def name_of(event: WebsocketEvent | DynamoDBEvent) -> str:
     return str(cast(Any, event.context).function_name)
 
 
-def every(event: dict[str, Any], multiple: str, single: str) -> dict[str, list[str]]:
+def all_values(event: dict[str, Any], multiple: str, single: str) -> dict[str, list[str]]:
     """Return all values of each header or query parameter, so that a repeated one can be rejected."""
     return event.get(multiple) or {name: [value] for name, value in (event.get(single) or {}).items()}
 

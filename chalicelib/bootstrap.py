@@ -10,7 +10,7 @@ from functools import cache
 from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.aws.dynamodb import make_client
 from chalicelib.aws.idempotency import IdempotencyTable
-from chalicelib.aws.management_api import POSTS_AT_ONCE, ManagementApi
+from chalicelib.aws.management_api import MAX_CONCURRENT_POSTS, ManagementApi
 from chalicelib.aws.messages import MessagesTable
 from chalicelib.aws.telemetry import aside, log_lines, note
 from chalicelib.aws.tls import seconds_of_handshakes
@@ -67,8 +67,8 @@ def wire(settings: Settings) -> Service:
             connections,
             posts,
             Replays(connections, messages, posts, new_message_id, _milliseconds, note),
-            side_by_side_in_threads("players"),
-            side_by_side_in_threads("connections"),
+            concurrent_runner("players"),
+            concurrent_runner("connections"),
             _milliseconds,
             _seconds_without_handshakes,
             note,
@@ -91,15 +91,15 @@ def access_of(settings: Settings) -> Access:
     return Access(False, tokens, settings.allowed_origins)
 
 
-def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:
+def concurrent_runner(name: str) -> Callable[[Calls], None]:
     """Return a function that runs calls concurrently and re-raises the first call's exception, if any.
 
     The caller's thread runs the calls that no pool thread has started yet, one after the other. So a caller
     never waits for another caller's calls.
     """
-    pool = ThreadPoolExecutor(POSTS_AT_ONCE, thread_name_prefix=name)
+    pool = ThreadPoolExecutor(MAX_CONCURRENT_POSTS, thread_name_prefix=name)
 
-    def side_by_side(calls: Calls) -> None:
+    def run_concurrently(calls: Calls) -> None:
         several = list(calls)
         if len(several) <= 1:
             for call in several:
@@ -113,7 +113,7 @@ def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:
         for done in begun:
             done.result()
 
-    return side_by_side
+    return run_concurrently
 
 
 def _run(call: Callable[[], None]) -> "Future[None]":

@@ -20,16 +20,16 @@ FURTHER_JWT_SETTINGS = (
     "JWT_AUDIENCE_CLAIM",
     "JWT_PLAYER_CLAIM",
 )
-NEEDED_WITH_PUBLISHED_KEYS = {
+REQUIRED_WITH_JWKS = {
     "JWT_ISSUER": "JWT_ISSUER, the iss of your players' tokens",
     "JWT_AUDIENCE": "JWT_AUDIENCE, their aud, or the value of the claim that JWT_AUDIENCE_CLAIM names "
     "(client_id in Cognito's access tokens)",
 }
 """Required with JWT_JWKS_URL, because a provider signs other apps' and tenants' tokens with the same keys."""
 
-CLAIMS_OF_NO_PLAYER = ("iss", "aud", "exp", "nbf", "iat")
-ALGORITHMS_OF_SECRETS = ("HS256",)
-ALGORITHMS_OF_PUBLISHED_KEYS = ("RS256", "ES256")
+SHARED_CLAIMS = ("iss", "aud", "exp", "nbf", "iat")
+SECRET_ALGORITHMS = ("HS256",)
+PUBLISHED_KEY_ALGORITHMS = ("RS256", "ES256")
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
 
@@ -151,7 +151,7 @@ def _tokens(environ: Mapping[str, str]) -> TokenSettings:
         raise SettingsError(f"JWT_SECRET {fault}")
     if jwks_url is not None and not _is_safe(jwks_url):
         raise SettingsError("JWT_JWKS_URL must be an https URL")
-    missing = [why for name, why in NEEDED_WITH_PUBLISHED_KEYS.items() if not _get(environ, name)]
+    missing = [why for name, why in REQUIRED_WITH_JWKS.items() if not _get(environ, name)]
     if jwks_url is not None and missing:
         raise SettingsError(f"JWT_JWKS_URL needs {', and '.join(missing)}")
     if _get(environ, "JWT_AUDIENCE_CLAIM") and not _get(environ, "JWT_AUDIENCE"):
@@ -185,7 +185,7 @@ def fault_of_secret(secret: str) -> str | None:
 def _player_claim(environ: Mapping[str, str]) -> str:
     """Return the claim that holds the player id. Raises SettingsError for a claim that players share."""
     claim = _get(environ, "JWT_PLAYER_CLAIM") or "sub"
-    if claim in (*CLAIMS_OF_NO_PLAYER, _get(environ, "JWT_AUDIENCE_CLAIM")):
+    if claim in (*SHARED_CLAIMS, _get(environ, "JWT_AUDIENCE_CLAIM")):
         raise SettingsError(f"JWT_PLAYER_CLAIM must be a claim that identifies the player, not {claim}")
     return claim
 
@@ -195,7 +195,7 @@ def _algorithms(environ: Mapping[str, str], key: str) -> tuple[str, ...]:
 
     A secret and published keys never share an algorithm, so a public key can't be used as a secret.
     """
-    possible = ALGORITHMS_OF_PUBLISHED_KEYS if key == "JWT_JWKS_URL" else ALGORITHMS_OF_SECRETS
+    possible = PUBLISHED_KEY_ALGORITHMS if key == "JWT_JWKS_URL" else SECRET_ALGORITHMS
     given = tuple(_listed(environ, "JWT_ALGORITHMS")) or possible[:1]
     if not set(given) <= set(possible):
         raise SettingsError(f"JWT_ALGORITHMS with {key} can only contain {', '.join(possible)}")

@@ -63,7 +63,7 @@ FRAGMENT_CHARACTERS = 8 * 1024
 
 CLOSE_SECONDS = 1.0
 
-AFTER_WHICH_IT_IS_CLOSED = frozenset({"unauthorized", "unknown_connection"})
+CLOSING_ERRORS = frozenset({"unauthorized", "unknown_connection"})
 
 GREETING_SECONDS = 60.0
 """A connection that was not greeted is pinged so soon: the service closes one that should be live by then."""
@@ -466,7 +466,7 @@ class Player:
         if kind == "system" and frame["event"] == "connected":
             self._is_greeted = True
             self._change()
-        elif kind == "error" and frame["code"] in AFTER_WHICH_IT_IS_CLOSED:
+        elif kind == "error" and frame["code"] in CLOSING_ERRORS:
             raise _Lost(frame["code"])
         elif kind is None:  # API Gateway's own, and it does not say to which frame.
             for ack_id in list(self._unanswered):

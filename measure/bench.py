@@ -139,7 +139,7 @@ def a_batch_at_once(aws: CountedAws) -> Iterable[Row]:
     times = {}
     for name, push in {
         "side by side": service.push,
-        "one by one": replace(service.push, players_at_once=_one_by_one),
+        "one by one": replace(service.push, run_per_player=_one_by_one),
     }.items():
         aws.post_seconds = 0
         for player in players:

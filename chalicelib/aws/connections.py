@@ -28,10 +28,10 @@ from chalicelib.core.ports import (
     Connection,
     Endpoint,
     PlayerConnections,
+    ReplayProgress,
     StreamPosition,
     TooManyConnections,
     Unavailable,
-    Walk,
 )
 from chalicelib.core.rate_limit import RateLimit
 
@@ -47,7 +47,7 @@ _STREAM = "stream:"
 _WALK = "walk:"
 
 IS_OWN = "contains(connections, :connection)"
-HAS_PLACE = (
+HAS_ROOM = (
     "(attribute_not_exists(connections) OR size(connections) < :most OR contains(connections, :connection))"
 )
 HAS_MISSED_NOTHING = "attribute_not_exists(missedFrom)"
@@ -57,7 +57,7 @@ COUNT_IF_KNOWN = f"attribute_exists(id) AND {IS_WITHIN_RATE}"
 REGISTER = (
     f"{COUNT}, connections :new SET apiId = :api, stage = :stage, #since = :since, expiresAt = :expires"
 )
-REGISTER_TO_REPLAY_IF = f"{HAS_PLACE} AND {IS_WITHIN_RATE}"
+REGISTER_TO_REPLAY_IF = f"{HAS_ROOM} AND {IS_WITHIN_RATE}"
 REGISTER_IF = f"{REGISTER_TO_REPLAY_IF} AND {HAS_MISSED_NOTHING}"
 
 
@@ -168,13 +168,13 @@ class ConnectionsTable:
                 return True
         return self._update_own(player_id, connection_id, f"{update} REMOVE #walk", values, names) is not None
 
-    def walk(self, player_id: str, connection_id: str, walk: Walk) -> None:
-        positions = {"to": {"S": walk.to}, "turn": {"S": walk.turn}, "until": {"S": walk.until}}
+    def save_progress(self, player_id: str, connection_id: str, progress: ReplayProgress) -> None:
+        ids = {"to": {"S": progress.to}, "turn": {"S": progress.turn}, "until": {"S": progress.until}}
         self._update_own(
             player_id,
             connection_id,
             "SET #walk = :walk, expiresAt = :expires",
-            {":walk": {"M": positions}},
+            {":walk": {"M": ids}},
             {"#walk": _WALK + connection_id},
         )
 
@@ -359,7 +359,9 @@ def _player(player_id: str, item: Item) -> PlayerConnections:
             if name.startswith(_SINCE)
         },
         {
-            name.removeprefix(_WALK): Walk(**{key: position["S"] for key, position in value["M"].items()})
+            name.removeprefix(_WALK): ReplayProgress(
+                **{key: position["S"] for key, position in value["M"].items()}
+            )
             for name, value in item.items()
             if name.startswith(_WALK)
         },

@@ -13,7 +13,7 @@ from chalicelib.aws.telemetry import count, timed
 from chalicelib.aws.tls import share_context
 from chalicelib.core.ports import POST_SECONDS, Delivery, Endpoint
 
-POSTS_AT_ONCE = 100
+MAX_CONCURRENT_POSTS = 100
 """The maximum of concurrent posts, and of records per batch: each player of a batch can have a thread.
 
 Each thread has its own connection in the client's pool. Threads are started when they are needed.
@@ -26,7 +26,7 @@ CONFIG = Config(
     connect_timeout=OPEN_SECONDS,
     read_timeout=POST_SECONDS,
     retries={"total_max_attempts": 1},
-    max_pool_connections=POSTS_AT_ONCE,
+    max_pool_connections=MAX_CONCURRENT_POSTS,
 )
 """Timeouts in seconds. boto3's defaults would wait 60 s for an unresponsive recipient."""
 

@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError
 
 from chalicelib.aws.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.aws.telemetry import note, timed
-from chalicelib.core.message_id import position_at
+from chalicelib.core.message_id import cursor_at
 from chalicelib.core.ports import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
-from chalicelib.core.protocol import ACK_IDS, MESSAGE_ID, PLAYER_ID, POSITION
+from chalicelib.core.protocol import ACK_IDS, CURSOR, MESSAGE_ID, PLAYER_ID
 
 MARKER = "marker#"
 """The prefix of a marker's sort key, which sorts behind every message id."""
@@ -71,7 +71,7 @@ class MessagesTable:
         retention, and its filter compares `expiresAt`.
         """
         now = time.time()
-        oldest = position_at(round(1000 * (now - self._retention_seconds - EXPIRY_SLACK_SECONDS)))
+        oldest = cursor_at(round(1000 * (now - self._retention_seconds - EXPIRY_SLACK_SECONDS)))
         first, last = max(after + NEXT, oldest), until or MARKER
         if first > last:
             return Page((), more=False, end=last)
@@ -150,12 +150,12 @@ def _item(entry: Entry) -> Item:
     item["replayTo"] = {"S": entry.connection_id}
     item["replayed"] = {"N": str(entry.replayed)}
     item["sync"] = {"BOOL": entry.sync}
-    for name, position in (("after", entry.after), ("began", entry.began)):
-        if position is not None:
-            item[name] = {"S": position}
+    for name, cursor in (("after", entry.after), ("began", entry.first_cursor)):
+        if cursor is not None:
+            item[name] = {"S": cursor}
     if entry.asked_at is not None:
         item["askedAt"] = {"N": str(entry.asked_at)}
-    if entry.walked:
+    if entry.has_progress:
         item["walked"] = {"BOOL": True}
     if entry.tries:
         item["tries"] = {"N": str(entry.tries)}
@@ -185,20 +185,20 @@ def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
     """Return the entry, with every value checked: a later failure would block the stream."""
     if "replayTo" not in item:
         return _message(item, position)
-    sync, walked = item["sync"]["BOOL"], item.get("walked", {"BOOL": False})["BOOL"]
-    if not isinstance(sync, bool) or not isinstance(walked, bool):
+    sync, has_progress = item["sync"]["BOOL"], item.get("walked", {"BOOL": False})["BOOL"]
+    if not isinstance(sync, bool) or not isinstance(has_progress, bool):
         raise TypeError("sync or walked")
     return ReplayMarker(
         _matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(MARKER)),
         _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
         _text(item["replayTo"]["S"]),
-        _matching(POSITION, item["after"]["S"]) if "after" in item else None,
-        _matching(POSITION, item["began"]["S"]) if "began" in item else None,
+        _matching(CURSOR, item["after"]["S"]) if "after" in item else None,
+        _matching(CURSOR, item["began"]["S"]) if "began" in item else None,
         _whole(item["replayed"]["N"]),
         sync,
         _whole(item["askedAt"]["N"]) if "askedAt" in item else None,
         ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
-        walked,
+        has_progress,
         _whole(item["tries"]["N"]) if "tries" in item else 0,
         position,
     )

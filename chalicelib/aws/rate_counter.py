@@ -55,10 +55,10 @@ class RateCounter:
                 )
         except ClientError as failure:
             item = failure.response.get("Item", {})
-            self._window.not_counted(start, player_id, _used(item, start), sender, cost)
+            self._window.record_refused(start, player_id, _used(item, start), sender, cost)
             return False, item
         item = answer["Attributes"]
-        self._window.counted(start, player_id, _used(item, start), sender)
+        self._window.record_accepted(start, player_id, _used(item, start), sender)
         self._remove_old_windows(update["Key"], item, before=start - self._rate.window_ms)
         return True, item
 

@@ -23,7 +23,7 @@ Value = str | int | float
 
 NAMESPACE = "serverless-websockets"
 
-COUNTED_AS = {
+METRICS_BY_OUTCOME = {
     "connected": "connected",
     "stored": "accepted",
     "duplicate": "accepted",
@@ -39,7 +39,7 @@ COUNTED_AS = {
 UNITS = {"throttled": "Count", "replayed": "Count", "push_latency_ms": "Milliseconds"}
 """Line fields that are also metrics, with their CloudWatch units."""
 
-UNITS_OF_A_BATCH = {"batch_size": "Count", "iterator_age_ms": "Milliseconds"}
+BATCH_UNITS = {"batch_size": "Count", "iterator_age_ms": "Milliseconds"}
 """Metrics of a whole batch, which only its first line reports."""
 
 lines = logging.getLogger("chalicelib.lines")
@@ -186,11 +186,11 @@ def _metrics(
 
     Metrics of the whole batch are in its first line only.
     """
-    counts = {COUNTED_AS[outcome]: 1 for outcome in outcomes if outcome in COUNTED_AS}
+    counts = {METRICS_BY_OUTCOME[outcome]: 1 for outcome in outcomes if outcome in METRICS_BY_OUTCOME}
     units = dict.fromkeys(counts, "Count")
     units |= {name: unit for name, unit in UNITS.items() if name in line}
     if is_first:
-        units |= {name: unit for name, unit in UNITS_OF_A_BATCH.items() if name in line}
+        units |= {name: unit for name, unit in BATCH_UNITS.items() if name in line}
     if not units:
         return {}
     by_code = [["FunctionName", "code"]] if "code" in line else []

@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.httpsession import get_cert_path
 
-HANDSHAKES_AT_ONCE = 4
+MAX_CONCURRENT_HANDSHAKES = 4
 """The limit of concurrent handshakes. Four overlap their network waits; more would compete for the CPU."""
 
 TURN_SECONDS = 5.0
@@ -25,7 +25,7 @@ _of_thread = threading.local()
 
 
 class SharedContext(ssl.SSLContext):
-    """Loads each CA bundle once, and runs at most HANDSHAKES_AT_ONCE handshakes concurrently.
+    """Loads each CA bundle once, and runs at most MAX_CONCURRENT_HANDSHAKES handshakes concurrently.
 
     It also sets the ALPN protocols once, although urllib3 sets them for each connection. Setting them again
     would free a list that a handshake in another thread might be reading.
@@ -36,7 +36,7 @@ class SharedContext(ssl.SSLContext):
         self.minimum_version = ssl.TLSVersion.TLSv1_2
         self._changing = threading.Lock()
         self._done: set[Any] = set()
-        self._turns = threading.Semaphore(HANDSHAKES_AT_ONCE)
+        self._turns = threading.Semaphore(MAX_CONCURRENT_HANDSHAKES)
 
     def load_verify_locations(self, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
         self._once(super().load_verify_locations, cafile, capath, cadata)

@@ -21,7 +21,7 @@ from chalicelib.core.protocol import PlayerId
 from chalicelib.settings import TokenSettings, fault_of_secret
 
 TOKEN_CHARACTERS = 8192
-END_OF_TIME = 10**11
+MAX_EXPIRY = 10**11
 """The greatest `exp` accepted, in seconds since the epoch, because DynamoDB can't store every integer."""
 
 LEEWAY_SECONDS = 5
@@ -33,7 +33,7 @@ JWKS_SECONDS = 2.0
 RSA_BITS = 2048
 """The minimum key size for RS256 (RFC 7518, 3.3)."""
 
-ASK_AGAIN_SECONDS = 30.0
+FETCH_INTERVAL_SECONDS = 30.0
 """The minimum time between two requests to a provider or to Parameter Store, successful or not."""
 
 SSM_CONFIG = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2})
@@ -100,7 +100,7 @@ class JwtTokens:
                 "verify_jti": False,
             },
         )
-        if int(claims["exp"]) > END_OF_TIME:
+        if int(claims["exp"]) > MAX_EXPIRY:
             raise TokenRefused("the token is not valid")
         if wanted.audience is not None and not _holds(claims[wanted.audience_claim], wanted.audience):
             raise TokenRefused("the token is for another audience")
@@ -137,7 +137,7 @@ def tokens_of(settings: TokenSettings, monotonic: Callable[[], float] = time.mon
 
 
 class Throttled(Generic[Answer]):
-    """Requests a value over the network, at most once per ASK_AGAIN_SECONDS.
+    """Requests a value over the network, at most once per FETCH_INTERVAL_SECONDS.
 
     So any number of made-up tokens cause at most one request per interval and process.
     """
@@ -151,8 +151,8 @@ class Throttled(Generic[Answer]):
     def __call__(self) -> Answer:
         """Return the value. Raises Unavailable within the interval, and the request's own exceptions."""
         now = self._monotonic()
-        if self._asked_at is not None and now - self._asked_at < ASK_AGAIN_SECONDS:
-            raise Unavailable(f"{self._name}: requested less than {ASK_AGAIN_SECONDS:.0f} seconds ago")
+        if self._asked_at is not None and now - self._asked_at < FETCH_INTERVAL_SECONDS:
+            raise Unavailable(f"{self._name}: requested less than {FETCH_INTERVAL_SECONDS:.0f} seconds ago")
         self._asked_at = now
         return self._ask()
 

@@ -12,10 +12,10 @@ from chalicelib.core.ports import (
     Gateway,
     Message,
     PlayerConnections,
+    ReplayProgress,
     StreamPosition,
     Telemetry,
     Unavailable,
-    Walk,
 )
 from chalicelib.core.protocol import MessageFrame
 from chalicelib.core.rate_limit import RateLimited
@@ -43,7 +43,7 @@ class Recipient:
     endpoint: Endpoint
     connections: frozenset[str]
     live: dict[str, StreamPosition]
-    walks: dict[str, Walk]
+    progress: dict[str, ReplayProgress]
     missed_from: str | None
     time_left: Callable[[], float]
     look_up_ms: float
@@ -58,7 +58,7 @@ class Recipient:
             player.endpoint or Endpoint("", ""),
             player.connections,
             dict(player.live),
-            {each: walk for each, walk in player.walks.items() if each not in player.live},
+            {each: progress for each, progress in player.progress.items() if each not in player.live},
             player.missed_from,
             time_left,
             look_up_ms,
@@ -105,7 +105,7 @@ class Posts:
         After Unavailable, Lambda redelivers the batch.
         """
         recipient.live.pop(connection_id, None)
-        recipient.walks.pop(connection_id, None)
+        recipient.progress.pop(connection_id, None)
         if delivery is Delivery.FAILED:
             recipient.is_failing = True
             self._charge(recipient, connection_id)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from chalicelib.core.protocol import PlayerId, Position, describe
+from chalicelib.core.protocol import Cursor, PlayerId, describe
 
 CLIENT_DATA_PAIRS = 16
 CLIENT_DATA_BYTES = 1024
@@ -63,7 +63,7 @@ class ConnectQuery(BaseModel):
         ),
     ] = None
     after: Annotated[
-        Position | None,
+        Cursor | None,
         Field(description="Your position: newer messages are replayed. `0` replays all stored messages."),
     ] = None
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from uuid import UUID
 
 
-def moved_back(position: str, milliseconds: int) -> str:
-    """Return a position that is `milliseconds` earlier. `0` stays `0`."""
-    if position == "0":
-        return position
-    return position_at(timestamp_of(position) - milliseconds)
+def moved_back(cursor: str, milliseconds: int) -> str:
+    """Return a cursor that is `milliseconds` earlier. `0` stays `0`."""
+    if cursor == "0":
+        return cursor
+    return cursor_at(timestamp_of(cursor) - milliseconds)
 
 
-def position_at(milliseconds: int) -> str:
-    """Return a position that is smaller than every id made at this time, in ms since the epoch, or later."""
+def cursor_at(milliseconds: int) -> str:
+    """Return a cursor that is smaller than every id made at this time, in ms since the epoch, or later."""
     return str(UUID(int=max(0, milliseconds) << 80))
 
 

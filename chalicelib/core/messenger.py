@@ -24,7 +24,7 @@ from chalicelib.core.ports import (
     Unavailable,
 )
 from chalicelib.core.protocol import (
-    AFTER_WHICH_IT_IS_CLOSED,
+    CLOSING_ERRORS,
     Ack,
     Action,
     Error,
@@ -111,7 +111,7 @@ class Messenger:
             try:
                 self.connections.register(connection, after is not None)
             except TooManyConnections as full:
-                self._forget_gone(full.player)
+                self._remove_gone(full.player)
                 self.connections.register(connection, after is not None)
             self.messages.put(ReplayMarker(self.new_message_id(), connection.player_id, connection.id, after))
         except TooManyConnections:
@@ -121,7 +121,7 @@ class Messenger:
                 self.connections.remove(connection.player_id, connection.id)
             raise
 
-    def _forget_gone(self, player: PlayerConnections) -> None:
+    def _remove_gone(self, player: PlayerConnections) -> None:
         """Remove the player's connections that are gone, and those whose token has expired."""
         for connection_id in player.connections:
             connection = self.connections.find(connection_id)
@@ -137,7 +137,7 @@ class Messenger:
 
         A new connection that was never live isn't checked, because its `$connect` might still be running.
         """
-        is_young = player.since.get(connection_id, 0) > self.clock() - HANDSHAKE_MS
+        is_young = player.registered_at.get(connection_id, 0) > self.clock() - HANDSHAKE_MS
         return (
             player.endpoint is not None
             and not (is_young and connection_id not in player.live)
@@ -161,7 +161,7 @@ class Messenger:
             reply = Error.of(FrameError("unavailable", "not confirmed; retry"), read_ack_id(body))
         if reply is not None:
             self._reply(connection_id, endpoint, reply)
-        if isinstance(reply, Error) and reply.code in AFTER_WHICH_IT_IS_CLOSED:
+        if isinstance(reply, Error) and reply.code in CLOSING_ERRORS:
             self.gateway.close(endpoint, connection_id)
 
     def _refuse_for_rate(self, connection_id: str, endpoint: Endpoint, body: str, over: RateLimited) -> None:
@@ -216,9 +216,9 @@ class Messenger:
 
     def _is_stuck(self, connection: Connection, player: PlayerConnections) -> bool:
         """Return whether the connection isn't live and its replay has stopped for LIVE_WITHIN_MS."""
-        walk = player.walks.get(connection.id)
-        progress = connection.connected_at if walk is None else timestamp_of(walk.turn)
-        return connection.id not in player.live and self.clock() - progress >= LIVE_WITHIN_MS
+        progress = player.progress.get(connection.id)
+        last_turn_at = connection.connected_at if progress is None else timestamp_of(progress.turn)
+        return connection.id not in player.live and self.clock() - last_turn_at >= LIVE_WITHIN_MS
 
     def _has_expired(self, connection: Connection) -> bool:
         return connection.expires_at is not None and self.clock() >= 1000 * connection.expires_at

@@ -73,7 +73,7 @@ UNKNOWN_POSITION = StreamPosition("", 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class ReplayProgress:
     """The progress of a replay to a connection that isn't live yet. All three values are message ids.
 
     The replay has posted every message up to `to` that the stream has delivered so far. It continues at the
@@ -90,8 +90,8 @@ class PlayerConnections:
     """A player's connections. `connections` holds all registered ones.
 
     The mappings are by connection id. `live` holds the stream position after which a connection receives
-    messages, and `since` its registration time in milliseconds since the epoch. `walks` holds replays of
-    more than one page. `missed_from` is the id of the first message that reached no connection, if any.
+    messages, and `registered_at` when it was registered, in milliseconds since the epoch. `progress` holds
+    replays of more than one page. `missed_from` is the first message that reached no connection, if any.
     """
 
     id: str
@@ -99,8 +99,8 @@ class PlayerConnections:
     connections: frozenset[str] = frozenset()
     live: Mapping[str, StreamPosition] = field(default_factory=dict)
     missed_from: str | None = None
-    since: Mapping[str, int] = field(default_factory=dict)
-    walks: Mapping[str, Walk] = field(default_factory=dict)
+    registered_at: Mapping[str, int] = field(default_factory=dict)
+    progress: Mapping[str, ReplayProgress] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +123,25 @@ class ReplayMarker:
     """An item among a player's messages that asks for a page of replay to one connection.
 
     `after` is the cursor: the replay begins after this message id. After a full page, replay stores a next
-    marker. There `after` is the last replayed message, `began` the first marker's cursor, `replayed` the
+    marker. There `after` is the last replayed message, `first_cursor` where the replay began, `replayed` the
     number of messages so far, and `asked_at` the time of the page's query in milliseconds since the epoch.
     A connection that isn't live goes live at the marker that leaves nothing to replay.
 
-    `sync` marks a `sync` request of a live connection, with its `ack_id`: it gets one page. `walked` means
-    that the player's `Walk` has the cursor; version 1.0.0 doesn't know it. `tries` counts consecutive
-    failed posts.
+    `sync` marks a `sync` request of a live connection, with its `ack_id`: it gets one page. `has_progress`
+    means that the player's `ReplayProgress` has the cursor; version 1.0.0 doesn't know it. `tries` counts
+    consecutive failed posts.
     """
 
     id: str
     destination_player_id: str
     connection_id: str
     after: str | None = None
-    began: str | None = None
+    first_cursor: str | None = None
     replayed: int = 0
     sync: bool = False
     asked_at: int | None = None
     ack_id: str | int | None = None
-    walked: bool = False
+    has_progress: bool = False
     tries: int = 0
     stream_position: StreamPosition = field(default=UNKNOWN_POSITION, compare=False)
 
@@ -209,7 +209,7 @@ class ConnectionStore(Protocol):
         has changed since.
         """
 
-    def walk(self, player_id: str, connection_id: str, walk: Walk) -> None:
+    def save_progress(self, player_id: str, connection_id: str, progress: ReplayProgress) -> None:
         """Save the replay's progress if the connection is still the player's."""
 
     def note_missed(self, player_id: str, message_id: str) -> None:

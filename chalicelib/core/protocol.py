@@ -28,7 +28,7 @@ _UUID7 = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 PLAYER_ID = r"^[A-Za-z0-9._@|:+!'/=-]{1,128}$"
 PLAYER_ID_IN_WORDS = "1 to 128 of A-Z a-z 0-9 . _ - @ | : + ! ' / ="
 MESSAGE_ID = f"^{_UUID7}$"
-POSITION = f"^(0|{_UUID7})$"
+CURSOR = f"^(0|{_UUID7})$"
 """A `messageId`, or 0 for all stored messages."""
 
 ErrorCode = Literal[
@@ -58,7 +58,7 @@ RETRYABLE: dict[ErrorCode, bool] = {
 
 UNKNOWN_KEYS_NAMED = 3
 
-AFTER_WHICH_IT_IS_CLOSED: frozenset[ErrorCode] = frozenset({"unauthorized", "unknown_connection"})
+CLOSING_ERRORS: frozenset[ErrorCode] = frozenset({"unauthorized", "unknown_connection"})
 """The service closes a connection after an error with one of these codes, and its client must reconnect."""
 
 
@@ -82,7 +82,7 @@ def _player_id(value: object, validate: ValidatorFunctionWrapHandler) -> str:
         raise PydanticCustomError("player_id", f"must be a string of {PLAYER_ID_IN_WORDS}") from None
 
 
-def _position(value: object, validate: ValidatorFunctionWrapHandler) -> str:
+def _cursor(value: object, validate: ValidatorFunctionWrapHandler) -> str:
     try:
         return str(validate(value))
     except ValidationError:
@@ -100,7 +100,7 @@ def _ack_id(value: object, validate: ValidatorFunctionWrapHandler) -> str | int:
 PlayerId = Annotated[str, StringConstraints(pattern=PLAYER_ID), WrapValidator(_player_id)]
 """ASCII only, so that different ids look different. Without `#`, the separator in the tables' keys."""
 
-Position = Annotated[str, StringConstraints(pattern=POSITION), WrapValidator(_position)]
+Cursor = Annotated[str, StringConstraints(pattern=CURSOR), WrapValidator(_cursor)]
 
 EchoedAckId = Annotated[str, StringConstraints(min_length=1, max_length=64)] | int
 AckId = Annotated[EchoedAckId, WrapValidator(_ack_id)]
@@ -138,7 +138,7 @@ class Sync(ClientFrame):
     """Request one page of messages after a position. It costs one second of the player's rate limit."""
 
     action: Literal["sync"]
-    after: Annotated[Position | None, Field(description="A `messageId`, or `0` for all stored messages.")] = (
+    after: Annotated[Cursor | None, Field(description="A `messageId`, or `0` for all stored messages.")] = (
         None
     )
 

@@ -27,14 +27,14 @@ Calls = Iterable[Callable[[], None]]
 class Push:
     """Pushes batches. `clock` returns milliseconds since the epoch, `monotonic` seconds.
 
-    `players_at_once` and `connections_at_once` run calls concurrently, and return when all have ended.
+    `run_per_player` and `run_per_connection` run calls concurrently, and return when all have ended.
     """
 
     connections: ConnectionStore
     posts: Posts
     replays: Replays
-    players_at_once: Callable[[Calls], None]
-    connections_at_once: Callable[[Calls], None]
+    run_per_player: Callable[[Calls], None]
+    run_per_connection: Callable[[Calls], None]
     clock: Callable[[], int]
     monotonic: Callable[[], float]
     note: Telemetry
@@ -53,7 +53,7 @@ class Push:
         asked = self.monotonic()
         players = self.connections.players(by_player.keys())
         look_up_ms = round(1000 * (self.monotonic() - asked), 2)
-        self.players_at_once(
+        self.run_per_player(
             [
                 partial(self._push_to, Recipient.of(players[player_id], time_left, look_up_ms), theirs)
                 for player_id, theirs in by_player.items()
@@ -83,7 +83,7 @@ class Push:
         starts = recipient.live.values()
         reached = {m.id for m in messages if any(m.stream_position <= start for start in starts)}
         recipient.is_failing = False
-        begun = self.monotonic()
+        started = self.monotonic()
         lanes = [
             partial(
                 self._run_lane,
@@ -91,18 +91,18 @@ class Push:
                 connection_id,
                 [m for m in messages if m.stream_position > start],
                 reached,
-                begun,
+                started,
             )
             for connection_id, start in recipient.live.items()
         ]
-        late_lanes = self._late_lanes(recipient, messages, begun)
+        late_lanes = self._late_lanes(recipient, messages, started)
         try:
-            self.connections_at_once([*lanes, *late_lanes])
+            self.run_per_connection([*lanes, *late_lanes])
         finally:
             self._note_missed(recipient, [message.id for message in messages if message.id not in reached])
 
     def _late_lanes(
-        self, recipient: Recipient, messages: list[Message], begun: float
+        self, recipient: Recipient, messages: list[Message], started: float
     ) -> list[Callable[[], None]]:
         """Return calls that post messages stored too late for a running replay, which has passed their ids.
 
@@ -110,13 +110,13 @@ class Push:
         """
         newest = max(message.id for message in messages)
         lanes: list[Callable[[], None]] = []
-        for connection_id, walk in recipient.walks.items():
-            if newest > walk.until:
-                recipient.walks[connection_id] = replace(walk, until=newest)
-                self.connections.walk(recipient.id, connection_id, recipient.walks[connection_id])
-            late = [message for message in messages if message.id <= walk.to]
+        for connection_id, progress in recipient.progress.items():
+            if newest > progress.until:
+                recipient.progress[connection_id] = replace(progress, until=newest)
+                self.connections.save_progress(recipient.id, connection_id, recipient.progress[connection_id])
+            late = [message for message in messages if message.id <= progress.to]
             if late:
-                lanes.append(partial(self._run_lane, recipient, connection_id, late, set(), begun, True))
+                lanes.append(partial(self._run_lane, recipient, connection_id, late, set(), started, True))
         return lanes
 
     def _run_lane(
@@ -125,7 +125,7 @@ class Push:
         connection_id: str,
         messages: list[Message],
         reached: set[str],
-        begun: float,
+        started: float,
         replayed: bool = False,
     ) -> None:
         """Post to one connection in order until a post fails, and add the delivered ids to `reached`.
@@ -133,7 +133,7 @@ class Push:
         If another connection of the player has timed out meanwhile, drop this one without posting. So many
         hanging connections take no longer than one.
         """
-        if recipient.is_failing and self.monotonic() - begun >= POST_SECONDS:
+        if recipient.is_failing and self.monotonic() - started >= POST_SECONDS:
             self.posts.drop(recipient, connection_id, Delivery.FAILED, closes=False)
             return
         for message in messages:

@@ -79,12 +79,12 @@ class CurrentWindow:
         self._check(start, self._used.get(player_id, 0), sender, cost)
         return start
 
-    def counted(self, start: int, player_id: str, used: int, sender: str) -> None:
+    def record_accepted(self, start: int, player_id: str, used: int, sender: str) -> None:
         """Cache the player's usage after the table has counted a cost, and reset the sender's refusals."""
         self._see(start, player_id, used)
         self._refusals.pop(sender, None)
 
-    def not_counted(self, start: int, player_id: str, used: int, sender: str, cost: int) -> None:
+    def record_refused(self, start: int, player_id: str, used: int, sender: str, cost: int) -> None:
         """Cache the usage after the table has refused a cost. Raises RateLimited if that was too high."""
         self._see(start, player_id, used)
         self._check(start, used, sender, cost)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chalicelib.core.delivery import RESERVE_SECONDS, Posts, Recipient, frame_of
-from chalicelib.core.message_id import moved_back, position_at, timestamp_of
+from chalicelib.core.message_id import cursor_at, moved_back, timestamp_of
 from chalicelib.core.ports import (
     POST_SECONDS,
     ConnectionStore,
@@ -16,9 +16,9 @@ from chalicelib.core.ports import (
     MessageStore,
     Page,
     ReplayMarker,
+    ReplayProgress,
     Telemetry,
     Unavailable,
-    Walk,
 )
 from chalicelib.core.protocol import Connected, Synced
 
@@ -69,11 +69,13 @@ class Replays:
         """Post a page of missed messages. After the last page, greet the connection and make it live."""
         if not _is_its_turn(recipient, marker):
             return
-        began = marker.began or _earliest(marker.after, recipient.missed_from)
-        turn = Turn(self, recipient, marker, began)
+        first_cursor = marker.first_cursor or _earliest(marker.after, recipient.missed_from)
+        turn = Turn(self, recipient, marker, first_cursor)
         try:
-            if recipient.time_left() < RESERVE_SECONDS or (recipient.has_replayed and began is not None):
-                turn.put_again()  # One page per player and batch, so that other players don't wait long.
+            if recipient.time_left() < RESERVE_SECONDS or (
+                recipient.has_replayed and first_cursor is not None
+            ):
+                turn.postpone()  # One page per player and batch, so that other players don't wait long.
             else:
                 turn.take()
         except Unavailable:
@@ -81,21 +83,22 @@ class Replays:
 
 
 class Turn:
-    """The work on one marker in one batch. `began`: the replay's first cursor, None if nothing was missed.
+    """The work on one marker in one batch.
 
-    `_position` is the id of the last message that was posted or skipped.
+    `first_cursor` is where the replay began, or None if nothing was missed. `_cursor` is the id of the last
+    message that was posted or skipped.
     """
 
     def __init__(
-        self, replays: Replays, recipient: Recipient, marker: ReplayMarker, began: str | None
+        self, replays: Replays, recipient: Recipient, marker: ReplayMarker, first_cursor: str | None
     ) -> None:
         self._replays = replays
         self._recipient = recipient
         self._marker = marker
-        self._began = began
+        self._first_cursor = first_cursor
         self._asked_at = marker.asked_at
         self._start, self._until = self._stretch()
-        self._position = self._start
+        self._cursor = self._start
         self._sent = 0
 
     def take(self) -> None:
@@ -103,7 +106,7 @@ class Turn:
         page = self._read()
         try:
             is_cut_short = self._post_page(page)
-            if self._goes_on(is_cut_short or page.more):
+            if self._has_next(is_cut_short or page.more):
                 self._put_next(tries=0)
                 self._advance_missed()
             elif self._marker.sync:
@@ -116,32 +119,32 @@ class Turn:
             about = {"player": self._recipient.id, "connection": self._marker.connection_id}
             self._replays.note("replayed", **about, replayed=self._sent)
 
-    def put_again(self) -> None:
+    def postpone(self) -> None:
         """Postpone this turn to another batch."""
         self._put_next(self._marker.tries)
 
     def _stretch(self) -> tuple[str, str | None]:
         """Return the message id that this page begins after, and the last one that it can contain."""
-        marker, began = self._marker, self._began
-        if marker.walked:
-            walk = self._recipient.walks[marker.connection_id]
-            return walk.to, walk.until
-        if began is None:
+        marker, first_cursor = self._marker, self._first_cursor
+        if marker.has_progress:
+            progress = self._recipient.progress[marker.connection_id]
+            return progress.to, progress.until
+        if first_cursor is None:
             return "", None
-        if marker.began is None or marker.after is None:
-            return moved_back(began, OVERLAP_MS), None
+        if marker.first_cursor is None or marker.after is None:
+            return moved_back(first_cursor, OVERLAP_MS), None
         if marker.asked_at is None:
             return marker.after, None
         # Version 1.0.0 put this marker, so push hasn't posted messages that were stored late.
-        overlap = position_at(marker.asked_at - OVERLAP_MS)
+        overlap = cursor_at(marker.asked_at - OVERLAP_MS)
         return max(moved_back(marker.after, OVERLAP_MS), min(marker.after, overlap)), None
 
     def _read(self) -> Page:
-        if self._began is None:
+        if self._first_cursor is None:
             return Page((), more=False, end="")
         self._asked_at = self._replays.clock()
         return self._replays.messages.page(
-            self._recipient.id, self._position, self._until, self._replays.page_size
+            self._recipient.id, self._cursor, self._until, self._replays.page_size
         )
 
     def _post_page(self, page: Page) -> bool:
@@ -153,15 +156,15 @@ class Turn:
             if self._sent and (text_bytes > PAGE_BYTES or monotonic() > posts_until):
                 return True
             self._post(frame_of(message, replayed=True))
-            self._went_through(message)
+            self._record_sent(message)
         if page.more:
-            self._position = page.end
+            self._cursor = page.end
         return False
 
-    def _goes_on(self, more: bool) -> bool:
+    def _has_next(self, more: bool) -> bool:
         """Return whether a next marker is needed. A `sync` ends with the page that passes its cursor."""
         if self._marker.sync:
-            return more and self._began is not None and self._position <= self._began
+            return more and self._first_cursor is not None and self._cursor <= self._first_cursor
         return more
 
     def _posts_until(self) -> float:
@@ -171,9 +174,9 @@ class Turn:
         left = self._recipient.time_left() - RESERVE_SECONDS
         return self._replays.posts.monotonic() + min(max(least, waited), most, left)
 
-    def _went_through(self, message: Message) -> None:
+    def _record_sent(self, message: Message) -> None:
         self._sent += 1
-        self._position = message.id
+        self._cursor = message.id
         self._recipient.has_replayed = True
         if not self._marker.sync:
             self._recipient.replayed_to = message.id
@@ -189,7 +192,7 @@ class Turn:
     def _fail(self, failed: _NotDelivered) -> None:
         """Retry at a next marker if that can succeed; otherwise drop the connection."""
         marker = self._marker
-        is_new = marker.began is None and not marker.sync and not self._sent
+        is_new = marker.first_cursor is None and not marker.sync and not self._sent
         might_help = failed.delivery is Delivery.FAILED and not failed.has_timed_out
         might_help = might_help or (failed.delivery is Delivery.GONE and is_new)
         tries = 1 if self._sent else marker.tries + 1
@@ -202,9 +205,14 @@ class Turn:
 
     def _advance_missed(self) -> None:
         """Save that the player has the replayed messages, so that another replay begins after them."""
-        recipient, began = self._recipient, self._began
+        recipient, first_cursor = self._recipient, self._first_cursor
         missed, reached = recipient.missed_from, recipient.replayed_to
-        if missed is not None and began is not None and reached is not None and began <= missed < reached:
+        if (
+            missed is not None
+            and first_cursor is not None
+            and reached is not None
+            and first_cursor <= missed < reached
+        ):
             self._replays.connections.advance_missed(recipient.id, missed, reached)
             recipient.missed_from = reached
 
@@ -216,20 +224,20 @@ class Turn:
         """
         replays, recipient, marker = self._replays, self._recipient, self._marker
         next_marker = replace(marker, id=replays.new_message_id(), tries=tries)
-        if marker.began is not None or self._position != self._start:
+        if marker.first_cursor is not None or self._cursor != self._start:
             next_marker = replace(
                 next_marker,
-                after=self._position,
-                began=self._began,
+                after=self._cursor,
+                first_cursor=self._first_cursor,
                 replayed=marker.replayed + self._sent,
                 asked_at=None if marker.sync else self._asked_at,
-                walked=not marker.sync,
+                has_progress=not marker.sync,
             )
         replays.messages.put(next_marker)
-        if next_marker.walked:
-            walk = Walk(self._position, next_marker.id, next_marker.id)
-            recipient.walks[marker.connection_id] = walk
-            replays.connections.walk(recipient.id, marker.connection_id, walk)
+        if next_marker.has_progress:
+            progress = ReplayProgress(self._cursor, next_marker.id, next_marker.id)
+            recipient.progress[marker.connection_id] = progress
+            replays.connections.save_progress(recipient.id, marker.connection_id, progress)
 
     def _go_live(self) -> None:
         """Greet the connection, then make it live.
@@ -239,13 +247,15 @@ class Turn:
         """
         recipient, connection_id = self._recipient, self._marker.connection_id
         self._post(self._connected())
-        missed, began = recipient.missed_from, self._began
-        caught_up = missed if missed is not None and began is not None and began <= missed else None
+        missed, first_cursor = recipient.missed_from, self._first_cursor
+        caught_up = (
+            missed if missed is not None and first_cursor is not None and first_cursor <= missed else None
+        )
         start = self._marker.stream_position
         if not self._replays.connections.make_live(recipient.id, connection_id, start, caught_up):
             return
         recipient.live[connection_id] = start
-        recipient.walks.pop(connection_id, None)
+        recipient.progress.pop(connection_id, None)
         if caught_up is not None:
             recipient.missed_from = None
         self._replays.note("live", player=recipient.id, connection=connection_id)
@@ -261,7 +271,7 @@ class Turn:
     def _synced(self, more: bool) -> str:
         """Return the `synced` frame, with the client's next position: the page's end, or this marker."""
         return Synced(
-            message_id=self._position if more else self._marker.id,
+            message_id=self._cursor if more else self._marker.id,
             replayed=self._marker.replayed + self._sent,
             more=more,
             ack_id=self._marker.ack_id,
@@ -277,11 +287,11 @@ def _is_its_turn(recipient: Recipient, marker: ReplayMarker) -> bool:
         return True
     if connection_id in recipient.live:
         return False
-    walk = recipient.walks.get(connection_id)
-    if marker.walked:
-        return walk is not None and walk.turn == marker.id
-    return walk is None or marker.began is not None
+    progress = recipient.progress.get(connection_id)
+    if marker.has_progress:
+        return progress is not None and progress.turn == marker.id
+    return progress is None or marker.first_cursor is not None
 
 
-def _earliest(*positions: str | None) -> str | None:
-    return min((position for position in positions if position is not None), default=None)
+def _earliest(*cursors: str | None) -> str | None:
+    return min((cursor for cursor in cursors if cursor is not None), default=None)

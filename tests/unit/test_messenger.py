@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.core.access import Access
 from chalicelib.core.handshake import HandshakeRejected
-from chalicelib.core.message_id import position_at
+from chalicelib.core.message_id import cursor_at
 from chalicelib.core.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED, Messenger
 from chalicelib.core.ports import (
     Delivery,
@@ -17,9 +17,9 @@ from chalicelib.core.ports import (
     Identity,
     Message,
     ReplayMarker,
+    ReplayProgress,
     TokenRefused,
     Unavailable,
-    Walk,
 )
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.settings import LARGEST_FRAME_BYTES
@@ -399,8 +399,8 @@ def test_a_connection_that_should_be_live_by_now_and_is_not_has_to_connect_anew(
 def test_a_connection_is_not_given_up_while_its_replay_makes_progress(world: World) -> None:
     world.connect("1", "c")
     world.now += 2 * LIVE_WITHIN_MS
-    turn = position_at(world.now)
-    world.connections.walk("1", "c", Walk(turn, turn, turn))
+    turn = cursor_at(world.now)
+    world.connections.save_progress("1", "c", ReplayProgress(turn, turn, turn))
 
     world.now += LIVE_WITHIN_MS - 1
     assert world.send("c", action="ping")["type"] == "pong"

@@ -351,7 +351,7 @@ def test_a_replay_that_begins_after_what_was_missed_leaves_that_for_another_conn
     world.store(message("m1", second=1000))
     world.connections.note_missed("2", at(500))
 
-    world.batch(replace(marker("c", after=at(900)), began=at(900)))
+    world.batch(replace(marker("c", after=at(900)), first_cursor=at(900)))
 
     assert world.connections.player("2").missed_from is not None
 
@@ -412,7 +412,7 @@ def test_a_late_message_that_cannot_be_posted_ends_the_connection(world: World) 
     world.batch(message("late", 6, second=1990.0005))
 
     assert world.gateway.closed == ["c"]
-    assert world.connections.player("2").walks == {}
+    assert world.connections.player("2").progress == {}
 
 
 def test_a_message_stored_before_the_next_marker_with_an_id_made_after_it_is_replayed(world: World) -> None:
@@ -440,7 +440,7 @@ def test_a_marker_of_version_1_0_0_looks_for_late_messages_itself(world: World) 
     world.register("2", "c")
     world.store(message("long ago", second=1979), message("late", second=1981), message("next", second=1990))
 
-    world.batch(replace(marker("c"), began="0", after=at(1988), asked_at=1995_000))
+    world.batch(replace(marker("c"), first_cursor="0", after=at(1988), asked_at=1995_000))
 
     assert world.received("c") == ["late", "next", "connected"]
 

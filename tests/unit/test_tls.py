@@ -18,7 +18,7 @@ from botocore.httpsession import get_cert_path
 from chalicelib import bootstrap
 from chalicelib.aws import management_api, tls
 from chalicelib.aws.management_api import ManagementApi
-from chalicelib.aws.tls import HANDSHAKES_AT_ONCE, SharedContext, share_context
+from chalicelib.aws.tls import MAX_CONCURRENT_HANDSHAKES, SharedContext, share_context
 from chalicelib.core.ports import Delivery, Endpoint
 from measure import cold
 from tests.support.sockets import PATIENCE_SECONDS
@@ -174,7 +174,7 @@ def test_a_certificate_for_another_host_is_refused(server: Server, monkeypatch: 
 
 def test_handshakes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     running, most = [], []
-    all_of_a_turn = threading.Barrier(HANDSHAKES_AT_ONCE, timeout=PATIENCE_SECONDS)
+    all_of_a_turn = threading.Barrier(MAX_CONCURRENT_HANDSHAKES, timeout=PATIENCE_SECONDS)
 
     def handshake(*args: Any) -> None:
         running.append(1)
@@ -185,10 +185,10 @@ def test_handshakes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ssl.SSLContext, "wrap_socket", handshake)
     context = SharedContext(ssl.PROTOCOL_TLS_CLIENT)
-    with ThreadPoolExecutor(3 * HANDSHAKES_AT_ONCE) as pool:
-        list(pool.map(lambda _: context.wrap_socket(), range(3 * HANDSHAKES_AT_ONCE)))
+    with ThreadPoolExecutor(3 * MAX_CONCURRENT_HANDSHAKES) as pool:
+        list(pool.map(lambda _: context.wrap_socket(), range(3 * MAX_CONCURRENT_HANDSHAKES)))
 
-    assert set(most) == {HANDSHAKES_AT_ONCE}
+    assert set(most) == {MAX_CONCURRENT_HANDSHAKES}
 
 
 def test_an_endpoint_that_answers_no_handshake_is_given_up(
@@ -198,9 +198,9 @@ def test_an_endpoint_that_answers_no_handshake_is_given_up(
     server.before_handshake = lambda: end.wait(PATIENCE_SECONDS)
     monkeypatch.setattr(tls, "TURN_SECONDS", 0.1)
     gateway = ManagementApi()
-    with ThreadPoolExecutor(3 * HANDSHAKES_AT_ONCE) as pool:
+    with ThreadPoolExecutor(3 * MAX_CONCURRENT_HANDSHAKES) as pool:
         started = time.monotonic()
-        answers = list(pool.map(lambda _: post(gateway), range(3 * HANDSHAKES_AT_ONCE)))
+        answers = list(pool.map(lambda _: post(gateway), range(3 * MAX_CONCURRENT_HANDSHAKES)))
         took = time.monotonic() - started
     end.set()
 

@@ -14,7 +14,7 @@ from botocore.awsrequest import AWSResponse
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chalicelib.aws.tokens import (
-    ASK_AGAIN_SECONDS,
+    FETCH_INTERVAL_SECONDS,
     LEEWAY_SECONDS,
     JwtTokens,
     PublishedKeys,
@@ -268,7 +268,7 @@ def test_made_up_key_ids_make_us_fetch_once_per_pause() -> None:
     asked = []
 
     for _ in range(3):
-        provider.now += ASK_AGAIN_SECONDS
+        provider.now += FETCH_INTERVAL_SECONDS
         for number in range(100):
             with pytest.raises((TokenRefused, Unavailable)):
                 provider.tokens.identify(token(OTHER_RSA_KEY, "RS256", {"kid": f"made-up-{number}"}))
@@ -281,7 +281,7 @@ def test_a_new_key_is_unavailable_until_the_keys_are_fetched_again() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
     provider.keys = [published("new", EC_KEY)]
-    provider.now += ASK_AGAIN_SECONDS - 1
+    provider.now += FETCH_INTERVAL_SECONDS - 1
     with pytest.raises(Unavailable, match="JWT_JWKS_URL"):
         provider.tokens.identify(with_the_new_key())
     provider.now += 1
@@ -292,13 +292,13 @@ def test_a_new_key_is_unavailable_until_the_keys_are_fetched_again() -> None:
 def test_a_made_up_key_id_just_before_a_rotation_gets_nobody_refused() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
-    provider.now += ASK_AGAIN_SECONDS
+    provider.now += FETCH_INTERVAL_SECONDS
     refusal(provider.tokens, with_a_made_up_key())
     provider.keys = [published("new", EC_KEY)]
     provider.now += 1
     with pytest.raises(Unavailable):
         provider.tokens.identify(with_the_new_key())
-    provider.now += ASK_AGAIN_SECONDS
+    provider.now += FETCH_INTERVAL_SECONDS
 
     assert provider.tokens.identify(with_the_new_key()).player_id == "1"
 
@@ -308,12 +308,12 @@ def test_a_new_key_stays_unavailable_until_a_fetch_succeeds() -> None:
     provider.tokens.identify(with_the_old_key())
     provider.keys, provider.down = [published("new", EC_KEY)], True
     for _ in range(3):
-        provider.now += ASK_AGAIN_SECONDS + 1
+        provider.now += FETCH_INTERVAL_SECONDS + 1
         for _ in range(2):
             with pytest.raises(Unavailable):
                 provider.tokens.identify(with_the_new_key())
     provider.down = False
-    provider.now += ASK_AGAIN_SECONDS
+    provider.now += FETCH_INTERVAL_SECONDS
 
     assert provider.tokens.identify(with_the_new_key()).player_id == "1"
 
@@ -325,7 +325,7 @@ def test_a_provider_that_is_down_is_not_the_tokens_fault_and_is_not_asked_each_t
         with pytest.raises(Unavailable, match="JWT_JWKS_URL"):
             provider.tokens.identify(with_the_old_key())
     asked = provider.asked
-    provider.down, provider.now = False, ASK_AGAIN_SECONDS
+    provider.down, provider.now = False, FETCH_INTERVAL_SECONDS
 
     assert (asked, provider.tokens.identify(with_the_old_key()).player_id) == (1, "1")
 
@@ -354,7 +354,7 @@ def test_a_bug_in_finding_the_key_is_not_taken_for_a_bad_token(fault: Exception)
 def test_a_provider_that_is_down_locks_out_nobody_whose_key_is_known() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
-    provider.down, provider.now = True, ASK_AGAIN_SECONDS
+    provider.down, provider.now = True, FETCH_INTERVAL_SECONDS
     with pytest.raises(Unavailable):
         provider.tokens.identify(with_the_new_key())
 
@@ -520,7 +520,7 @@ def test_a_secret_that_cannot_be_read_is_unavailable_and_asked_for_once_per_paus
         with pytest.raises(Unavailable, match="JWT_SECRET_NAME"):
             tokens.identify(junk)
     asked = len(parameters.asked)
-    parameters.status, now[0] = 200, ASK_AGAIN_SECONDS
+    parameters.status, now[0] = 200, FETCH_INTERVAL_SECONDS
 
     assert (asked, tokens.identify(token()).player_id) == (1, "1")
 
@@ -543,6 +543,6 @@ def test_a_secret_that_cannot_be_meant_is_unavailable_until_it_is_put_right(
     with pytest.raises(Unavailable, match=f"JWT_SECRET_NAME names {fault}") as caught:
         tokens.identify(token())
     assert "canary" not in str(caught.value)
-    parameters.value, now[0] = SECRET, ASK_AGAIN_SECONDS
+    parameters.value, now[0] = SECRET, FETCH_INTERVAL_SECONDS
 
     assert tokens.identify(token()).player_id == "1"
