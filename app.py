@@ -7,18 +7,10 @@ import time
 from typing import Any, cast
 
 local_aws = None
-if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
-    from localdev import LocalAws, deploying, end, packaging
+if "AWS_CHALICE_CLI_MODE" in os.environ:  # On a developer's machine, before the other imports.
+    from localdev import prepare
 
-    local_aws = LocalAws.if_asked_for()
-    if (stage := deploying()) is not None:
-        from deployment import prepare
-
-        prepare(stage, end)
-    elif (stage := packaging()) is not None:
-        from deployment import prepare_package
-
-        prepare_package(stage, end)
+    local_aws = prepare()
 
 from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent
@@ -29,18 +21,11 @@ from chalicelib.aws.telemetry import call, note
 from chalicelib.bootstrap import Service, access_of, wire
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.ports import Endpoint
-from chalicelib.settings import Settings, SettingsError
+from chalicelib.settings import Settings
 
 app = Chalice(app_name="serverless-websockets")
 app.experimental_feature_flags.update(["WEBSOCKETS"])  # Chalice requires this opt-in.
-try:
-    settings = Settings.from_environment(os.environ)
-except SettingsError as wrong:
-    if "AWS_CHALICE_CLI_MODE" in os.environ:
-        end(str(wrong))
-    raise
-
-
+settings = Settings.from_environment(os.environ)
 making_service = threading.Lock()
 
 
