@@ -7,7 +7,7 @@ import time
 from typing import Any, cast
 
 local_aws = None
-if "AWS_CHALICE_CLI_MODE" in os.environ:  # On a developer's machine, before the other imports.
+if "AWS_CHALICE_CLI_MODE" in os.environ:  # Not on Lambda. It prepares first, to outlive a broken import.
     from localdev import prepare
 
     local_aws = prepare()

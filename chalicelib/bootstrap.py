@@ -18,7 +18,7 @@ from chalicelib.core.access import Access
 from chalicelib.core.delivery import Posts
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.messenger import Messenger
-from chalicelib.core.ports import Tokens
+from chalicelib.core.ports import ConnectionStore, Gateway, MessageStore, Tokens
 from chalicelib.core.push import Calls, Push
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.replay import Replays
@@ -39,40 +39,58 @@ def wire(settings: Settings) -> Service:
     connections = ConnectionsTable(
         client,
         settings.websockets_table,
-        retention,
-        RateLimit(settings.messages_per_second, settings.message_burst),
-        settings.connections_per_player,
+        player_seconds=retention,
+        rate=RateLimit(settings.messages_per_second, settings.message_burst),
+        connections_per_player=settings.connections_per_player,
     )
     messages = MessagesTable(client, settings.messages_table, retention)
-    sends = IdempotencyTable(client, settings.websockets_table, retention)
     gateway = ManagementApi()
     gateway.load()
     new_message_id = MessageIds()
-    posts = Posts(gateway, connections, _seconds_without_handshakes, time.sleep, random.random, note)
     access = access_of(settings)
     note("started", auth=access.in_words())
-    return Service(
-        Messenger(
-            access,
-            connections,
-            messages,
-            sends,
-            gateway,
-            new_message_id,
-            _milliseconds,
-            note,
-            settings.max_message_bytes,
-        ),
-        Push(
-            connections,
-            posts,
-            Replays(connections, messages, posts, new_message_id, _milliseconds, note),
-            concurrent_runner("players"),
-            concurrent_runner("connections"),
-            _milliseconds,
-            _seconds_without_handshakes,
-            note,
-        ),
+    messenger = Messenger(
+        access=access,
+        connections=connections,
+        messages=messages,
+        sends=IdempotencyTable(client, settings.websockets_table, retention),
+        gateway=gateway,
+        new_message_id=new_message_id,
+        clock=_milliseconds,
+        note=note,
+        max_message_bytes=settings.max_message_bytes,
+    )
+    return Service(messenger, _push(connections, messages, gateway, new_message_id))
+
+
+def _push(
+    connections: ConnectionStore, messages: MessageStore, gateway: Gateway, new_message_id: Callable[[], str]
+) -> Push:
+    posts = Posts(
+        gateway=gateway,
+        connections=connections,
+        monotonic=_seconds_without_handshakes,
+        sleep=time.sleep,
+        jitter=random.random,
+        note=note,
+    )
+    replays = Replays(
+        connections=connections,
+        messages=messages,
+        posts=posts,
+        new_message_id=new_message_id,
+        clock=_milliseconds,
+        note=note,
+    )
+    return Push(
+        connections=connections,
+        posts=posts,
+        replays=replays,
+        run_per_player=concurrent_runner("players"),
+        run_per_connection=concurrent_runner("connections"),
+        clock=_milliseconds,
+        monotonic=_seconds_without_handshakes,
+        note=note,
     )
 
 
@@ -80,7 +98,7 @@ def access_of(settings: Settings) -> Access:
     """Return the stage's rule for who can connect. It imports the token library at the first token."""
     chosen = settings.tokens
     if chosen is None:
-        return Access(settings.is_open, None, settings.allowed_origins)
+        return Access(is_open=settings.is_open, allowed_origins=settings.allowed_origins)
 
     @cache
     def tokens() -> Tokens:
@@ -88,7 +106,7 @@ def access_of(settings: Settings) -> Access:
 
         return tokens_of(chosen)
 
-    return Access(False, tokens, settings.allowed_origins)
+    return Access(is_open=False, tokens=tokens, allowed_origins=settings.allowed_origins)
 
 
 def concurrent_runner(name: str) -> Callable[[Calls], None]:

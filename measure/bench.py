@@ -121,7 +121,14 @@ def a_flood(aws: CountedAws) -> Iterable[Row]:
         player = f"flooder-{lambdas}"
         aws.connect(player)
         stores = [
-            ConnectionsTable(boto3.client("dynamodb"), "websockets", DAY, rate, 10, lambda: 0)
+            ConnectionsTable(
+                boto3.client("dynamodb"),
+                "websockets",
+                player_seconds=DAY,
+                rate=rate,
+                connections_per_player=10,
+                clock=lambda: 0,
+            )
             for _ in range(lambdas)
         ]
         messengers = [replace(aws.service.messenger, connections=store) for store in stores]

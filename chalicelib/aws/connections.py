@@ -75,6 +75,7 @@ class ConnectionsTable:
         self,
         client: Any,
         table: str,
+        *,
         player_seconds: int,
         rate: RateLimit,
         connections_per_player: int,
@@ -248,12 +249,12 @@ class ConnectionsTable:
         if item is None:
             raise _NotFound
         return Connection(
-            connection_id,
-            item["playerId"]["S"],
-            Endpoint(item["apiId"]["S"], item["stage"]["S"]),
-            int(item["connectedAt"]["N"]),
-            {k: v["S"] for k, v in item["clientData"]["M"].items()},
-            int(item["tokenExpiresAt"]["N"]) if "tokenExpiresAt" in item else None,
+            id=connection_id,
+            player_id=item["playerId"]["S"],
+            endpoint=Endpoint(item["apiId"]["S"], item["stage"]["S"]),
+            connected_at=int(item["connectedAt"]["N"]),
+            client_data={k: v["S"] for k, v in item["clientData"]["M"].items()},
+            expires_at=int(item["tokenExpiresAt"]["N"]) if "tokenExpiresAt" in item else None,
         )
 
     def _count(
@@ -348,17 +349,17 @@ def _connection_item(connection: Connection) -> Item:
 def _player(player_id: str, item: Item) -> PlayerConnections:
     endpoint = Endpoint(item["apiId"]["S"], item["stage"]["S"]) if "apiId" in item else None
     return PlayerConnections(
-        player_id,
-        endpoint,
-        frozenset(item.get("connections", {}).get("SS", ())),
-        _live(item),
-        item.get("missedFrom", {}).get("S"),
-        {
+        id=player_id,
+        endpoint=endpoint,
+        connections=frozenset(item.get("connections", {}).get("SS", ())),
+        live=_live(item),
+        missed_from=item.get("missedFrom", {}).get("S"),
+        registered_at={
             name.removeprefix(_SINCE): int(value["N"])
             for name, value in item.items()
             if name.startswith(_SINCE)
         },
-        {
+        progress={
             name.removeprefix(_WALK): ReplayProgress(
                 **{key: position["S"] for key, position in value["M"].items()}
             )

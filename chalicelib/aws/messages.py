@@ -189,29 +189,29 @@ def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
     if not isinstance(sync, bool) or not isinstance(has_progress, bool):
         raise TypeError("sync or walked")
     return ReplayMarker(
-        _matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(MARKER)),
-        _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
-        _text(item["replayTo"]["S"]),
-        _matching(CURSOR, item["after"]["S"]) if "after" in item else None,
-        _matching(CURSOR, item["began"]["S"]) if "began" in item else None,
-        _whole(item["replayed"]["N"]),
-        sync,
-        _whole(item["askedAt"]["N"]) if "askedAt" in item else None,
-        ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
-        has_progress,
-        _whole(item["tries"]["N"]) if "tries" in item else 0,
-        position,
+        id=_matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(MARKER)),
+        destination_player_id=_matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
+        connection_id=_text(item["replayTo"]["S"]),
+        after=_matching(CURSOR, item["after"]["S"]) if "after" in item else None,
+        first_cursor=_matching(CURSOR, item["began"]["S"]) if "began" in item else None,
+        replayed=_whole(item["replayed"]["N"]),
+        sync=sync,
+        asked_at=_whole(item["askedAt"]["N"]) if "askedAt" in item else None,
+        ack_id=ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
+        has_progress=has_progress,
+        tries=_whole(item["tries"]["N"]) if "tries" in item else 0,
+        stream_position=position,
     )
 
 
 def _message(item: Mapping[str, Any], position: StreamPosition = UNKNOWN_POSITION) -> Message:
     return Message(
-        _matching(MESSAGE_ID, item["messageId"]["S"]),
-        _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
-        _matching(PLAYER_ID, item["srcPlayerId"]["S"]),
-        _text(item["message"]["S"]),
-        _whole(item["sentAt"]["N"]),
-        position,
+        id=_matching(MESSAGE_ID, item["messageId"]["S"]),
+        destination_player_id=_matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
+        src_player_id=_matching(PLAYER_ID, item["srcPlayerId"]["S"]),
+        text=_text(item["message"]["S"]),
+        sent_at=_whole(item["sentAt"]["N"]),
+        stream_position=position,
     )
 
 

@@ -17,7 +17,7 @@ TOKEN_NEEDED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """A stage's access rule. It refuses every connection if it is not `is_open` and has no `tokens`.
 

@@ -30,7 +30,7 @@ RESERVE_SECONDS = 3.0
 """Time reserved at an invocation's end to remove and close connections that it couldn't post to."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Recipient:
     """A player's connections, updated while a batch is processed.
 
@@ -54,18 +54,18 @@ class Recipient:
     @classmethod
     def of(cls, player: PlayerConnections, time_left: Callable[[], float], look_up_ms: float) -> "Recipient":
         return cls(
-            player.id,
-            player.endpoint or Endpoint("", ""),
-            player.connections,
-            dict(player.live),
-            {each: progress for each, progress in player.progress.items() if each not in player.live},
-            player.missed_from,
-            time_left,
-            look_up_ms,
+            id=player.id,
+            endpoint=player.endpoint or Endpoint("", ""),
+            connections=player.connections,
+            live=dict(player.live),
+            progress={key: value for key, value in player.progress.items() if key not in player.live},
+            missed_from=player.missed_from,
+            time_left=time_left,
+            look_up_ms=look_up_ms,
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Posts:
     """Posts frames with retries. `monotonic` is in seconds; `jitter` returns a number from 0 to 1."""
 

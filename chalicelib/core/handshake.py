@@ -34,7 +34,7 @@ class HandshakeRejected(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handshake:
     """A parsed handshake.
 
@@ -81,12 +81,12 @@ def parse_handshake(query: Multi, headers: Multi) -> Handshake:
     except ValidationError as invalid:
         raise HandshakeRejected(400, describe(invalid)) from None
     return Handshake(
-        wanted.player_id,
-        wanted.after,
-        _client_data(parameters),
-        _tokens(by_name.get("authorization", ()), subprotocols, parameters),
-        next(iter(by_name.get("origin", ())), None),
-        _accepted(subprotocols),
+        player_id=wanted.player_id,
+        after=wanted.after,
+        client_data=_client_data(parameters),
+        tokens=_tokens(by_name.get("authorization", ()), subprotocols, parameters),
+        origin=next(iter(by_name.get("origin", ())), None),
+        subprotocol=_accepted(subprotocols),
     )
 
 

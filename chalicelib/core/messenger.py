@@ -55,7 +55,7 @@ Clients that wait for `retryAfterMs` are refused once or a few times.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Messenger:
     """Handles connects, frames and disconnects. `clock` returns milliseconds since the epoch."""
 
@@ -80,12 +80,12 @@ class Messenger:
             handshake = parse_handshake(query, headers)
             identity = self.access.identify(handshake)
             connection = Connection(
-                connection_id,
-                identity.player_id,
-                endpoint,
-                self.clock(),
-                handshake.client_data,
-                identity.expires_at,
+                id=connection_id,
+                player_id=identity.player_id,
+                endpoint=endpoint,
+                connected_at=self.clock(),
+                client_data=handshake.client_data,
+                expires_at=identity.expires_at,
             )
             self._register(connection, handshake.after)
         except HandshakeRejected as refused:
@@ -113,7 +113,8 @@ class Messenger:
             except TooManyConnections as full:
                 self._remove_gone(full.player)
                 self.connections.register(connection, after is not None)
-            self.messages.put(ReplayMarker(self.new_message_id(), connection.player_id, connection.id, after))
+            marker_id = self.new_message_id()
+            self.messages.put(ReplayMarker(marker_id, connection.player_id, connection.id, after=after))
         except TooManyConnections:
             raise HandshakeRejected(429, "this player has too many connections") from None
         except Unavailable:
@@ -242,7 +243,7 @@ class Messenger:
                 self.new_message_id(),
                 player_id,
                 connection.id,
-                frame.after,
+                after=frame.after,
                 sync=True,
                 ack_id=frame.ack_id,
             )
@@ -253,11 +254,11 @@ class Messenger:
         if frame.player_id not in (None, sender.player_id):
             raise FrameError("forbidden", "playerId differs from the connection's player")
         message = Message(
-            self.new_message_id(),
-            frame.destination_player_id,
-            sender.player_id,
-            frame.message,
-            self.clock(),
+            id=self.new_message_id(),
+            destination_player_id=frame.destination_player_id,
+            src_player_id=sender.player_id,
+            text=frame.message,
+            sent_at=self.clock(),
         )
         self._check_size(_acknowledge(message, frame.ack_id, duplicate=True))
         duplicate = None

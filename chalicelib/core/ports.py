@@ -1,7 +1,7 @@
 """The values that the use cases work with, and the ports that adapters in chalicelib.aws implement."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -98,6 +98,7 @@ class PlayerConnections:
     endpoint: Endpoint | None = None
     connections: frozenset[str] = frozenset()
     live: Mapping[str, StreamPosition] = field(default_factory=dict)
+    _: KW_ONLY
     missed_from: str | None = None
     registered_at: Mapping[str, int] = field(default_factory=dict)
     progress: Mapping[str, ReplayProgress] = field(default_factory=dict)
@@ -135,6 +136,7 @@ class ReplayMarker:
     id: str
     destination_player_id: str
     connection_id: str
+    _: KW_ONLY
     after: str | None = None
     first_cursor: str | None = None
     replayed: int = 0

@@ -23,7 +23,7 @@ from chalicelib.core.replay import Replays
 Calls = Iterable[Callable[[], None]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
     """Pushes batches. `clock` returns milliseconds since the epoch, `monotonic` seconds.
 

@@ -53,7 +53,7 @@ class _NotDelivered(Exception):
         self.has_timed_out = has_timed_out
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replays:
     """Replays missed messages. `clock` returns milliseconds since the epoch."""
 

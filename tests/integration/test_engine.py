@@ -67,7 +67,9 @@ def test_what_it_does_not_support_is_refused_by_name(
 
 
 def test_the_stores_work_over_its_client(client: Any) -> None:
-    connections = ConnectionsTable(client, "websockets", DAY, RateLimit(10, 5), connections_per_player=1)
+    connections = ConnectionsTable(
+        client, "websockets", player_seconds=DAY, rate=RateLimit(10, 5), connections_per_player=1
+    )
     messages, sends = (
         MessagesTable(client, "messages", 3650 * DAY),
         IdempotencyTable(client, "websockets", DAY),

@@ -84,7 +84,7 @@ class Clock:
 
 def connections_table(tables: Tables, player_seconds: int = DAY, **options: Any) -> ConnectionsTable:
     limits: dict[str, Any] = {"rate": RateLimit(20, 10_000), "connections_per_player": 100} | options
-    return ConnectionsTable(tables.client, tables.websockets, player_seconds, **limits)
+    return ConnectionsTable(tables.client, tables.websockets, player_seconds=player_seconds, **limits)
 
 
 @pytest.fixture(params=["dynamodb", "in memory"])

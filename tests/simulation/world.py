@@ -115,28 +115,43 @@ class World:
         sends: Any = Aws(self, self.sends, reads=())
         gateway = Posting(self)
         self.messenger = Messenger(
-            Access(is_open=True),
-            connections,
-            messages,
-            sends,
-            gateway,
-            new_message_id,
-            self._milliseconds,
-            self._note,
-            LARGEST_FRAME_BYTES,
+            access=Access(is_open=True),
+            connections=connections,
+            messages=messages,
+            sends=sends,
+            gateway=gateway,
+            new_message_id=new_message_id,
+            clock=self._milliseconds,
+            note=self._note,
+            max_message_bytes=LARGEST_FRAME_BYTES,
         )
         monotonic = lambda: self.schedule.now  # noqa: E731
-        posts = Posts(gateway, connections, monotonic, self.schedule.pause, self.random.random, self._note)
-        page_size = self.random.choice((1, 2, 5))
+        posts = Posts(
+            gateway=gateway,
+            connections=connections,
+            monotonic=monotonic,
+            sleep=self.schedule.pause,
+            jitter=self.random.random,
+            note=self._note,
+        )
+        replays = Replays(
+            connections=connections,
+            messages=messages,
+            posts=posts,
+            new_message_id=new_message_id,
+            clock=self._milliseconds,
+            note=self._note,
+            page_size=self.random.choice((1, 2, 5)),
+        )
         self.push = Push(
-            connections,
-            posts,
-            Replays(connections, messages, posts, new_message_id, self._milliseconds, self._note, page_size),
-            self._in_any_order,
-            self._in_any_order,
-            self._milliseconds,
-            monotonic,
-            self._note,
+            connections=connections,
+            posts=posts,
+            replays=replays,
+            run_per_player=self._in_any_order,
+            run_per_connection=self._in_any_order,
+            clock=self._milliseconds,
+            monotonic=monotonic,
+            note=self._note,
         )
 
     # What clients do

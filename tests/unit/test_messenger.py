@@ -42,15 +42,15 @@ class World:
         ids = count(1)
         self.connections.clock = lambda: self.now
         self.messenger = Messenger(
-            access,
-            self.connections,
-            self.messages,
-            self.sends,
-            self.gateway,
-            lambda: f"id-{next(ids)}",
-            lambda: self.now,
-            self.notes,
-            LARGEST_FRAME_BYTES,
+            access=access,
+            connections=self.connections,
+            messages=self.messages,
+            sends=self.sends,
+            gateway=self.gateway,
+            new_message_id=lambda: f"id-{next(ids)}",
+            clock=lambda: self.now,
+            note=self.notes,
+            max_message_bytes=LARGEST_FRAME_BYTES,
         )
 
     def connect(self, player_id: str, connection_id: str, **query: str) -> None:
@@ -376,14 +376,14 @@ def test_a_sync_puts_a_marker_and_is_answered_by_the_stream(world: World) -> Non
 
     world.messenger.receive("c", HERE, json.dumps({"action": "sync", "after": position, "ackId": 7}))
 
-    assert world.messages.stored[1:] == [ReplayMarker("id-2", "1", "c", position, sync=True, ack_id=7)]
+    assert world.messages.stored[1:] == [ReplayMarker("id-2", "1", "c", after=position, sync=True, ack_id=7)]
     assert world.gateway.posted == []
 
 
 def test_connecting_with_after_asks_for_what_came_since(world: World) -> None:
     world.connect("1", "c", after="0")
 
-    assert world.messages.stored == [ReplayMarker("id-1", "1", "c", "0")]
+    assert world.messages.stored == [ReplayMarker("id-1", "1", "c", after="0")]
 
 
 def test_a_connection_that_should_be_live_by_now_and_is_not_has_to_connect_anew(world: World) -> None:

@@ -50,16 +50,31 @@ class World:
         seconds = itertools.count(1_000_000)
         clock = lambda: 2_000_000 + round(self.now * 1000)  # noqa: E731
         monotonic = lambda: self.now  # noqa: E731
-        posts = Posts(self.gateway, self.connections, monotonic, self.sleep, lambda: 1.0, self.notes)
+        posts = Posts(
+            gateway=self.gateway,
+            connections=self.connections,
+            monotonic=monotonic,
+            sleep=self.sleep,
+            jitter=lambda: 1.0,
+            note=self.notes,
+        )
+        replays = Replays(
+            connections=self.connections,
+            messages=self.messages,
+            posts=posts,
+            new_message_id=lambda: at(next(seconds)),
+            clock=clock,
+            note=self.notes,
+        )
         self.push = Push(
-            self.connections,
-            posts,
-            Replays(self.connections, self.messages, posts, lambda: at(next(seconds)), clock, self.notes),
-            one_after_the_other,
-            one_after_the_other,
-            clock,
-            monotonic,
-            self.notes,
+            connections=self.connections,
+            posts=posts,
+            replays=replays,
+            run_per_player=one_after_the_other,
+            run_per_connection=one_after_the_other,
+            clock=clock,
+            monotonic=monotonic,
+            note=self.notes,
         )
 
     def sleep(self, seconds: float) -> None:
