@@ -20,7 +20,7 @@ from chalicelib.aws.messages import UnreadableRecord, parse_record, written_at
 from chalicelib.aws.telemetry import call, note
 from chalicelib.bootstrap import Service, access_of, wire
 from chalicelib.core.handshake import HandshakeRejected
-from chalicelib.core.ports import Endpoint
+from chalicelib.core.model import Endpoint
 from chalicelib.settings import Settings
 
 app = Chalice(app_name="serverless-websockets")

@@ -1,17 +1,4 @@
-"""Connections in the Websockets table. Two kinds of items are read and written here.
-
-`connection#<id>` holds a connection's player, endpoint and client data. It never changes.
-
-`player#<id>` holds the player's connection ids in a string set, and these attributes per connection:
-
-- `since:<connection id>`: when the connection was registered.
-- `live:<connection id>` and `stream:<connection id>`: the sequence number and the stream label of the record
-  after which it receives messages. Only a live connection has them.
-- `walk:<connection id>`: the progress of a replay with more than one page.
-
-A connect or disconnect changes only its own connection's set member and attributes, so concurrent ones need
-no lock. `rate_counter` adds further attributes to the same item.
-"""
+"""Registers, finds and removes connections, in the Websockets table. `connection_items` has their items."""
 
 import time
 from collections.abc import Callable, Collection
@@ -21,12 +8,22 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from chalicelib.aws.connection_items import (
+    LIVE,
+    PROGRESS,
+    SINCE,
+    STREAM,
+    connection_item,
+    connection_key,
+    connection_of,
+    player_key,
+    player_of,
+)
 from chalicelib.aws.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.aws.rate_counter import COUNT, IS_WITHIN_RATE, RateCounter
 from chalicelib.aws.telemetry import timed
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Connection,
-    Endpoint,
     PlayerConnections,
     ReplayProgress,
     StreamPosition,
@@ -35,16 +32,9 @@ from chalicelib.core.ports import (
 )
 from chalicelib.core.rate_limit import RateLimit
 
-CONNECTION_SECONDS = 3 * 60 * 60
-"""How long a connection's item is kept. API Gateway closes a connection after two hours."""
-
 KEYS_PER_BATCH_GET = 100
 BATCH_GET_ATTEMPTS = 4
 CONNECTIONS_KEPT = 10_000
-_LIVE = "live:"
-_SINCE = "since:"
-_STREAM = "stream:"
-_WALK = "walk:"
 
 IS_OWN = "contains(connections, :connection)"
 HAS_ROOM = (
@@ -102,7 +92,7 @@ class ConnectionsTable:
             self._count(player.id, player.id, 1, COUNT, COUNT_IF_KNOWN)
             raise TooManyConnections(player)
         with unavailable_on_failure():
-            self._client.put_item(TableName=self._table, Item=_connection_item(connection))
+            self._client.put_item(TableName=self._table, Item=connection_item(connection))
 
     def _register(self, connection: Connection, replays: bool) -> tuple[bool, PlayerConnections]:
         return self._count(
@@ -120,7 +110,7 @@ class ConnectionsTable:
                 ":since": {"N": str(connection.connected_at)},
                 ":expires": in_seconds(self._player_seconds),
             },
-            {"#since": _SINCE + connection.id},
+            {"#since": SINCE + connection.id},
         )
 
     def find(self, connection_id: str) -> Connection | None:
@@ -152,9 +142,9 @@ class ConnectionsTable:
         update = "SET #live = :number, #stream = :stream, expiresAt = :expires"
         values: Item = {":number": {"S": str(start.sequence_number)}, ":stream": {"S": start.stream}}
         names = {
-            "#live": _LIVE + connection_id,
-            "#stream": _STREAM + connection_id,
-            "#walk": _WALK + connection_id,
+            "#live": LIVE + connection_id,
+            "#stream": STREAM + connection_id,
+            "#walk": PROGRESS + connection_id,
         }
         if caught_up is not None:
             cleared = self._update_own(
@@ -176,14 +166,14 @@ class ConnectionsTable:
             connection_id,
             "SET #walk = :walk, expiresAt = :expires",
             {":walk": {"M": ids}},
-            {"#walk": _WALK + connection_id},
+            {"#walk": PROGRESS + connection_id},
         )
 
     def note_missed(self, player_id: str, message_id: str) -> None:
         with unavailable_on_failure():
             self._client.update_item(
                 TableName=self._table,
-                Key=_player_key(player_id),
+                Key=player_key(player_id),
                 UpdateExpression="SET missedFrom = if_not_exists(missedFrom, :missed), expiresAt = :expires",
                 ExpressionAttributeValues={
                     ":missed": {"S": message_id},
@@ -195,7 +185,7 @@ class ConnectionsTable:
         with suppress(ClientError), unavailable_on_failure():
             self._client.update_item(
                 TableName=self._table,
-                Key=_player_key(player_id),
+                Key=player_key(player_id),
                 UpdateExpression="SET missedFrom = :new",
                 ConditionExpression="missedFrom = :old",
                 ExpressionAttributeValues={":new": {"S": new}, ":old": {"S": old}},
@@ -206,22 +196,22 @@ class ConnectionsTable:
         with unavailable_on_failure():
             self._client.update_item(
                 TableName=self._table,
-                Key=_player_key(player_id),
+                Key=player_key(player_id),
                 UpdateExpression="DELETE connections :connection REMOVE #live, #stream, #since, #walk",
                 ExpressionAttributeNames={
-                    "#live": _LIVE + connection_id,
-                    "#stream": _STREAM + connection_id,
-                    "#since": _SINCE + connection_id,
-                    "#walk": _WALK + connection_id,
+                    "#live": LIVE + connection_id,
+                    "#stream": STREAM + connection_id,
+                    "#since": SINCE + connection_id,
+                    "#walk": PROGRESS + connection_id,
                 },
                 ExpressionAttributeValues={":connection": {"SS": [connection_id]}},
             )
-            self._client.delete_item(TableName=self._table, Key=_connection_key(connection_id))
+            self._client.delete_item(TableName=self._table, Key=connection_key(connection_id))
 
     def remove_by_id(self, connection_id: str) -> str | None:
         with unavailable_on_failure():
             item = self._client.get_item(
-                TableName=self._table, Key=_connection_key(connection_id), ConsistentRead=True
+                TableName=self._table, Key=connection_key(connection_id), ConsistentRead=True
             ).get("Item")
         if item is None:
             return None
@@ -233,29 +223,22 @@ class ConnectionsTable:
         ids = list(player_ids)
         found: dict[str, PlayerConnections] = {player_id: PlayerConnections(player_id) for player_id in ids}
         for start in range(0, len(ids), KEYS_PER_BATCH_GET):
-            keys = [_player_key(player_id) for player_id in ids[start : start + KEYS_PER_BATCH_GET]]
+            keys = [player_key(player_id) for player_id in ids[start : start + KEYS_PER_BATCH_GET]]
             for item in self._batch_get(keys):
                 player_id = item["id"]["S"].removeprefix("player#")
-                found[player_id] = _player(player_id, item)
+                found[player_id] = player_of(player_id, item)
         return found
 
     @timed("find_connection")
     def _read(self, connection_id: str) -> Connection:
         with unavailable_on_failure():
             answer = self._client.get_item(
-                TableName=self._table, Key=_connection_key(connection_id), ConsistentRead=True
+                TableName=self._table, Key=connection_key(connection_id), ConsistentRead=True
             )
         item = answer.get("Item")
         if item is None:
             raise _NotFound
-        return Connection(
-            id=connection_id,
-            player_id=item["playerId"]["S"],
-            endpoint=Endpoint(item["apiId"]["S"], item["stage"]["S"]),
-            connected_at=int(item["connectedAt"]["N"]),
-            client_data={k: v["S"] for k, v in item["clientData"]["M"].items()},
-            expires_at=int(item["tokenExpiresAt"]["N"]) if "tokenExpiresAt" in item else None,
-        )
+        return connection_of(connection_id, item)
 
     def _count(
         self,
@@ -272,13 +255,13 @@ class ConnectionsTable:
             player_id,
             sender,
             cost,
-            Key=_player_key(player_id),
+            Key=player_key(player_id),
             UpdateExpression=update,
             ConditionExpression=condition,
             ExpressionAttributeNames=names or {},
             ExpressionAttributeValues=values or {},
         )
-        return counted, _player(player_id, item)
+        return counted, player_of(player_id, item)
 
     def _update_own(
         self,
@@ -294,7 +277,7 @@ class ConnectionsTable:
             with unavailable_on_failure():
                 answer = self._client.update_item(
                     TableName=self._table,
-                    Key=_player_key(player_id),
+                    Key=player_key(player_id),
                     UpdateExpression=update,
                     ConditionExpression=f"contains(connections, :connection){further_condition}",
                     ExpressionAttributeValues={
@@ -321,60 +304,3 @@ class ConnectionsTable:
             if not request:
                 return items
         raise Unavailable("UnprocessedKeys")
-
-
-def _connection_key(connection_id: str) -> Item:
-    return {"id": {"S": f"connection#{connection_id}"}}
-
-
-def _player_key(player_id: str) -> Item:
-    return {"id": {"S": f"player#{player_id}"}}
-
-
-def _connection_item(connection: Connection) -> Item:
-    item: Item = {
-        **_connection_key(connection.id),
-        "playerId": {"S": connection.player_id},
-        "apiId": {"S": connection.endpoint.api_id},
-        "stage": {"S": connection.endpoint.stage},
-        "connectedAt": {"N": str(connection.connected_at)},
-        "clientData": {"M": {k: {"S": v} for k, v in connection.client_data.items()}},
-        "expiresAt": in_seconds(CONNECTION_SECONDS),
-    }
-    if connection.expires_at is not None:
-        item["tokenExpiresAt"] = {"N": str(connection.expires_at)}
-    return item
-
-
-def _player(player_id: str, item: Item) -> PlayerConnections:
-    endpoint = Endpoint(item["apiId"]["S"], item["stage"]["S"]) if "apiId" in item else None
-    return PlayerConnections(
-        id=player_id,
-        endpoint=endpoint,
-        connections=frozenset(item.get("connections", {}).get("SS", ())),
-        live=_live(item),
-        missed_from=item.get("missedFrom", {}).get("S"),
-        registered_at={
-            name.removeprefix(_SINCE): int(value["N"])
-            for name, value in item.items()
-            if name.startswith(_SINCE)
-        },
-        progress={
-            name.removeprefix(_WALK): ReplayProgress(
-                **{key: position["S"] for key, position in value["M"].items()}
-            )
-            for name, value in item.items()
-            if name.startswith(_WALK)
-        },
-    )
-
-
-def _live(item: Item) -> dict[str, StreamPosition]:
-    """Return the stream positions by connection. Version 1.0.0 stored no stream label."""
-    live = {}
-    for name, value in item.items():
-        if name.startswith(_LIVE):
-            connection_id = name.removeprefix(_LIVE)
-            stream = item.get(_STREAM + connection_id, {}).get("S", "")
-            live[connection_id] = StreamPosition(stream, int(value["S"]))
-    return live

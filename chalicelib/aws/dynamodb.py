@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws.telemetry import count
 from chalicelib.aws.tls import share_context
-from chalicelib.core.ports import Unavailable
+from chalicelib.core.model import Unavailable
 
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: each value with its type."""

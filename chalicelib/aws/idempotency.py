@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.aws.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.aws.telemetry import timed
-from chalicelib.core.ports import Send
+from chalicelib.core.model import Send
 
 
 class IdempotencyTable:

@@ -11,7 +11,8 @@ from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
 from chalicelib.aws.telemetry import count, timed
 from chalicelib.aws.tls import share_context
-from chalicelib.core.ports import POST_SECONDS, Delivery, Endpoint
+from chalicelib.core.model import Delivery, Endpoint
+from chalicelib.core.ports import POST_SECONDS
 
 MAX_CONCURRENT_POSTS = 100
 """The maximum of concurrent posts, and of records per batch: each player of a batch can have a thread.

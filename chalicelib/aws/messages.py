@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from chalicelib.aws.dynamodb import Item, in_seconds, unavailable_on_failure
 from chalicelib.aws.telemetry import note, timed
 from chalicelib.core.message_id import cursor_at
-from chalicelib.core.ports import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
+from chalicelib.core.model import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
 from chalicelib.core.protocol import ACK_IDS, CURSOR, MESSAGE_ID, PLAYER_ID
 
 MARKER = "marker#"

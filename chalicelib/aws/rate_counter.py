@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.dynamodb import Item, unavailable_on_failure
-from chalicelib.core.ports import Unavailable
+from chalicelib.core.model import Unavailable
 from chalicelib.core.rate_limit import CurrentWindow, RateLimit
 
 OLD_WINDOWS = 20

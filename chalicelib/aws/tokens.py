@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import TypeAdapter, ValidationError
 
-from chalicelib.core.ports import Identity, TokenRefused, Unavailable
+from chalicelib.core.model import Identity, TokenRefused, Unavailable
 from chalicelib.core.protocol import PlayerId
 from chalicelib.settings import TokenSettings, fault_of_secret
 

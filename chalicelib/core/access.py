@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chalicelib.core.handshake import Handshake, HandshakeRejected
-from chalicelib.core.ports import Identity, TokenRefused, Tokens
+from chalicelib.core.model import Identity, TokenRefused
+from chalicelib.core.ports import Tokens
 
 NOT_CONFIGURED = (
     "every connection is refused: set AUTH_MODE to open, or to jwt with JWT_SECRET_NAME or JWT_JWKS_URL, "

@@ -4,19 +4,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from chalicelib.core.ports import (
-    POST_SECONDS,
-    ConnectionStore,
+from chalicelib.core.model import (
     Delivery,
     Endpoint,
-    Gateway,
     Message,
     PlayerConnections,
     ReplayProgress,
     StreamPosition,
-    Telemetry,
     Unavailable,
 )
+from chalicelib.core.ports import POST_SECONDS, ConnectionStore, Gateway, Telemetry
 from chalicelib.core.protocol import MessageFrame
 from chalicelib.core.rate_limit import RateLimited
 

@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from chalicelib.core.protocol import Cursor, PlayerId, describe
+from chalicelib.core.parsing import describe
+from chalicelib.core.protocol import Cursor, PlayerId
 
 CLIENT_DATA_PAIRS = 16
 CLIENT_DATA_BYTES = 1024

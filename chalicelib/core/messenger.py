@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from chalicelib.core.access import Access
 from chalicelib.core.handshake import HandshakeRejected, Multi, parse_handshake
 from chalicelib.core.message_id import timestamp_of
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Connection,
-    ConnectionStore,
     Delivery,
     Endpoint,
-    Gateway,
-    IdempotencyStore,
     Message,
-    MessageStore,
     PlayerConnections,
     ReplayMarker,
     Send,
-    Telemetry,
     TooManyConnections,
     Unavailable,
 )
+from chalicelib.core.parsing import parse_frame, parse_object, read_ack_id
+from chalicelib.core.ports import ConnectionStore, Gateway, IdempotencyStore, MessageStore, Telemetry
 from chalicelib.core.protocol import (
     CLOSING_ERRORS,
     Ack,
@@ -33,9 +30,6 @@ from chalicelib.core.protocol import (
     SendMessage,
     ServiceFrame,
     Sync,
-    parse_frame,
-    parse_object,
-    read_ack_id,
 )
 from chalicelib.core.rate_limit import RateLimited
 

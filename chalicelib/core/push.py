@@ -10,14 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from chalicelib.core.delivery import Posts, Recipient, frame_of
-from chalicelib.core.ports import (
-    POST_SECONDS,
-    ConnectionStore,
-    Delivery,
-    Entry,
-    Message,
-    Telemetry,
-)
+from chalicelib.core.model import Delivery, Entry, Message
+from chalicelib.core.ports import POST_SECONDS, ConnectionStore, Telemetry
 from chalicelib.core.replay import Replays
 
 Calls = Iterable[Callable[[], None]]

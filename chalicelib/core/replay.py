@@ -8,18 +8,8 @@ from dataclasses import dataclass, replace
 
 from chalicelib.core.delivery import RESERVE_SECONDS, Posts, Recipient, frame_of
 from chalicelib.core.message_id import cursor_at, moved_back, timestamp_of
-from chalicelib.core.ports import (
-    POST_SECONDS,
-    ConnectionStore,
-    Delivery,
-    Message,
-    MessageStore,
-    Page,
-    ReplayMarker,
-    ReplayProgress,
-    Telemetry,
-    Unavailable,
-)
+from chalicelib.core.model import Delivery, Message, Page, ReplayMarker, ReplayProgress, Unavailable
+from chalicelib.core.ports import POST_SECONDS, ConnectionStore, MessageStore, Telemetry
 from chalicelib.core.protocol import Connected, Synced
 
 PAGE_MESSAGES = 50

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from chalicelib.aws.telemetry import BATCH_UNITS, METRICS_BY_OUTCOME, UNITS
 from chalicelib.core.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS
-from chalicelib.core.protocol import ACTIONS, RETRYABLE, VERSION, parse_frame, parse_object
+from chalicelib.core.parsing import parse_frame, parse_object
+from chalicelib.core.protocol import ACTIONS, RETRYABLE, VERSION
 from chalicelib.core.replay import OVERLAP_MS
 from chalicelib.settings import LARGEST_FRAME_BYTES, SECRET_BYTES, Settings
 from localdev.limits import Limits

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.aws.idempotency import IdempotencyTable
 from chalicelib.aws.messages import MessagesTable
-from chalicelib.core.ports import Connection, Endpoint, Message, Send, StreamPosition, Unavailable
+from chalicelib.core.model import Connection, Endpoint, Message, Send, StreamPosition, Unavailable
 from chalicelib.core.rate_limit import RateLimit
 from localdev.dynamodb import create_tables
 from localdev.engine import ApiError, Client, DynamoDb

@@ -25,13 +25,10 @@ from chalicelib.aws.messages import (
 )
 from chalicelib.aws.rate_counter import OLD_WINDOWS
 from chalicelib.core.message_id import MessageIds
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Connection,
-    ConnectionStore,
     Endpoint,
-    IdempotencyStore,
     Message,
-    MessageStore,
     Page,
     PlayerConnections,
     ReplayMarker,
@@ -40,6 +37,7 @@ from chalicelib.core.ports import (
     TooManyConnections,
     Unavailable,
 )
+from chalicelib.core.ports import ConnectionStore, IdempotencyStore, MessageStore
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 from tests.support.dynamodb_tables import Tables, make_tables
 from tests.support.fakes import InMemoryConnections, InMemoryIdempotency, InMemoryMessages

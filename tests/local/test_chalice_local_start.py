@@ -277,7 +277,7 @@ def test_an_edit_that_is_not_json_is_one_line_and_the_next_edit_is_followed(
 
 
 def edit(project: Path) -> None:
-    source = project / "chalicelib" / "ports.py"
+    source = project / "chalicelib" / "core" / "ports.py"
     source.write_text(f"{source.read_text(encoding='utf-8')}\n# An edit.\n", encoding="utf-8")
 
 

@@ -188,7 +188,7 @@ def test_edits_that_restart_the_process_lose_and_double_nothing(tmp_path: Path) 
     project = tmp_path / "project"
     project.mkdir()
     local = ChaliceLocal.start(tmp_path, project=copy_project(project)).started()
-    source = project / "chalicelib" / "ports.py"
+    source = project / "chalicelib" / "core" / "ports.py"
     texts = [f"m{number}" for number in range(200)]
 
     async def edit_twice(reader: Reader) -> None:

@@ -16,8 +16,7 @@ from chalicelib.core.delivery import Posts
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.messenger import Messenger
-from chalicelib.core.ports import (
-    POST_SECONDS,
+from chalicelib.core.model import (
     UNKNOWN_POSITION,
     Connection,
     Delivery,
@@ -28,6 +27,7 @@ from chalicelib.core.ports import (
     TooManyConnections,
     Unavailable,
 )
+from chalicelib.core.ports import POST_SECONDS
 from chalicelib.core.push import Calls, Push
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 from chalicelib.core.replay import Replays

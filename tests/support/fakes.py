@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Connection,
     Delivery,
     Endpoint,

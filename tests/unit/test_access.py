@@ -4,7 +4,7 @@ import pytest
 
 from chalicelib.core.access import Access
 from chalicelib.core.handshake import HandshakeRejected, Multi, parse_handshake
-from chalicelib.core.ports import Identity
+from chalicelib.core.model import Identity
 
 OPEN = Access(is_open=True)
 

@@ -11,7 +11,7 @@ from chalicelib.core.access import Access
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import cursor_at
 from chalicelib.core.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED, Messenger
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Delivery,
     Endpoint,
     Identity,

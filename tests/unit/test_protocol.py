@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core import protocol
+from chalicelib.core import parsing, protocol
 from chalicelib.core.protocol import Action, FrameError, SendMessage
 
 ORIGINAL_FRAME = (
@@ -15,7 +15,7 @@ ORIGINAL_FRAME = (
 
 
 def parse(body: str) -> Action:
-    return protocol.parse_frame(protocol.parse_object(body))
+    return parsing.parse_frame(parsing.parse_object(body))
 
 
 def refusal(body: str) -> FrameError:
@@ -128,7 +128,7 @@ def test_a_key_with_a_typing_error_is_named_and_not_the_one_that_is_missing_for_
 
 
 def test_many_unknown_keys_are_named_without_checking_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "describe", None)
+    monkeypatch.setattr(parsing, "describe", None)
     keys = {f"key {number}": 1 for number in range(13_000)}
 
     assert refusal(json.dumps({"action": "ping"} | keys)).detail == (
@@ -140,12 +140,12 @@ def test_many_unknown_keys_are_named_without_checking_each(monkeypatch: pytest.M
 def test_the_ack_id_of_a_frame_that_is_refused_is_read_whatever_else_it_holds(ack_id: str | int) -> None:
     body = json.dumps({"action": "nonsense", "routeKey": [[{}]], "ackId": ack_id, "x": 1})
 
-    assert protocol.read_ack_id(body) == ack_id
+    assert parsing.read_ack_id(body) == ack_id
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{", "[" * 100_000, "null", '{"ackId": 1.5}', '{"ackId": ""}'])
 def test_a_frame_without_a_readable_ack_id_has_none(body: str) -> None:
-    assert protocol.read_ack_id(body) is None
+    assert parsing.read_ack_id(body) is None
 
 
 def test_a_refusal_never_echoes_the_text_of_a_message() -> None:
@@ -156,16 +156,16 @@ def test_a_refusal_never_echoes_the_text_of_a_message() -> None:
 
 @pytest.mark.parametrize("ack_id", ["a", "a" * 64, 0, -1, 2**70])
 def test_an_ack_id_is_echoed_as_it_came(ack_id: str | int) -> None:
-    frame = protocol.parse_object(json.dumps({"action": "ping", "ackId": ack_id}))
+    frame = parsing.parse_object(json.dumps({"action": "ping", "ackId": ack_id}))
 
-    assert protocol.ack_id_of(frame) == ack_id
-    pong = protocol.Pong(ack_id=protocol.parse_frame(frame).ack_id)
+    assert parsing.ack_id_of(frame) == ack_id
+    pong = protocol.Pong(ack_id=parsing.parse_frame(frame).ack_id)
     assert json.loads(pong.to_json()) == {"type": "pong", "ackId": ack_id}
 
 
 @pytest.mark.parametrize("frame", [{}, {"ackId": None}, {"ackId": []}, {"ackId": True}])
 def test_an_ack_id_that_is_none_is_not_echoed(frame: dict[str, Any]) -> None:
-    assert protocol.ack_id_of(frame) is None
+    assert parsing.ack_id_of(frame) is None
 
 
 def test_a_frame_to_a_client_is_utf_8_without_escapes() -> None:

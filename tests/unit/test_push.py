@@ -9,16 +9,8 @@ import pytest
 
 from chalicelib.core.delivery import PAUSES, RESERVE_SECONDS, Posts
 from chalicelib.core.message_id import MessageIds
-from chalicelib.core.ports import (
-    POST_SECONDS,
-    Connection,
-    Delivery,
-    Endpoint,
-    Entry,
-    Message,
-    ReplayMarker,
-    Unavailable,
-)
+from chalicelib.core.model import Connection, Delivery, Endpoint, Entry, Message, ReplayMarker, Unavailable
+from chalicelib.core.ports import POST_SECONDS
 from chalicelib.core.push import Push
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.replay import OVERLAP_MS, PAGE_BYTES, PAGE_MESSAGES, PAGE_SECONDS, TRIES, Replays

@@ -19,7 +19,7 @@ from chalicelib import bootstrap
 from chalicelib.aws import management_api, tls
 from chalicelib.aws.management_api import ManagementApi
 from chalicelib.aws.tls import MAX_CONCURRENT_HANDSHAKES, SharedContext, share_context
-from chalicelib.core.ports import Delivery, Endpoint
+from chalicelib.core.model import Delivery, Endpoint
 from measure import cold
 from tests.support.sockets import PATIENCE_SECONDS
 

@@ -21,7 +21,7 @@ from chalicelib.aws.tokens import (
     SecretKey,
     tokens_of,
 )
-from chalicelib.core.ports import Identity, TokenRefused, Unavailable
+from chalicelib.core.model import Identity, TokenRefused, Unavailable
 from chalicelib.settings import authentication
 from tests.support.tokens import (
     EC_KEY,
