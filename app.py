@@ -1,4 +1,4 @@
-"""The Lambda functions: each translates its event, calls the service, and translates the answer."""
+"""Lambda entry points: each one translates its event, calls the service and translates the result."""
 
 import functools
 import os
@@ -7,47 +7,33 @@ import time
 from typing import Any, cast
 
 local_aws = None
-if "AWS_CHALICE_CLI_MODE" in os.environ:  # A developer's machine: Lambda has no localdev.
-    from localdev import LocalAws, deploying, end, packaging
+if "AWS_CHALICE_CLI_MODE" in os.environ:  # Not on Lambda. It prepares first, to outlive a broken import.
+    from localdev import prepare
 
-    local_aws = LocalAws.if_asked_for()
-    if (stage := deploying()) is not None:
-        from deployment import prepare
-
-        prepare(stage, end)
-    elif (stage := packaging()) is not None:
-        from deployment import prepare_package
-
-        prepare_package(stage, end)
+    local_aws = prepare()
 
 from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent
 
-from chalicelib.aws.management_api import POSTS_AT_ONCE
+from chalicelib.aws.management_api import MAX_CONCURRENT_POSTS
 from chalicelib.aws.messages import UnreadableRecord, parse_record, written_at
 from chalicelib.aws.telemetry import call, note
 from chalicelib.bootstrap import Service, access_of, wire
 from chalicelib.core.handshake import HandshakeRejected
-from chalicelib.core.ports import Endpoint
-from chalicelib.settings import Settings, SettingsError
+from chalicelib.core.model import Endpoint
+from chalicelib.settings import Settings
 
 app = Chalice(app_name="serverless-websockets")
-app.experimental_feature_flags.update(["WEBSOCKETS"])  # Chalice asks for this word of consent.
-try:
-    settings = Settings.from_environment(os.environ)
-except SettingsError as wrong:
-    if "AWS_CHALICE_CLI_MODE" in os.environ:
-        end(str(wrong))
-    raise
-
-
+app.experimental_feature_flags.update(["WEBSOCKETS"])  # Chalice requires this opt-in.
+settings = Settings.from_environment(os.environ)
 making_service = threading.Lock()
 
 
 def service() -> Service:
-    """On a developer's machine, make it at first use: `chalice deploy` and `package` have no region.
+    """Return the process's service; the first call builds it.
 
-    Lambda runs one call at a time in a process, the local AWS many.
+    Building it needs an AWS region, which `chalice deploy` and `chalice package` might not have. The lock
+    is for the local AWS, which runs calls concurrently; Lambda runs one call at a time per process.
     """
     with making_service:
         return made_service()
@@ -61,8 +47,8 @@ def made_service() -> Service:
 @app.on_ws_connect()
 def websocket_connect(event: WebsocketEvent) -> Response:
     handshake = event.to_dict()
-    query = every(handshake, "multiValueQueryStringParameters", "queryStringParameters")
-    headers = every(handshake, "multiValueHeaders", "headers")
+    query = all_values(handshake, "multiValueQueryStringParameters", "queryStringParameters")
+    headers = all_values(handshake, "multiValueHeaders", "headers")
     try:
         with call("connect", name_of(event)):
             subprotocol = service().messenger.connect(event.connection_id, endpoint_of(event), query, headers)
@@ -85,10 +71,13 @@ def websocket_disconnect(event: WebsocketEvent) -> None:
 
 
 @app.on_dynamodb_record(
-    stream_arn=settings.messages_stream_arn, batch_size=POSTS_AT_ONCE, starting_position="TRIM_HORIZON"
+    stream_arn=settings.messages_stream_arn, batch_size=MAX_CONCURRENT_POSTS, starting_position="TRIM_HORIZON"
 )
 def push_messages(event: DynamoDBEvent) -> None:
-    """Reads the records itself: Chalice's own iteration fails whole batches on one unusual record."""
+    """Push one batch of the Messages table's stream. Raises Unavailable if Lambda must redeliver it.
+
+    The function parses the records because Chalice's own iteration fails a batch with one unusual record.
+    """
     records, context = event.to_dict()["Records"], cast(Any, event.context)
     age_ms = round(1000 * max(0, time.time() - written_at(records[-1]))) if records else 0
     with call("push", name_of(event), in_one_line=False, batch_size=len(records), iterator_age_ms=age_ms):
@@ -108,19 +97,19 @@ def name_of(event: WebsocketEvent | DynamoDBEvent) -> str:
     return str(cast(Any, event.context).function_name)
 
 
-def every(event: dict[str, Any], multiple: str, single: str) -> dict[str, list[str]]:
-    """All values of each header or parameter: whoever sends one twice must not be read in two ways."""
+def all_values(event: dict[str, Any], multiple: str, single: str) -> dict[str, list[str]]:
+    """Return all values of each header or query parameter, so that a repeated one can be rejected."""
     return event.get(multiple) or {name: [value] for name, value in (event.get(single) or {}).items()}
 
 
 def endpoint_of(event: WebsocketEvent) -> Endpoint:
-    """The API by its id: over a custom domain the event's domain name cannot be posted to."""
+    """Return the API id and the stage. A custom domain's name in the event can't be posted to."""
     context: dict[str, Any] = event.to_dict()["requestContext"]
     return Endpoint(context["apiId"], context["stage"])
 
 
 function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
-if function_name:  # Lambda gives a whole CPU while it loads this module, and a part of one to the first call.
+if function_name:  # Lambda imports this module with a full CPU, but runs calls with a share of one.
     service()
     if settings.tokens is not None and function_name.endswith("websocket_connect"):
         import chalicelib.aws.tokens  # noqa: F401

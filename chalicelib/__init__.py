@@ -1,1 +1,1 @@
-"""The service: everything that runs on Lambda besides app.py."""
+"""The service: all code that runs on Lambda, except app.py."""

@@ -1,4 +1,4 @@
-"""The one place that knows which table, gateway and clock the use cases get."""
+"""Builds the object graph: the use cases with their tables, gateway and clock."""
 
 import random
 import time
@@ -10,7 +10,7 @@ from functools import cache
 from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.aws.dynamodb import make_client, milliseconds
 from chalicelib.aws.idempotency import IdempotencyTable
-from chalicelib.aws.management_api import POSTS_AT_ONCE, ManagementApi
+from chalicelib.aws.management_api import MAX_CONCURRENT_POSTS, ManagementApi
 from chalicelib.aws.messages import MessagesTable
 from chalicelib.aws.telemetry import aside, log_lines, note
 from chalicelib.aws.tls import seconds_of_handshakes
@@ -18,7 +18,7 @@ from chalicelib.core.access import Access
 from chalicelib.core.delivery import Posts
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.messenger import Messenger
-from chalicelib.core.ports import Tokens
+from chalicelib.core.ports import ConnectionStore, Gateway, MessageStore, Tokens
 from chalicelib.core.push import Calls, Push
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.replay import Replays
@@ -32,74 +32,93 @@ class Service:
 
 
 def wire(settings: Settings) -> Service:
-    """Make the clients, once a process: they cost more than a frame does."""
+    """Build the service. Call this once per process, because creating boto3 clients is slow."""
     log_lines()
     client = make_client()
     retention = settings.message_retention_seconds
     connections = ConnectionsTable(
         client,
         settings.websockets_table,
-        retention,
-        RateLimit(settings.messages_per_second, settings.message_burst),
-        settings.connections_per_player,
-        milliseconds,
+        player_seconds=retention,
+        rate=RateLimit(settings.messages_per_second, settings.message_burst),
+        connections_per_player=settings.connections_per_player,
+        clock=milliseconds,
     )
     messages = MessagesTable(client, settings.messages_table, retention, milliseconds)
-    sends = IdempotencyTable(client, settings.websockets_table, retention, milliseconds)
     gateway = ManagementApi()
     gateway.load()
     new_message_id = MessageIds()
-    posts = Posts(gateway, connections, _seconds_without_handshakes, time.sleep, random.random, note)
     access = access_of(settings)
     note("started", auth=access.in_words())
-    return Service(
-        Messenger(
-            access,
-            connections,
-            messages,
-            sends,
-            gateway,
-            new_message_id,
-            milliseconds,
-            note,
-            settings.max_message_bytes,
-        ),
-        Push(
-            connections,
-            posts,
-            Replays(connections, messages, posts, new_message_id, milliseconds, note),
-            side_by_side_in_threads("players"),
-            side_by_side_in_threads("connections"),
-            milliseconds,
-            _seconds_without_handshakes,
-            note,
-        ),
+    messenger = Messenger(
+        access=access,
+        connections=connections,
+        messages=messages,
+        sends=IdempotencyTable(client, settings.websockets_table, retention, milliseconds),
+        gateway=gateway,
+        new_message_id=new_message_id,
+        clock=milliseconds,
+        note=note,
+        max_message_bytes=settings.max_message_bytes,
+    )
+    return Service(messenger, _push(connections, messages, gateway, new_message_id))
+
+
+def _push(
+    connections: ConnectionStore, messages: MessageStore, gateway: Gateway, new_message_id: Callable[[], str]
+) -> Push:
+    posts = Posts(
+        gateway=gateway,
+        connections=connections,
+        monotonic=_seconds_without_handshakes,
+        sleep=time.sleep,
+        jitter=random.random,
+        note=note,
+    )
+    replays = Replays(
+        connections=connections,
+        messages=messages,
+        posts=posts,
+        new_message_id=new_message_id,
+        clock=milliseconds,
+        note=note,
+    )
+    return Push(
+        connections=connections,
+        posts=posts,
+        replays=replays,
+        run_per_player=concurrent_runner("players"),
+        run_per_connection=concurrent_runner("connections"),
+        clock=milliseconds,
+        monotonic=_seconds_without_handshakes,
+        note=note,
     )
 
 
 def access_of(settings: Settings) -> Access:
+    """Return the stage's rule for who can connect. It imports the token library at the first token."""
     chosen = settings.tokens
     if chosen is None:
-        return Access(settings.is_open, None, settings.allowed_origins)
+        return Access(is_open=settings.is_open, allowed_origins=settings.allowed_origins)
 
     @cache
     def tokens() -> Tokens:
-        from chalicelib.aws.tokens import tokens_of  # Takes long to load, and only `$connect` needs it.
+        from chalicelib.aws.tokens import tokens_of  # A slow import that only `$connect` needs.
 
         return tokens_of(chosen)
 
-    return Access(False, tokens, settings.allowed_origins)
+    return Access(is_open=False, tokens=tokens, allowed_origins=settings.allowed_origins)
 
 
-def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:
-    """Run calls concurrently; when all have ended, raise what the first of them raised.
+def concurrent_runner(name: str) -> Callable[[Calls], None]:
+    """Return a function that runs calls concurrently and re-raises the first call's exception, if any.
 
-    The caller's thread runs the calls that no thread of the pool has begun, one after the other: nobody
-    waits for somebody else's calls.
+    The caller's thread runs the calls that no pool thread has started yet, one after the other. So a caller
+    never waits for another caller's calls.
     """
-    pool = ThreadPoolExecutor(POSTS_AT_ONCE, thread_name_prefix=name)
+    pool = ThreadPoolExecutor(MAX_CONCURRENT_POSTS, thread_name_prefix=name)
 
-    def side_by_side(calls: Calls) -> None:
+    def run_concurrently(calls: Calls) -> None:
         several = list(calls)
         if len(several) <= 1:
             for call in several:
@@ -113,7 +132,7 @@ def side_by_side_in_threads(name: str) -> Callable[[Calls], None]:
         for done in begun:
             done.result()
 
-    return side_by_side
+    return run_concurrently
 
 
 def _run(call: Callable[[], None]) -> "Future[None]":
@@ -127,5 +146,8 @@ def _run(call: Callable[[], None]) -> "Future[None]":
 
 
 def _seconds_without_handshakes() -> float:
-    """Return the time that push measures its patience by. A slow handshake is no recipient's failure."""
+    """Return a monotonic time in seconds that leaves out this thread's TLS handshakes.
+
+    Push measures its timeouts with it, because a slow handshake isn't a recipient's fault.
+    """
     return time.monotonic() - seconds_of_handshakes()

@@ -1,4 +1,4 @@
-"""The settings of a stage, from the environment. docs/configuration.md has the same table."""
+"""Reads a stage's settings from the environment. docs/configuration.md documents them."""
 
 import re
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 SECONDS_PER_DAY = 24 * 60 * 60
 LARGEST_FRAME_BYTES = 128 * 1024
-"""What API Gateway takes for a connection, at most."""
+"""API Gateway's limit for one WebSocket message."""
 
 SECRET_BYTES = 32
-"""The least that HS256 needs to be as strong as it says (RFC 7518, 3.2)."""
+"""The minimum length of an HS256 key (RFC 7518, 3.2)."""
 
 KEYS = ("JWT_SECRET", "JWT_SECRET_NAME", "JWT_JWKS_URL")
 FURTHER_JWT_SETTINGS = (
@@ -20,27 +20,27 @@ FURTHER_JWT_SETTINGS = (
     "JWT_AUDIENCE_CLAIM",
     "JWT_PLAYER_CLAIM",
 )
-NEEDED_WITH_PUBLISHED_KEYS = {
+REQUIRED_WITH_JWKS = {
     "JWT_ISSUER": "JWT_ISSUER, the iss of your players' tokens",
     "JWT_AUDIENCE": "JWT_AUDIENCE, their aud, or the value of the claim that JWT_AUDIENCE_CLAIM names "
     "(client_id in Cognito's access tokens)",
 }
-"""A provider signs tokens for other apps, and other tenants, with the same keys."""
+"""Required with JWT_JWKS_URL, because a provider signs other apps' and tenants' tokens with the same keys."""
 
-CLAIMS_OF_NO_PLAYER = ("iss", "aud", "exp", "nbf", "iat")
-ALGORITHMS_OF_SECRETS = ("HS256",)
-ALGORITHMS_OF_PUBLISHED_KEYS = ("RS256", "ES256")
+SHARED_CLAIMS = ("iss", "aud", "exp", "nbf", "iat")
+SECRET_ALGORITHMS = ("HS256",)
+PUBLISHED_KEY_ALGORITHMS = ("RS256", "ES256")
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:_-]+")
 
 
 class SettingsError(Exception):
-    """A setting is missing or makes no sense; the text says which, and what would be right."""
+    """Raised for a missing or invalid setting. The text names the setting and the valid values."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSettings:
-    """How tokens are proved. One of `secret`, `secret_name` and `jwks_url` is set."""
+    """How tokens are verified. Exactly one of `secret`, `secret_name` and `jwks_url` is set."""
 
     secret: str | None
     secret_name: str | None
@@ -54,7 +54,7 @@ class TokenSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`tokens` is None and `is_open` False when a stage says nothing about who may connect: nobody may."""
+    """A stage's settings. Without authentication settings, `tokens` is None and `is_open` is False."""
 
     websockets_table: str
     messages_table: str
@@ -70,7 +70,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
-        """Raises SettingsError."""
+        """Return the settings. Raises SettingsError."""
         messages_table = _required(environ, "MESSAGES_TABLE")
         is_open, tokens = authentication(environ)
         return cls(
@@ -95,7 +95,7 @@ class Settings:
 
 
 def _get(environ: Mapping[str, str], name: str) -> str | None:
-    """A variable that is set to nothing is as good as not set."""
+    """Return a variable's value, or None if it is unset or empty."""
     return environ.get(name) or None
 
 
@@ -119,12 +119,12 @@ def _whole(
 
 
 def _unknown_stream(messages_table: str) -> str:
-    """Well formed, so that the app can be packaged, and of no account, so that it cannot be mistaken."""
+    """Return a placeholder ARN: valid, so that the app can be packaged, but of no real account."""
     return f"arn:aws:dynamodb:us-east-1:000000000000:table/{messages_table}/stream/not-created-yet"
 
 
 def authentication(environ: Mapping[str, str]) -> tuple[bool, TokenSettings | None]:
-    """Whether the stage is open, and how it proves tokens: neither when it says nothing.
+    """Return whether the stage is open, and its token settings: `(False, None)` refuses every connection.
 
     Raises SettingsError.
     """
@@ -151,7 +151,7 @@ def _tokens(environ: Mapping[str, str]) -> TokenSettings:
         raise SettingsError(f"JWT_SECRET {fault}")
     if jwks_url is not None and not _is_safe(jwks_url):
         raise SettingsError("JWT_JWKS_URL must be an https URL")
-    missing = [why for name, why in NEEDED_WITH_PUBLISHED_KEYS.items() if not _get(environ, name)]
+    missing = [why for name, why in REQUIRED_WITH_JWKS.items() if not _get(environ, name)]
     if jwks_url is not None and missing:
         raise SettingsError(f"JWT_JWKS_URL needs {', and '.join(missing)}")
     if _get(environ, "JWT_AUDIENCE_CLAIM") and not _get(environ, "JWT_AUDIENCE"):
@@ -169,33 +169,36 @@ def _tokens(environ: Mapping[str, str]) -> TokenSettings:
 
 
 def fault_of_secret(secret: str) -> str | None:
-    """What is wrong with a secret, as it follows its name in a sentence, or None.
+    """Return what is wrong with a secret, phrased to follow its name, or None if it is valid.
 
-    White space around it is refused and not removed: whoever signs the tokens may have kept it.
+    White space around a secret is an error. It isn't stripped, because the tokens' issuer might sign with it.
     """
     if secret != secret.strip():
-        return "begins or ends with white space, such as the line break of a paste: store it without"
+        return "begins or ends with white space, such as a pasted line break: store it without"
     if len(secret.encode(errors="replace")) < SECRET_BYTES:
-        return f"must have at least {SECRET_BYTES} bytes: openssl rand -hex 32"
+        return f"must have at least {SECRET_BYTES} bytes: generate one with openssl rand -hex 32"
     if any("\ud800" <= character <= "\udfff" for character in secret):
         return "must be UTF-8"
     return None
 
 
 def _player_claim(environ: Mapping[str, str]) -> str:
-    """A claim that is the same for many players would let each of them in as all the others."""
+    """Return the claim that holds the player id. Raises SettingsError for a claim that players share."""
     claim = _get(environ, "JWT_PLAYER_CLAIM") or "sub"
-    if claim in (*CLAIMS_OF_NO_PLAYER, _get(environ, "JWT_AUDIENCE_CLAIM")):
-        raise SettingsError(f"JWT_PLAYER_CLAIM must name the player: {claim} does not")
+    if claim in (*SHARED_CLAIMS, _get(environ, "JWT_AUDIENCE_CLAIM")):
+        raise SettingsError(f"JWT_PLAYER_CLAIM must be a claim that identifies the player, not {claim}")
     return claim
 
 
 def _algorithms(environ: Mapping[str, str], key: str) -> tuple[str, ...]:
-    """A secret and published keys never share an algorithm: what is public must never count as a secret."""
-    possible = ALGORITHMS_OF_PUBLISHED_KEYS if key == "JWT_JWKS_URL" else ALGORITHMS_OF_SECRETS
+    """Return the accepted algorithms. Raises SettingsError.
+
+    A secret and published keys never share an algorithm, so a public key can't be used as a secret.
+    """
+    possible = PUBLISHED_KEY_ALGORITHMS if key == "JWT_JWKS_URL" else SECRET_ALGORITHMS
     given = tuple(_listed(environ, "JWT_ALGORITHMS")) or possible[:1]
     if not set(given) <= set(possible):
-        raise SettingsError(f"JWT_ALGORITHMS must be of {', '.join(possible)} with {key}")
+        raise SettingsError(f"JWT_ALGORITHMS with {key} can only contain {', '.join(possible)}")
     return given
 
 
@@ -204,8 +207,8 @@ def _origins(environ: Mapping[str, str]) -> frozenset[str]:
     origins = frozenset(_listed(environ, "ALLOWED_ORIGINS"))
     if (given is not None and not origins) or not all(_is_origin(origin) for origin in origins):
         raise SettingsError(
-            "ALLOWED_ORIGINS must be origins as browsers send them, with commas between them: "
-            "such as https://game.example, in small letters, without a path and without the usual port"
+            "ALLOWED_ORIGINS must be a comma-separated list of origins as browsers send them: such as "
+            "https://game.example, in lowercase, without a path and without the default port"
         )
     return origins
 
@@ -220,7 +223,7 @@ def _listed(environ: Mapping[str, str], name: str) -> list[str]:
 
 
 def _is_safe(url: str) -> bool:
-    """Over plain HTTP anybody on the way could hand out keys: that is for this machine alone."""
+    """Return whether keys from the URL can be trusted: https, or http on the loopback interface."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,12 +1,12 @@
-"""A player's connection, kept: it connects again by itself, loses nothing, and shows nothing twice.
+"""A client that keeps a player connected: it reconnects, loses no message, and yields none twice.
 
     async with Player("wss://…/dev/", player_id="1") as player:
         await player.send("2", "Hello!")
         async for message in player:
             print(message["srcPlayerId"], message["message"])
 
-It needs `websockets` 15 or newer, and nothing else of this project: copy the file.
-docs/protocol.md has the frames.
+It requires `websockets` 15 or newer, and nothing else of this project, so you can copy the file.
+docs/protocol.md explains the frames.
 """
 
 import asyncio
@@ -43,36 +43,36 @@ Frame = dict[str, Any]
 T = TypeVar("T")
 
 FOR_GOOD = frozenset({400, 401, 403, 404, 405, 407, 414, 501})
-"""Handshake statuses, of the service or of a proxy, after which the same handshake cannot succeed."""
+"""Handshake statuses, from the service or a proxy, after which a retry can't succeed."""
 
 TOKEN_ATTEMPTS = 3
-"""How many tokens of a function can be rejected in a row before the player gives up."""
+"""The player gives up after this many consecutive rejected tokens from its token function."""
 
 ATTEMPT_INTERVAL_SECONDS = 0.5
-"""Two attempts of one `connect` begin at least this far apart, whatever the timing says."""
+"""The minimum time between the starts of two connection attempts, regardless of the timing."""
 
 LONGEST_PAUSE_SECONDS = 2_147_483.0
-"""24 days, the longest timer of JavaScript: no pause is longer, in this client as in the other."""
+"""The longest pause: 24 days, which is JavaScript's longest timer. Both clients use it."""
 
 WITHOUT_EFFECT = (ConnectionRefusedError, socket.gaierror)
-"""Failures to connect after which the service cannot have sent anything."""
+"""Connection errors after which the service can't have sent anything."""
 
 MESSAGE_BYTES = 128 * 1024
 FRAGMENT_CHARACTERS = 8 * 1024
-"""API Gateway takes messages of 128 KB, in frames of 32 KB: a character is four bytes at most."""
+"""API Gateway accepts 128 KB per message and 32 KB per WebSocket frame. A character has up to 4 bytes."""
 
 CLOSE_SECONDS = 1.0
 
-AFTER_WHICH_IT_IS_CLOSED = frozenset({"unauthorized", "unknown_connection"})
+CLOSING_ERRORS = frozenset({"unauthorized", "unknown_connection"})
 
 GREETING_SECONDS = 60.0
-"""A connection that was not greeted is pinged so soon: the service closes one that should be live by then."""
+"""A connection without a greeting is pinged after this time, because the service closes stuck connections."""
 
 SEEN_MESSAGES = 100_000
-"""How many messageIds are remembered, some 10 MB: a replay can begin long before the position."""
+"""How many messageIds are kept to drop duplicates: about 10 MB. Replays begin before the position."""
 
 UNREAD_MESSAGES = 1000
-"""How many messages can wait for the program to read them."""
+"""How many messages are buffered until the program reads them."""
 
 TOO_MANY_UNREAD = "too many unread messages"
 
@@ -86,17 +86,17 @@ STRINGS = {
     "error": ("code", "detail"),
     "ack": ("messageId",),
 }
-"""The keys that must hold a string, by the type of the service's frame."""
+"""The keys that must have a string value, by the service's frame type."""
 
 POSITIONED = frozenset({"message", "system"})
-"""Frames whose messageId becomes part of the next URL."""
+"""Frame types whose messageId becomes the position in the next URL."""
 
 CLOSED = "closed"
-"""Why a connection was lost that its player closed."""
+"""The reason that `observe` gets when the player itself has closed the connection."""
 
 
 class NotLetIn(Exception):
-    """The handshake was refused, and would be again. `status` as docs/protocol.md lists them."""
+    """Raised if the handshake was refused and a retry can't succeed. docs/protocol.md lists each `status`."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{status}: {detail}")
@@ -104,13 +104,13 @@ class NotLetIn(Exception):
 
 
 class CannotConnect(ValueError):
-    """The URL, the token or the proxy is wrong, so no attempt can succeed. The text says what is right."""
+    """Raised for a wrong URL, token or proxy, with which no attempt can succeed. The text names the fix."""
 
 
 class Refused(Exception):
-    """The service will not carry out a frame, however often it is sent. `code` and `detail` are its own.
+    """Raised if a retry of the frame can't succeed. `code` and `detail` come from the service's error.
 
-    The client also raises it, with the service's code, for frames that it cannot send at all.
+    The client also raises it, with one of the service's codes, for frames that it can't send.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -119,18 +119,18 @@ class Refused(Exception):
 
 
 class Offline(Exception):
-    """The player was closed."""
+    """Raised if the player was closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """In seconds. API Gateway ends a connection after 10 minutes without a frame, and after two hours.
+    """Timeouts and intervals in seconds. Each is a number above 0, or `math.inf`; others raise ValueError.
 
-    `ping`: after so long without a frame. `answer`: how long any answer may take, a handshake too.
-    `lifetime`: after so long, or up to a tenth sooner, the player connects again.
-    `retry`, `longest_retry`: at most so long before it connects again, at first and in the end; no less than
-    ATTEMPT_INTERVAL_SECONDS after the attempt before.
-    Each is a number above 0; `math.inf` is as long as possible. Anything else raises ValueError.
+    API Gateway closes a connection after 10 minutes without a frame, and after two hours in any case.
+    `ping`: a ping is sent after this time without a frame. `answer`: the timeout of every reply, and of the
+    handshake. `lifetime`: the player reconnects after this time, or up to a tenth earlier.
+    `retry` and `longest_retry`: the upper limits of the first and the longest backoff. Attempts start at
+    least ATTEMPT_INTERVAL_SECONDS apart.
     """
 
     ping: float = 300.0
@@ -148,29 +148,32 @@ class Timing:
 
 
 class _Lost(Exception):
-    """The connection is gone, or as good as gone. What was not answered is sent again over the next one."""
+    """Raised if the connection is lost. Unanswered requests are retried on the next connection."""
 
 
 @dataclass(slots=True, eq=False)
 class _Session:
-    """From a `connect` to what ended it. What begins in one session doesn't go on in the next."""
+    """The time from a `connect` to its end. Requests of one session don't continue in the next."""
 
     ended: BaseException | None = None
 
 
 class Player:
-    """`token`: a JWT, or a function that returns or awaits one, called at every attempt to connect.
-    `after`: the position to go on from. An empty `player_id`, `token` or `after` is the same as none.
+    """A player that stays connected until it is closed, or until NotLetIn or CannotConnect.
 
-    `observe` is called with "connecting" or "open" and None, "sent" or "received" and a frame, "lost" and
-    why, "waiting" and the seconds until it connects again.
-    The player connects until it is closed, or until NotLetIn or CannotConnect; an iteration and a send raise
-    these. A function's token that is rejected is fetched again, unless it is the third in a row.
-    Proxies are taken from the environment, except for addresses of this machine.
+    `token`: a JWT, or a function that returns or awaits one and is called at each connection attempt. If its
+    token is rejected, the function is called again, up to TOKEN_ATTEMPTS times in a row. `after`: the
+    position to continue from. An empty `player_id`, `token` or `after` is ignored.
 
-    UNREAD_MESSAGES wait for an iteration; those that come then are dropped, and come again over the next
-    connection. The player makes that when half has been read, or when it must send. Until then it's offline,
-    unless it has sent or asked over its connection: that one stays, for the replies.
+    `observe` is called with "connecting" or "open" and None, with "sent" or "received" and a frame, with
+    "lost" and the reason, and with "waiting" and the seconds until the next attempt.
+
+    Iterating and sending raise NotLetIn or CannotConnect. Proxies come from the environment, except for
+    addresses of this machine.
+
+    At most UNREAD_MESSAGES are buffered. Later ones are dropped, and replayed over the next connection. The
+    player opens it once half of the buffer has been read, or to send. Until then it is offline, unless its
+    old connection still waits for replies.
     """
 
     def __init__(
@@ -221,10 +224,10 @@ class Player:
         self._seen: dict[str, None] = {}
 
     async def connect(self) -> None:
-        """Return when the service has said that the player receives, or when too many messages are unread.
+        """Connect, and return when the connection is live, or when too many messages are unread.
 
-        Raises NotLetIn and CannotConnect; every other failure is followed by another attempt.
-        After `close` it goes on from where it was.
+        Raises NotLetIn and CannotConnect, and retries after every other failure. After `close`, it continues
+        from the last position.
         """
         if self._keeping is not None and self._is_closing:
             await asyncio.wait([self._keeping])
@@ -243,19 +246,19 @@ class Player:
             raise
 
     async def close(self) -> None:
-        """Go offline. Sends that wait for their answer raise Offline, and so may or may not be stored."""
+        """Disconnect. Unanswered sends raise Offline; their messages might be stored or not."""
         self._is_closing = True
         while self._keeping is not None and not self._keeping.done():
             self._keeping.cancel()
             await asyncio.wait([self._keeping], timeout=2 * CLOSE_SECONDS)
 
     async def send(self, to: str, message: str, client_message_id: str | None = None) -> Frame:
-        """Return the `ack`. Raises Refused, NotLetIn, CannotConnect and Offline; TypeError for bytes.
+        """Send a message and return its `ack`. Raises Refused, NotLetIn, CannotConnect and Offline.
 
-        Sent again until it is answered; its `clientMessageId`, made up unless given, stores it once.
-        One is sent after the other, so they arrive in the order in which they were asked for.
-        A send that is cancelled may be stored or not. It isn't sent again, and the next one waits until it is
-        answered or its connection is lost.
+        Raises TypeError for bytes. Retries until there is a reply; the `clientMessageId`, which is generated
+        unless given, makes the retries idempotent. Messages are sent one at a time, so they arrive in order.
+        The message of a cancelled send might be stored or not. It isn't retried, and the next send waits for
+        its reply or the end of its connection.
         """
         ack_id = next(self._ack_ids)
         frame = {
@@ -279,11 +282,11 @@ class Player:
         raise AssertionError("it is sent again until it is answered")
 
     async def ask(self, frame: Frame) -> Frame:
-        """Return the answer to a frame, an `error` too. Raises NotLetIn, CannotConnect and Offline.
+        """Send a frame and return its reply, which can be an `error`.
 
-        Before anything is sent, it raises Refused if the frame is too long or holds a lone surrogate, and
-        TypeError or ValueError if the frame can't be JSON.
-        Asked again if the connection is lost before the answer, so for frames that can be asked twice.
+        Raises NotLetIn, CannotConnect and Offline. Before sending, raises Refused if the frame is too long or
+        contains a lone surrogate, and TypeError or ValueError if it can't be JSON. Use this for idempotent
+        frames only, because a frame whose connection is lost before the reply is sent again.
         """
         frame = {**frame, "ackId": next(self._ack_ids)}
         return await self._ask(self._session, frame, _encode(frame))
@@ -301,7 +304,7 @@ class Player:
         return self
 
     async def __anext__(self) -> Frame:
-        """The next message that was not seen before; ends when the player is closed."""
+        """Return the next new message. Raises StopAsyncIteration when the player is closed."""
         try:
             await self._until(self._session, lambda: len(self._unread) > 0)
         except Offline:
@@ -332,7 +335,7 @@ class Player:
             await asyncio.sleep(pause)
 
     async def _converse(self) -> str:
-        """Hold one connection until it is gone, and return why. Raises NotLetIn and CannotConnect."""
+        """Open a connection, read it until it ends, and return why. Raises NotLetIn and CannotConnect."""
         self._is_planned = self._is_full = self._has_asked = False
         try:
             token = _checked_token(await self._fetch_token())
@@ -406,10 +409,10 @@ class Player:
             raise CannotConnect(f"{PROXY_IS_WRONG}: {wrong}") from None
 
     def _url_to_open(self) -> str:
-        """Return the URL, with the player's id and position for those that it has. Raises CannotConnect.
+        """Return the URL with the player's id and position, if known. Raises CannotConnect.
 
-        Without a position after a first try, the player asks for everything. The messages that it was sent on
-        that try may be lost, and only the client can know it.
+        Without a position after a first attempt, the player requests all stored messages, because messages
+        that the service sent on that attempt might be lost.
         """
         query = {"playerId": self._player_id, "after": self.position or ("0" if self._has_tried else None)}
         given = {name: value for name, value in query.items() if value is not None}
@@ -436,7 +439,7 @@ class Player:
         return "planned" if self._is_planned else ", ".join(filter(None, closed))
 
     async def _watch(self, opened: ClientConnection) -> None:
-        """End it as planned. When nothing has come for long, ask whether anybody is there."""
+        """End the connection after its lifetime, and ping after a time without frames."""
         timing = self._timing
         end = time.monotonic() + timing.lifetime * random.uniform(0.9, 1)
         while (now := time.monotonic()) < end:
@@ -466,7 +469,7 @@ class Player:
         if kind == "system" and frame["event"] == "connected":
             self._is_greeted = True
             self._change()
-        elif kind == "error" and frame["code"] in AFTER_WHICH_IT_IS_CLOSED:
+        elif kind == "error" and frame["code"] in CLOSING_ERRORS:
             raise _Lost(frame["code"])
         elif kind is None:  # API Gateway's own, and it does not say to which frame.
             for ack_id in list(self._unanswered):
@@ -496,7 +499,7 @@ class Player:
         self._change()
 
     def _make_room(self) -> None:
-        """Let the messages that were dropped come again, over the next connection."""
+        """Reconnect, so that the dropped messages are replayed."""
         self._change()
         if self._socket is not None:
             self._is_planned = True
@@ -505,7 +508,7 @@ class Player:
     # Questions and answers
 
     async def _ask(self, session: _Session, frame: Frame, text: str) -> Frame:
-        """Return the answer to a frame, whose JSON is `text`. Asks again until there is one."""
+        """Return the reply to a frame, whose JSON is `text`. Retries until there is one."""
         self._asking += 1
         self._change()
         try:
@@ -516,7 +519,7 @@ class Player:
         return answer
 
     async def _ask_once(self, session: _Session, frame: Frame, text: str) -> Frame | None:
-        """Return the answer that came over one connection, or None if the connection was lost before."""
+        """Return the reply from one connection, or None if the connection was lost first."""
         await self._until(session, lambda: session.ended is None and self._socket is not None)
         self._has_asked = True
         opened, answer = self._socket, asyncio.get_running_loop().create_future()
@@ -529,9 +532,9 @@ class Player:
         return given
 
     async def _settle(self, ack_id: int) -> None:
-        """Return when a frame that was sent is answered, or its connection is lost.
+        """Wait for the reply to a sent frame, or the end of its connection.
 
-        If no answer comes in time, the connection is taken for lost.
+        The connection counts as lost if the reply times out.
         """
         if ack_id not in self._unanswered:
             return
@@ -542,7 +545,7 @@ class Player:
             await asyncio.wait([answer])
 
     async def _write(self, opened: ClientConnection, frame: Frame, text: str) -> None:
-        """Write a frame, whose JSON is `text`. Raises ConnectionClosed; _Lost if the line takes no more."""
+        """Write a frame, whose JSON is `text`. Raises ConnectionClosed, and _Lost if writing times out."""
         self._tell("sent", frame)
         fragments = [text[at : at + FRAGMENT_CHARACTERS] for at in range(0, len(text), FRAGMENT_CHARACTERS)]
         writing = _start(opened.send(fragments if len(fragments) > 1 else text))
@@ -569,7 +572,7 @@ class Player:
         self._tell("lost", str(session.ended))
 
     def _tell(self, event: str, about: Any) -> None:
-        """What watches must not disturb: what it raises is the event loop's to report."""
+        """Call `observe`. Its exceptions go to the event loop's handler and don't affect the player."""
         try:
             self._observe(event, about)
         except Exception as failure:
@@ -579,7 +582,7 @@ class Player:
     # Waiting
 
     def _change(self) -> None:
-        """Whoever waits looks again."""
+        """Wake all waiting tasks, so that they check their conditions."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -600,13 +603,13 @@ class Player:
             resting.cancel()
 
     def _pause(self, failures: int) -> float:
-        """Seconds, by chance: many that were cut off together must not come back together."""
+        """Return a backoff in seconds with jitter, so that players cut off together don't return together."""
         longest = min(self._timing.longest_retry, LONGEST_PAUSE_SECONDS)
         return random.uniform(0, min(longest, self._timing.retry * 2 ** min(failures, 10)))
 
 
 async def _leave(opened: ClientConnection) -> None:
-    """Say good-bye, if that is possible soon, and end the connection."""
+    """Close the connection with a closing handshake, or without one after CLOSE_SECONDS."""
     closing = _start(opened.close())
     try:
         await asyncio.wait([closing], timeout=CLOSE_SECONDS)
@@ -615,14 +618,14 @@ async def _leave(opened: ClientConnection) -> None:
 
 
 def _start(work: Awaitable[T]) -> "asyncio.Future[T]":
-    """Start a task for one caller. If that caller leaves, for example cancelled, its exception is dropped."""
+    """Start a task for one caller. Its exception is dropped if that caller is cancelled."""
     task = asyncio.ensure_future(work)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
 
 
 def _encode(frame: Frame) -> str:
-    """Return a frame's JSON. Raises Refused if no service takes it; TypeError, ValueError if it has none."""
+    """Return a frame's JSON. Raises Refused if the service can't accept it, and TypeError or ValueError."""
     try:
         text = json.dumps(frame, ensure_ascii=False, allow_nan=False)
         size = len(text.encode())
@@ -638,7 +641,7 @@ def _encode(frame: Frame) -> str:
 
 
 def _decode(text: str | bytes) -> Frame:
-    """Return a frame of the service. Raises _Lost if it isn't one: the connection can't be trusted then."""
+    """Return a frame from the service. Raises _Lost if the text isn't a valid frame."""
     frame = None
     with suppress(ValueError, RecursionError):
         frame = json.loads(text) if isinstance(text, str) else None
@@ -648,7 +651,7 @@ def _decode(text: str | bytes) -> Frame:
 
 
 def _is_well_formed(frame: Frame) -> bool:
-    """Return whether the keys that the client reads have values that it can work with."""
+    """Return whether the keys that the client reads have values of the right types."""
     kind, retry_after_ms = frame.get("type"), frame.get("retryAfterMs", 0)
     return (
         isinstance(kind, str | None)
@@ -670,7 +673,7 @@ def _checked_token(token: object) -> str | None:
 
 
 def _check_url(url: str) -> None:
-    """Raise CannotConnect if no service can be at the URL, without its query: that can hold a token."""
+    """Raise CannotConnect if the URL is invalid. The text leaves out the query, which can contain a token."""
     try:
         if not isinstance(url, str) or not url.isprintable() or " " in url:
             raise ValueError("it must be a string without spaces and control characters")

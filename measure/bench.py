@@ -124,7 +124,14 @@ def flood_writes(aws: CountedAws) -> Iterable[Row]:
         player = f"flooder-{lambdas}"
         aws.connect(player)
         stores = [
-            ConnectionsTable(boto3.client("dynamodb"), "websockets", DAY_SECONDS, rate, 10, lambda: 0)
+            ConnectionsTable(
+                boto3.client("dynamodb"),
+                "websockets",
+                player_seconds=DAY_SECONDS,
+                rate=rate,
+                connections_per_player=10,
+                clock=lambda: 0,
+            )
             for _ in range(lambdas)
         ]
         messengers = [replace(aws.service.messenger, connections=store) for store in stores]
@@ -142,7 +149,7 @@ def concurrent_batch(aws: CountedAws) -> Iterable[Row]:
     times = {}
     for name, push in {
         "concurrent": service.push,
-        "sequential": replace(service.push, players_at_once=_sequentially),
+        "sequential": replace(service.push, run_per_player=_sequentially),
     }.items():
         aws.post_seconds = 0
         for player in players:

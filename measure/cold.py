@@ -35,7 +35,7 @@ from cryptography.x509.oid import NameOID
 
 from chalicelib.aws import telemetry
 from chalicelib.bootstrap import wire
-from chalicelib.core.ports import Endpoint, Message, PlayerConnections, StreamPosition
+from chalicelib.core.model import Endpoint, Message, PlayerConnections, StreamPosition
 from chalicelib.core.push import Push
 from chalicelib.settings import Settings
 

@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSResponse
 
 from chalicelib.aws.messages import parse_record
 from chalicelib.bootstrap import Service, wire
-from chalicelib.core.ports import Endpoint
+from chalicelib.core.model import Endpoint
 from chalicelib.settings import Settings
 from localdev import dynamodb
 

@@ -1,1 +1,1 @@
-"""Everything that talks to AWS: one module for each foreign vocabulary."""
+"""Adapters for AWS: one module per AWS service or per kind of DynamoDB item."""

@@ -1,12 +1,4 @@
-"""The Websockets table: who is connected, by connection and by player. Its attribute names live here.
-
-`connection#<id>` holds whose a connection is and what its client said about itself; it never changes.
-`player#<id>` holds a player's registered connections in a string set, and attributes for each of them:
-`since:<connection id>`, when it was registered, and once it receives `live:<connection id>` and
-`stream:<connection id>`, the sequence number and the stream of the record after which it does.
-`walk:<connection id>` says how far a long replay has come. Sets and attributes take changes without being
-read first, so connects and disconnects commute. `rate_counter` has its attributes of the same item.
-"""
+"""Registers, finds and removes connections, in the Websockets table. `connection_items` has their items."""
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -15,33 +7,36 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from chalicelib.aws.connection_items import (
+    LIVE,
+    PROGRESS,
+    SINCE,
+    STREAM,
+    connection_item,
+    connection_key,
+    connection_of,
+    player_key,
+    player_of,
+)
 from chalicelib.aws.dynamodb import Item, in_seconds, milliseconds, unavailable_on_failure
 from chalicelib.aws.rate_counter import COUNT, IS_WITHIN_RATE, RateCounter
 from chalicelib.aws.telemetry import timed
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Connection,
-    Endpoint,
     PlayerConnections,
+    ReplayProgress,
     StreamPosition,
     TooManyConnections,
     Unavailable,
-    Walk,
 )
 from chalicelib.core.rate_limit import RateLimit
-
-CONNECTION_SECONDS = 3 * 60 * 60
-"""API Gateway ends a connection after two hours; an hour more is slack for its clean-up."""
 
 KEYS_PER_BATCH_GET = 100
 BATCH_GET_ATTEMPTS = 4
 CONNECTIONS_KEPT = 10_000
-_LIVE = "live:"
-_SINCE = "since:"
-_STREAM = "stream:"
-_WALK = "walk:"
 
 IS_OWN = "contains(connections, :connection)"
-HAS_PLACE = (
+HAS_ROOM = (
     "(attribute_not_exists(connections) OR size(connections) < :most OR contains(connections, :connection))"
 )
 HAS_MISSED_NOTHING = "attribute_not_exists(missedFrom)"
@@ -51,24 +46,25 @@ COUNT_IF_KNOWN = f"attribute_exists(id) AND {IS_WITHIN_RATE}"
 REGISTER = (
     f"{COUNT}, connections :new SET apiId = :api, stage = :stage, #since = :since, expiresAt = :expires"
 )
-REGISTER_TO_REPLAY_IF = f"{HAS_PLACE} AND {IS_WITHIN_RATE}"
+REGISTER_TO_REPLAY_IF = f"{HAS_ROOM} AND {IS_WITHIN_RATE}"
 REGISTER_IF = f"{REGISTER_TO_REPLAY_IF} AND {HAS_MISSED_NOTHING}"
 
 
 class _NotFound(Exception):
-    """Raised and not returned, because what is returned would be kept."""
+    """Raised so that `lru_cache` doesn't cache the miss."""
 
 
 class ConnectionsTable:
-    """The connection store in DynamoDB. `player_seconds`: how long a player's item outlives its last connect.
+    """The ConnectionStore in DynamoDB. `clock` returns milliseconds since the epoch.
 
-    `clock` gives milliseconds since the epoch.
+    `player_seconds` is the retention of a player's item after its last connect.
     """
 
     def __init__(
         self,
         client: Any,
         table: str,
+        *,
         player_seconds: int,
         rate: RateLimit,
         connections_per_player: int,
@@ -85,7 +81,10 @@ class ConnectionsTable:
 
     @timed("save_connection")
     def register(self, connection: Connection, replays: bool = False) -> None:
-        """The player's item first: whoever is over a limit leaves nothing. Being refused counts too."""
+        """Update the player's item first, so that a refused connect writes no connection item.
+
+        A connect that is refused for TooManyConnections also counts against the rate limit.
+        """
         registered, player = self._register(connection, replays)
         if not registered and player.missed_from is not None and not replays:
             registered, player = self._register(connection, replays=True)
@@ -93,7 +92,7 @@ class ConnectionsTable:
             self._count(player.id, player.id, 1, COUNT, COUNT_IF_KNOWN)
             raise TooManyConnections(player)
         with unavailable_on_failure():
-            self._client.put_item(TableName=self._table, Item=_connection_item(connection, self._clock()))
+            self._client.put_item(TableName=self._table, Item=connection_item(connection, self._clock()))
 
     def _register(self, connection: Connection, replays: bool) -> tuple[bool, PlayerConnections]:
         return self._count(
@@ -111,11 +110,11 @@ class ConnectionsTable:
                 ":since": {"N": str(connection.connected_at)},
                 ":expires": in_seconds(self._player_seconds, self._clock()),
             },
-            {"#since": _SINCE + connection.id},
+            {"#since": SINCE + connection.id},
         )
 
     def find(self, connection_id: str) -> Connection | None:
-        """A warm Lambda reads each connection once: a registered connection never changes."""
+        """Return the connection. It is cached per process, because a registered connection never changes."""
         try:
             return self._find_cached(connection_id)
         except _NotFound:
@@ -143,9 +142,9 @@ class ConnectionsTable:
         update = "SET #live = :number, #stream = :stream, expiresAt = :expires"
         values: Item = {":number": {"S": str(start.sequence_number)}, ":stream": {"S": start.stream}}
         names = {
-            "#live": _LIVE + connection_id,
-            "#stream": _STREAM + connection_id,
-            "#walk": _WALK + connection_id,
+            "#live": LIVE + connection_id,
+            "#stream": STREAM + connection_id,
+            "#walk": PROGRESS + connection_id,
         }
         if caught_up is not None:
             cleared = self._update_own(
@@ -160,21 +159,21 @@ class ConnectionsTable:
                 return True
         return self._update_own(player_id, connection_id, f"{update} REMOVE #walk", values, names) is not None
 
-    def walk(self, player_id: str, connection_id: str, walk: Walk) -> None:
-        positions = {"to": {"S": walk.to}, "turn": {"S": walk.turn}, "until": {"S": walk.until}}
+    def save_progress(self, player_id: str, connection_id: str, progress: ReplayProgress) -> None:
+        ids = {"to": {"S": progress.to}, "turn": {"S": progress.turn}, "until": {"S": progress.until}}
         self._update_own(
             player_id,
             connection_id,
             "SET #walk = :walk, expiresAt = :expires",
-            {":walk": {"M": positions}},
-            {"#walk": _WALK + connection_id},
+            {":walk": {"M": ids}},
+            {"#walk": PROGRESS + connection_id},
         )
 
     def note_missed(self, player_id: str, message_id: str) -> None:
         with unavailable_on_failure():
             self._client.update_item(
                 TableName=self._table,
-                Key=_player_key(player_id),
+                Key=player_key(player_id),
                 UpdateExpression="SET missedFrom = if_not_exists(missedFrom, :missed), expiresAt = :expires",
                 ExpressionAttributeValues={
                     ":missed": {"S": message_id},
@@ -186,7 +185,7 @@ class ConnectionsTable:
         with suppress(ClientError), unavailable_on_failure():
             self._client.update_item(
                 TableName=self._table,
-                Key=_player_key(player_id),
+                Key=player_key(player_id),
                 UpdateExpression="SET missedFrom = :new",
                 ConditionExpression="missedFrom = :old",
                 ExpressionAttributeValues={":new": {"S": new}, ":old": {"S": old}},
@@ -197,22 +196,22 @@ class ConnectionsTable:
         with unavailable_on_failure():
             self._client.update_item(
                 TableName=self._table,
-                Key=_player_key(player_id),
+                Key=player_key(player_id),
                 UpdateExpression="DELETE connections :connection REMOVE #live, #stream, #since, #walk",
                 ExpressionAttributeNames={
-                    "#live": _LIVE + connection_id,
-                    "#stream": _STREAM + connection_id,
-                    "#since": _SINCE + connection_id,
-                    "#walk": _WALK + connection_id,
+                    "#live": LIVE + connection_id,
+                    "#stream": STREAM + connection_id,
+                    "#since": SINCE + connection_id,
+                    "#walk": PROGRESS + connection_id,
                 },
                 ExpressionAttributeValues={":connection": {"SS": [connection_id]}},
             )
-            self._client.delete_item(TableName=self._table, Key=_connection_key(connection_id))
+            self._client.delete_item(TableName=self._table, Key=connection_key(connection_id))
 
     def remove_by_id(self, connection_id: str) -> str | None:
         with unavailable_on_failure():
             item = self._client.get_item(
-                TableName=self._table, Key=_connection_key(connection_id), ConsistentRead=True
+                TableName=self._table, Key=connection_key(connection_id), ConsistentRead=True
             ).get("Item")
         if item is None:
             return None
@@ -224,29 +223,22 @@ class ConnectionsTable:
         ids = list(player_ids)
         found: dict[str, PlayerConnections] = {player_id: PlayerConnections(player_id) for player_id in ids}
         for start in range(0, len(ids), KEYS_PER_BATCH_GET):
-            keys = [_player_key(player_id) for player_id in ids[start : start + KEYS_PER_BATCH_GET]]
+            keys = [player_key(player_id) for player_id in ids[start : start + KEYS_PER_BATCH_GET]]
             for item in self._batch_get(keys):
                 player_id = item["id"]["S"].removeprefix("player#")
-                found[player_id] = _player(player_id, item)
+                found[player_id] = player_of(player_id, item)
         return found
 
     @timed("find_connection")
     def _read(self, connection_id: str) -> Connection:
         with unavailable_on_failure():
             answer = self._client.get_item(
-                TableName=self._table, Key=_connection_key(connection_id), ConsistentRead=True
+                TableName=self._table, Key=connection_key(connection_id), ConsistentRead=True
             )
         item = answer.get("Item")
         if item is None:
             raise _NotFound
-        return Connection(
-            connection_id,
-            item["playerId"]["S"],
-            Endpoint(item["apiId"]["S"], item["stage"]["S"]),
-            int(item["connectedAt"]["N"]),
-            {k: v["S"] for k, v in item["clientData"]["M"].items()},
-            int(item["tokenExpiresAt"]["N"]) if "tokenExpiresAt" in item else None,
-        )
+        return connection_of(connection_id, item)
 
     def _count(
         self,
@@ -258,18 +250,18 @@ class ConnectionsTable:
         values: Item | None = None,
         names: dict[str, str] | None = None,
     ) -> tuple[bool, PlayerConnections]:
-        """As RateCounter.count, which raises RateLimited; returns the player for the item."""
+        """Call RateCounter.count, which raises RateLimited, and return the item as the player."""
         counted, item = self._counter.count(
             player_id,
             sender,
             cost,
-            Key=_player_key(player_id),
+            Key=player_key(player_id),
             UpdateExpression=update,
             ConditionExpression=condition,
             ExpressionAttributeNames=names or {},
             ExpressionAttributeValues=values or {},
         )
-        return counted, _player(player_id, item)
+        return counted, player_of(player_id, item)
 
     def _update_own(
         self,
@@ -280,12 +272,12 @@ class ConnectionsTable:
         names: dict[str, str] | None = None,
         further_condition: str = "",
     ) -> Item | None:
-        """Update the player's item if the connection is one of the player's; the item after it, or None."""
+        """Update the player's item if the connection is the player's. Return the new item, or None."""
         try:
             with unavailable_on_failure():
                 answer = self._client.update_item(
                     TableName=self._table,
-                    Key=_player_key(player_id),
+                    Key=player_key(player_id),
                     UpdateExpression=update,
                     ConditionExpression=f"contains(connections, :connection){further_condition}",
                     ExpressionAttributeValues={
@@ -312,58 +304,3 @@ class ConnectionsTable:
             if not request:
                 return items
         raise Unavailable("UnprocessedKeys")
-
-
-def _connection_key(connection_id: str) -> Item:
-    return {"id": {"S": f"connection#{connection_id}"}}
-
-
-def _player_key(player_id: str) -> Item:
-    return {"id": {"S": f"player#{player_id}"}}
-
-
-def _connection_item(connection: Connection, now_ms: int) -> Item:
-    item: Item = {
-        **_connection_key(connection.id),
-        "playerId": {"S": connection.player_id},
-        "apiId": {"S": connection.endpoint.api_id},
-        "stage": {"S": connection.endpoint.stage},
-        "connectedAt": {"N": str(connection.connected_at)},
-        "clientData": {"M": {k: {"S": v} for k, v in connection.client_data.items()}},
-        "expiresAt": in_seconds(CONNECTION_SECONDS, now_ms),
-    }
-    if connection.expires_at is not None:
-        item["tokenExpiresAt"] = {"N": str(connection.expires_at)}
-    return item
-
-
-def _player(player_id: str, item: Item) -> PlayerConnections:
-    endpoint = Endpoint(item["apiId"]["S"], item["stage"]["S"]) if "apiId" in item else None
-    return PlayerConnections(
-        player_id,
-        endpoint,
-        frozenset(item.get("connections", {}).get("SS", ())),
-        _live(item),
-        item.get("missedFrom", {}).get("S"),
-        {
-            name.removeprefix(_SINCE): int(value["N"])
-            for name, value in item.items()
-            if name.startswith(_SINCE)
-        },
-        {
-            name.removeprefix(_WALK): Walk(**{key: position["S"] for key, position in value["M"].items()})
-            for name, value in item.items()
-            if name.startswith(_WALK)
-        },
-    )
-
-
-def _live(item: Item) -> dict[str, StreamPosition]:
-    """An earlier version stored no stream with the sequence number."""
-    live = {}
-    for name, value in item.items():
-        if name.startswith(_LIVE):
-            connection_id = name.removeprefix(_LIVE)
-            stream = item.get(_STREAM + connection_id, {}).get("S", "")
-            live[connection_id] = StreamPosition(stream, int(value["S"]))
-    return live

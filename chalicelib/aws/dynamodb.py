@@ -1,4 +1,4 @@
-"""DynamoDB as both tables use it: one client, its time-outs, and its errors as Unavailable."""
+"""Shared by both tables: the DynamoDB client, its timeouts, and the translation of its errors."""
 
 import time
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.aws.telemetry import count
 from chalicelib.aws.tls import share_context
-from chalicelib.core.ports import Unavailable
+from chalicelib.core.model import Unavailable
 
 Item = dict[str, dict[str, Any]]
-"""An item in DynamoDB's own notation: each value with its type."""
+"""An item as DynamoDB's API has it: each value with its type."""
 
 CONFIG = Config(
     connect_timeout=1,
@@ -22,7 +22,7 @@ CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 2},
     max_pool_connections=32,
 )
-"""In seconds. Two attempts of at most three leave a frame's function time to say that it did not work."""
+"""Timeouts in seconds. Two attempts of up to 3 s leave a function time to reply with an error."""
 
 THROTTLED = ("ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded")
 
@@ -35,7 +35,7 @@ def make_client() -> Any:
 
 @contextmanager
 def unavailable_on_failure() -> Iterator[None]:
-    """Every failure but a failed condition, which is an answer, becomes Unavailable."""
+    """Raise Unavailable for every DynamoDB error except a failed condition, which is a result."""
     try:
         yield
     except ClientError as failure:
@@ -55,5 +55,5 @@ def milliseconds() -> int:
 
 
 def in_seconds(seconds: int, now_ms: int) -> dict[str, str]:
-    """The value of `expiresAt`: DynamoDB's time to live is a number of seconds since the epoch."""
+    """Return an `expiresAt` value that many seconds from `now_ms`, in seconds since the epoch."""
     return {"N": str(now_ms // 1000 + seconds)}

@@ -1,6 +1,6 @@
-"""Which message a `clientMessageId` became: items `sent#<player>#<clientMessageId>` of the Websockets table.
+"""Claims of `clientMessageId`s: items `sent#<player>#<clientMessageId>` of the Websockets table.
 
-That table has no stream, so that remembering a send does not wake the push function.
+They are in that table because it has no stream, so a claim doesn't invoke `push_messages`.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from botocore.exceptions import ClientError
 
 from chalicelib.aws.dynamodb import Item, in_seconds, milliseconds, unavailable_on_failure
 from chalicelib.aws.telemetry import timed
-from chalicelib.core.ports import Send
+from chalicelib.core.model import Send
 
 
 class IdempotencyTable:
-    """The send store in DynamoDB. `retention_seconds`: as long as the messages themselves.
+    """The IdempotencyStore in DynamoDB. `retention_seconds` is the same as the messages'.
 
-    `clock` gives milliseconds since the epoch.
+    `clock` returns milliseconds since the epoch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Posting to connections through Chalice's websocket API. The management API's vocabulary lives here."""
+"""Posts to connections with API Gateway's management API (`@connections`), through Chalice's WebsocketAPI."""
 
 import os
 import threading
@@ -11,31 +11,32 @@ from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
 from chalicelib.aws.telemetry import count, timed
 from chalicelib.aws.tls import share_context
-from chalicelib.core.ports import POST_SECONDS, Delivery, Endpoint
+from chalicelib.core.model import Delivery, Endpoint
+from chalicelib.core.ports import POST_SECONDS
 
-POSTS_AT_ONCE = 100
-"""One for each record of a batch, so that each of its players has a thread.
+MAX_CONCURRENT_POSTS = 100
+"""The maximum of concurrent posts, and of records per batch: each player of a batch can have a thread.
 
-Each has a connection of its own in the client's pool; threads are made when they are needed.
+Each thread has its own connection in the client's pool. Threads are started when they are needed.
 """
 
 OPEN_SECONDS = 1.5
-"""How long TCP may take to connect, and then the handshake: a lost SYN is sent again after one second."""
+"""The timeout for the TCP connect, and for the TLS handshake. TCP retransmits a lost SYN after one second."""
 
 CONFIG = Config(
     connect_timeout=OPEN_SECONDS,
     read_timeout=POST_SECONDS,
     retries={"total_max_attempts": 1},
-    max_pool_connections=POSTS_AT_ONCE,
+    max_pool_connections=MAX_CONCURRENT_POSTS,
 )
-"""Seconds: boto3 alone would wait sixty, and try three times, for one recipient that hangs."""
+"""Timeouts in seconds. boto3's defaults would wait 60 s for an unresponsive recipient."""
 
 
 class ManagementSession:
-    """The session that Chalice makes its management client from.
+    """Stands in for the boto3 session from which Chalice's WebsocketAPI creates its client.
 
-    Chalice names the endpoint of AWS explicitly, and by that would overrule the variable that
-    redirects this service everywhere else. Here the variable wins.
+    Chalice passes AWS's endpoint explicitly, which would override AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI.
+    Here the variable takes precedence.
     """
 
     region_name = None
@@ -45,7 +46,7 @@ class ManagementSession:
         self._one_at_a_time = threading.Lock()
 
     def client(self, service: str, endpoint_url: str) -> Any:
-        """One client for an endpoint, whichever thread asks first: making one is not thread-safe."""
+        """Return the endpoint's client. The lock is needed because creating a client isn't thread-safe."""
         endpoint_url = os.environ.get("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", endpoint_url)
         with self._one_at_a_time:
             if endpoint_url not in self._clients:
@@ -56,10 +57,9 @@ class ManagementSession:
 
 
 class ManagementApi:
-    """The gateway on AWS: posts to a connection over the API that it came in by.
+    """The Gateway on AWS.
 
-    Chalice's websocket API keeps the first endpoint it is given, and one function may serve the
-    connections of several, so there is one for each.
+    Holds one WebsocketAPI per endpoint, because Chalice's class keeps the first endpoint that it is given.
     """
 
     def __init__(self) -> None:
@@ -67,9 +67,9 @@ class ManagementApi:
         self._apis: dict[Endpoint, WebsocketAPI] = {}
 
     def load(self) -> None:
-        """Make a client that is never used, because a process's first takes ten times as long as the next.
+        """Create an unused client during a cold start: a process's first client takes ten times as long.
 
-        The real endpoint is known only from the first event.
+        The real endpoint is only known from the first event.
         """
         self._session.client("apigatewaymanagementapi", "https://nowhere.invalid")
 
@@ -115,7 +115,7 @@ class ManagementApi:
 
 
 def _meaning_of(status: int) -> Delivery:
-    """Not every 410 comes with the code by which boto3 knows that it means gone."""
+    """Return the result for an HTTP status. boto3 doesn't recognise every 410 as GoneException."""
     if status == 410:
         return Delivery.GONE
     if status == 429:

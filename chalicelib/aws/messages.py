@@ -1,9 +1,8 @@
-"""The Messages table: what was said, to whom, in order, and the markers among it; by its attribute names.
+"""The Messages table: messages, markers, and items that mark a message as withdrawn.
 
-A player's messages are one partition, sorted by message id. A marker lies in the same partition, so that
-the table's stream hands it over in order with the messages; but behind all of them, so that no query for
-messages has to read over it. An item that is `withdrawn` keeps the place of
-a message that is never to be stored.
+A recipient's messages are one partition, sorted by message id. Its markers are in the same partition, so
+that the stream delivers them in order with the messages. They sort behind all messages, so that queries for
+messages don't read them. A `withdrawn` item takes the key of a message that must never be stored.
 """
 
 import math
@@ -16,34 +15,34 @@ from botocore.exceptions import ClientError
 
 from chalicelib.aws.dynamodb import Item, in_seconds, milliseconds, unavailable_on_failure
 from chalicelib.aws.telemetry import note, timed
-from chalicelib.core.message_id import position_at
-from chalicelib.core.ports import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
-from chalicelib.core.protocol import ACK_IDS, MESSAGE_ID, PLAYER_ID, POSITION
+from chalicelib.core.message_id import cursor_at
+from chalicelib.core.model import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
+from chalicelib.core.protocol import ACK_IDS, CURSOR, MESSAGE_ID, PLAYER_ID
 
 MARKER = "marker#"
-"""Before the id of a marker in its sort key. It sorts behind every message id."""
+"""The prefix of a marker's sort key, which sorts behind every message id."""
 
 NEXT = "!"
-"""Added to a message id, it sorts behind that id and before every other."""
+"""A suffix: a message id with it sorts directly behind that id, and before every other."""
 
 EXPIRY_SLACK_SECONDS = 60
-"""How much later than its retention after its id was made a message might expire: its put took that long."""
+"""How much later than its id's retention a message can expire, because its put came after its id was made."""
 
 WHOLE_NUMBER = "[0-9]{1,14}"
-"""A count, or milliseconds since the epoch: fewer than a message id has room for."""
+"""A count, or milliseconds since the epoch that fit into a message id."""
 
 UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-"""Raised while reading an item that somebody else wrote, in whatever form."""
+"""The errors that parsing an item can raise if this service didn't write it."""
 
 
 class UnreadableRecord(Exception):
-    """A stream record that holds neither a message nor a marker. The text names no content."""
+    """Raised for a stream record without a valid message or marker. The text contains nothing of the item."""
 
 
 class MessagesTable:
-    """The message store in DynamoDB. `retention_seconds`: how long a message can be had.
+    """The MessageStore in DynamoDB. `retention_seconds`: how long a message is stored.
 
-    `clock` gives milliseconds since the epoch.
+    `clock` returns milliseconds since the epoch.
     """
 
     def __init__(
@@ -72,13 +71,13 @@ class MessagesTable:
 
     @timed("page")
     def page(self, player_id: str, after: str, until: str | None, limit: int) -> Page:
-        """One query, however many of the items that it reads are not messages.
+        """Return a page with one query, even if it skips many items that aren't messages.
 
-        DynamoDB deletes expired items up to two days late. So the query begins where the retention does, and
-        the filter compares each item's expiry.
+        DynamoDB deletes expired items up to two days late. So the query starts at the oldest id within the
+        retention, and its filter compares `expiresAt`.
         """
         now = self._clock() / 1000
-        oldest = position_at(round(1000 * (now - self._retention_seconds - EXPIRY_SLACK_SECONDS)))
+        oldest = cursor_at(round(1000 * (now - self._retention_seconds - EXPIRY_SLACK_SECONDS)))
         first, last = max(after + NEXT, oldest), until or MARKER
         if first > last:
             return Page((), more=False, end=last)
@@ -101,7 +100,7 @@ class MessagesTable:
         return Page(tuple(_readable(answer["Items"])), end is not None, end or last)
 
     def _put_if_free(self, item: Item) -> Item | None:
-        """Put it, or return what is in its place."""
+        """Put the item, or return the item that already has its key."""
         try:
             with unavailable_on_failure():
                 self._client.put_item(
@@ -120,9 +119,9 @@ class MessagesTable:
 
 
 def parse_record(record: Mapping[str, Any]) -> Entry | None:
-    """Return the message or marker that a stream record brought; None for anything but a new one.
+    """Return the record's new message or marker, or None if there is none in it.
 
-    Raises UnreadableRecord for a record, or a new item, that this service has not written.
+    Raises UnreadableRecord for an item that this service didn't write.
     """
     try:
         if record.get("eventName") != "INSERT":
@@ -134,7 +133,7 @@ def parse_record(record: Mapping[str, Any]) -> Entry | None:
 
 
 def written_at(record: Mapping[str, Any]) -> float:
-    """Return when the record was written, in seconds since the epoch; now, if it doesn't say."""
+    """Return the record's time in seconds since the epoch, or the current time if it has none."""
     try:
         seconds = float(record["dynamodb"]["ApproximateCreationDateTime"])
     except UNREADABLE:
@@ -157,22 +156,22 @@ def _item(entry: Entry) -> Item:
     item["replayTo"] = {"S": entry.connection_id}
     item["replayed"] = {"N": str(entry.replayed)}
     item["sync"] = {"BOOL": entry.sync}
-    for name, position in (("after", entry.after), ("began", entry.began)):
-        if position is not None:
-            item[name] = {"S": position}
+    for name, cursor in (("after", entry.after), ("began", entry.first_cursor)):
+        if cursor is not None:
+            item[name] = {"S": cursor}
     if entry.asked_at is not None:
         item["askedAt"] = {"N": str(entry.asked_at)}
-    if entry.walked:
+    if entry.has_progress:
         item["walked"] = {"BOOL": True}
     if entry.tries:
         item["tries"] = {"N": str(entry.tries)}
-    if entry.ack_id is not None:  # As JSON, which tells a number from a string, and has no largest number.
+    if entry.ack_id is not None:  # JSON keeps strings and numbers apart, and its numbers have no limit.
         item["ackId"] = {"S": ACK_IDS.dump_json(entry.ack_id).decode()}
     return item
 
 
 def _readable(items: Iterable[Item]) -> Iterator[Message]:
-    """Yield the messages; skip and log an item that this service has not written."""
+    """Yield the messages. Skip and log items that this service didn't write."""
     for item in items:
         try:
             yield _message(item)
@@ -181,7 +180,7 @@ def _readable(items: Iterable[Item]) -> Iterator[Message]:
 
 
 def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
-    """The label of a stream is the end of its ARN: the ISO time of its creation, so labels sort."""
+    """Return the record's position. A stream's label ends its ARN; it is an ISO time, so labels sort."""
     _, separator, label = record["eventSourceARN"].rpartition("/stream/")
     if not separator:
         raise ValueError("eventSourceARN")
@@ -189,36 +188,36 @@ def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
 
 
 def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
-    """Every value is checked: what gets through here must not fail later and block the stream."""
+    """Return the entry, with every value checked: a later failure would block the stream."""
     if "replayTo" not in item:
         return _message(item, position)
-    sync, walked = item["sync"]["BOOL"], item.get("walked", {"BOOL": False})["BOOL"]
-    if not isinstance(sync, bool) or not isinstance(walked, bool):
+    sync, has_progress = item["sync"]["BOOL"], item.get("walked", {"BOOL": False})["BOOL"]
+    if not isinstance(sync, bool) or not isinstance(has_progress, bool):
         raise TypeError("sync or walked")
     return ReplayMarker(
-        _matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(MARKER)),
-        _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
-        _text(item["replayTo"]["S"]),
-        _matching(POSITION, item["after"]["S"]) if "after" in item else None,
-        _matching(POSITION, item["began"]["S"]) if "began" in item else None,
-        _whole(item["replayed"]["N"]),
-        sync,
-        _whole(item["askedAt"]["N"]) if "askedAt" in item else None,
-        ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
-        walked,
-        _whole(item["tries"]["N"]) if "tries" in item else 0,
-        position,
+        id=_matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(MARKER)),
+        destination_player_id=_matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
+        connection_id=_text(item["replayTo"]["S"]),
+        after=_matching(CURSOR, item["after"]["S"]) if "after" in item else None,
+        first_cursor=_matching(CURSOR, item["began"]["S"]) if "began" in item else None,
+        replayed=_whole(item["replayed"]["N"]),
+        sync=sync,
+        asked_at=_whole(item["askedAt"]["N"]) if "askedAt" in item else None,
+        ack_id=ACK_IDS.validate_json(item["ackId"]["S"]) if "ackId" in item else None,
+        has_progress=has_progress,
+        tries=_whole(item["tries"]["N"]) if "tries" in item else 0,
+        stream_position=position,
     )
 
 
 def _message(item: Mapping[str, Any], position: StreamPosition = UNKNOWN_POSITION) -> Message:
     return Message(
-        _matching(MESSAGE_ID, item["messageId"]["S"]),
-        _matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
-        _matching(PLAYER_ID, item["srcPlayerId"]["S"]),
-        _text(item["message"]["S"]),
-        _whole(item["sentAt"]["N"]),
-        position,
+        id=_matching(MESSAGE_ID, item["messageId"]["S"]),
+        destination_player_id=_matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
+        src_player_id=_matching(PLAYER_ID, item["srcPlayerId"]["S"]),
+        text=_text(item["message"]["S"]),
+        sent_at=_whole(item["sentAt"]["N"]),
+        stream_position=position,
     )
 
 
@@ -229,7 +228,7 @@ def _matching(pattern: str, value: str) -> str:
 
 
 def _text(value: str) -> str:
-    value.encode()  # A UnicodeEncodeError, which is a ValueError, for a lone surrogate.
+    value.encode()  # Raises a UnicodeEncodeError, which is a ValueError, for a lone surrogate.
     return value
 
 

@@ -1,7 +1,7 @@
-"""Counts what players use of the rate, in their items of the Websockets table. Its attribute names live here.
+"""Counts the players' rate-limit units, in their items of the Websockets table.
 
-`used:<start>` is how many units a player has used in the window that began then, in milliseconds since the
-epoch. An item can also have `rateDue` and `rateCountedAt`, which are 1.0.0's. Nothing reads or removes them.
+The attribute `used:<start>` holds the units used in the window that started then, in milliseconds since the
+epoch. An item can still have version 1.0.0's `rateDue` and `rateCountedAt`, which are ignored.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.dynamodb import Item, unavailable_on_failure
-from chalicelib.core.ports import Unavailable
+from chalicelib.core.model import Unavailable
 from chalicelib.core.rate_limit import CurrentWindow, RateLimit
 
 OLD_WINDOWS = 20
-"""When an item has so many old windows, one more call removes them. They take some 20 bytes each."""
+"""One more call removes old windows once an item has this many. Each takes about 20 bytes."""
 
 COUNT = "ADD #used :cost"
 IS_WITHIN_RATE = "(attribute_not_exists(#used) OR #used <= :left)"
@@ -24,7 +24,7 @@ _USED = "used:"
 
 
 class RateCounter:
-    """`clock` gives milliseconds since the epoch."""
+    """Adds costs to players' windows. `clock` returns milliseconds since the epoch."""
 
     def __init__(self, client: Any, table: str, rate: RateLimit, clock: Callable[[], int]) -> None:
         self._client = client
@@ -33,10 +33,10 @@ class RateCounter:
         self._window = CurrentWindow(rate, clock)
 
     def count(self, player_id: str, sender: str, cost: int, **update: Any) -> tuple[bool, Item]:
-        """Run an update of the player's item that has COUNT and IS_WITHIN_RATE in it, in one call.
+        """Run an update of the player's item that contains COUNT and IS_WITHIN_RATE, in one call.
 
-        `sender` is what refusals in a row are counted by. Returns whether the update took effect, and the
-        item: without effect, another part of the condition was not met. Raises RateLimited and Unavailable.
+        Returns whether the update took effect, and the item. If it didn't, another part of its condition
+        failed. Raises RateLimited and Unavailable. Consecutive refusals are counted per `sender`.
         """
         start = self._window.enter(player_id, sender, cost)
         update["ExpressionAttributeNames"] |= {"#used": f"{_USED}{start}"}
@@ -55,15 +55,15 @@ class RateCounter:
                 )
         except ClientError as failure:
             item = failure.response.get("Item", {})
-            self._window.not_counted(start, player_id, _used(item, start), sender, cost)
+            self._window.record_refused(start, player_id, _used(item, start), sender, cost)
             return False, item
         item = answer["Attributes"]
-        self._window.counted(start, player_id, _used(item, start), sender)
+        self._window.record_accepted(start, player_id, _used(item, start), sender)
         self._remove_old_windows(update["Key"], item, before=start - self._rate.window_ms)
         return True, item
 
     def _remove_old_windows(self, key: Item, item: Item, before: int) -> None:
-        """Remove them if there are many. If the call fails, the next frame makes it again."""
+        """Remove windows that started before `before`, if there are many (best effort)."""
         old = [name for name in item if name.startswith(_USED) and int(name.removeprefix(_USED)) < before]
         if len(old) < OLD_WINDOWS:
             return

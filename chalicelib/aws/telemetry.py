@@ -1,7 +1,7 @@
-"""What the functions say of themselves: one line of JSON for a frame, and for a pushed message.
+"""Writes the log: one line of JSON per frame and per pushed message.
 
-A line has ids, what came of it, and where the time went; CloudWatch takes its metrics from the same
-lines, in its "embedded metric format", so they cost no call. docs/telemetry.md lists what there is.
+A line has ids, outcomes and timings. CloudWatch extracts metrics from the same lines, which are in its
+embedded metric format, so metrics need no call. docs/telemetry.md lists all fields and metrics.
 """
 
 import functools
@@ -23,7 +23,7 @@ Value = str | int | float
 
 NAMESPACE = "serverless-websockets"
 
-COUNTED_AS = {
+METRICS_BY_OUTCOME = {
     "connected": "connected",
     "stored": "accepted",
     "duplicate": "accepted",
@@ -34,24 +34,28 @@ COUNTED_AS = {
     "closed": "closed",
     "unreadable": "unreadable",
 }
-"""The metric that counts an outcome."""
+"""The metric that counts each outcome."""
 
 UNITS = {"throttled": "Count", "replayed": "Count", "push_latency_ms": "Milliseconds"}
-"""The metrics whose value a line has anyway, and CloudWatch's name of their unit."""
+"""Line fields that are also metrics, with their CloudWatch units."""
 
-UNITS_OF_A_BATCH = {"batch_size": "Count", "iterator_age_ms": "Milliseconds"}
+BATCH_UNITS = {"batch_size": "Count", "iterator_age_ms": "Milliseconds"}
+"""Metrics of a whole batch, which only its first line reports."""
 
 lines = logging.getLogger("chalicelib.lines")
 watchers: list[Callable[[str, Mapping[str, Value]], None]] = []
-"""Told of each outcome the moment it is noted: a terminal wants it sooner than the whole line."""
+"""Called at each outcome, before its line is complete. The local AWS shows outcomes in a terminal."""
 
 _reported: list[object] = []
-"""The watchers and the logger whose first failure was printed."""
+"""The watchers and loggers that have failed, so that only their first failure is printed."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One call of a function. `about` is said by every line of it; a call `in_one_line` has only one."""
+    """One invocation of a Lambda function. Each of its lines includes `about`.
+
+    An invocation that is `in_one_line` writes one line at its end; others write one per outcome.
+    """
 
     step: str
     function: str
@@ -65,11 +69,11 @@ class Call:
 
 _call: ContextVar[Call] = ContextVar("call")
 _spent: ContextVar[dict[str, float]] = ContextVar("spent")
-"""Where the time has gone since the last line, and what else was counted."""
+"""Timings in milliseconds and counts since the last line, by field name."""
 
 
 def log_lines() -> None:
-    """Write lines to standard output, where Lambda's log is, unless they go somewhere already."""
+    """Write lines to standard output, which Lambda logs, unless the logger already has a handler."""
     lines.setLevel(logging.INFO)
     lines.propagate = False
     if not lines.handlers:
@@ -78,7 +82,7 @@ def log_lines() -> None:
 
 @contextmanager
 def call(step: str, function: str, in_one_line: bool = True, **about: Value) -> Iterator[None]:
-    """Whatever is noted, timed and counted inside belongs to this call of a function."""
+    """Collect outcomes, timings and counts inside the block as one invocation, and write its line."""
     of_call = Call(step, function, in_one_line, about)
     tokens = _call.set(of_call), _spent.set({})
     try:
@@ -91,7 +95,7 @@ def call(step: str, function: str, in_one_line: bool = True, **about: Value) -> 
 
 
 def note(outcome: str, /, **about: Value) -> None:
-    """Say what came of something, by ids and numbers; never text, tokens or whole events."""
+    """Log an outcome with ids and numbers. Never pass message texts, tokens or whole events."""
     for watcher in watchers:
         tell(watcher, outcome, about)
     of_call = _call.get(None)
@@ -105,7 +109,7 @@ def note(outcome: str, /, **about: Value) -> None:
 
 
 def tell(watcher: Callable[[str, Mapping[str, Any]], None], outcome: str, about: Mapping[str, Any]) -> None:
-    """Call the watcher. Print its first exception to standard error, and let none reach the function."""
+    """Call the watcher. Its first exception is printed to standard error; none is raised."""
     try:
         watcher(outcome, about)
     except Exception:
@@ -113,7 +117,7 @@ def tell(watcher: Callable[[str, Mapping[str, Any]], None], outcome: str, about:
 
 
 def _log(line: Mapping[str, object]) -> None:
-    """Write the line. A log handler that raises must not fail the function either."""
+    """Write the line. An exception from a log handler is printed once and not raised."""
     try:
         if lines.isEnabledFor(logging.INFO):
             lines.info(json.dumps(line))
@@ -124,12 +128,12 @@ def _log(line: Mapping[str, object]) -> None:
 def _report(failed: object) -> None:
     if failed not in _reported:
         _reported.append(failed)
-        with suppress(OSError, ValueError):  # Standard error is gone or closed, so nothing can be said.
+        with suppress(OSError, ValueError):  # Standard error might be closed.
             traceback.print_exc()
 
 
 def timed(part: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The line that comes next says how long calls of this took, as `<part>_ms`."""
+    """Return a decorator that adds a function's duration to the next line, as `<part>_ms`."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -146,14 +150,14 @@ def timed(part: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def count(name: str, amount: float = 1) -> None:
-    """Add to a number of the line that comes next."""
+    """Add an amount to a field of the next line."""
     spent = _spent.get(None)
     if spent is not None:
         spent[name] = spent.get(name, 0) + amount
 
 
 def aside(work: Callable[[], None]) -> Callable[[], None]:
-    """The same work for another thread: of this call, with lines and times of its own."""
+    """Return the work for another thread: in the same invocation, but with its own timings."""
     context = copy_context()
     context.run(_spent.set, {})
     return functools.partial(context.run, work)
@@ -178,12 +182,15 @@ def _write(of_call: Call, outcomes: list[str], about: Mapping[str, Value]) -> No
 def _metrics(
     of_call: Call, outcomes: list[str], line: Mapping[str, Value], is_first: bool
 ) -> dict[str, object]:
-    """What makes metrics of a line; what is true of a whole batch counts once."""
-    counts = {COUNTED_AS[outcome]: 1 for outcome in outcomes if outcome in COUNTED_AS}
+    """Return the fields that make CloudWatch extract metrics from a line.
+
+    Metrics of the whole batch are in its first line only.
+    """
+    counts = {METRICS_BY_OUTCOME[outcome]: 1 for outcome in outcomes if outcome in METRICS_BY_OUTCOME}
     units = dict.fromkeys(counts, "Count")
     units |= {name: unit for name, unit in UNITS.items() if name in line}
     if is_first:
-        units |= {name: unit for name, unit in UNITS_OF_A_BATCH.items() if name in line}
+        units |= {name: unit for name, unit in BATCH_UNITS.items() if name in line}
     if not units:
         return {}
     by_code = [["FunctionName", "code"]] if "code" in line else []

@@ -1,8 +1,8 @@
-"""TLS of all connections to AWS: one context per process loads the CA bundle once, and handshakes take turns.
+"""TLS for all connections to AWS: one shared context loads the CA bundle once and limits handshakes.
 
-botocore makes one context per client, but urllib3 loads the CA bundle into it again for each connection
-(urllib3#3623). With OpenSSL 3 that takes 15 to 30 ms of CPU (cpython#95031), and a handshake only 1 or 2.
-A push function opens up to a hundred connections at once, with a part of a CPU.
+botocore creates one context per client, but urllib3 loads the CA bundle into it again for each connection
+(urllib3#3623). With OpenSSL 3 that takes 15 to 30 ms of CPU (cpython#95031), and a handshake only 1 or 2 ms.
+`push_messages` opens up to 100 connections at once with a share of a CPU.
 """
 
 import ssl
@@ -15,20 +15,20 @@ from typing import Any
 
 from botocore.httpsession import get_cert_path
 
-HANDSHAKES_AT_ONCE = 4
-"""Enough to overlap the waits for the network. With more, the handshakes share the CPU and all end late."""
+MAX_CONCURRENT_HANDSHAKES = 4
+"""The limit of concurrent handshakes. Four overlap their network waits; more would compete for the CPU."""
 
 TURN_SECONDS = 5.0
-"""How long a connection waits for its turn. Only an endpoint that answers no handshake makes it longer."""
+"""How long a connection waits for its handshake to start. Only an unresponsive endpoint takes longer."""
 
 _of_thread = threading.local()
 
 
 class SharedContext(ssl.SSLContext):
-    """Loads each CA bundle once, and runs at most HANDSHAKES_AT_ONCE handshakes at a time.
+    """Loads each CA bundle once, and runs at most MAX_CONCURRENT_HANDSHAKES handshakes concurrently.
 
-    urllib3 sets the ALPN protocols for each connection too. Once is enough for these as well, because
-    OpenSSL frees the list that a handshake in another thread may be reading.
+    It also sets the ALPN protocols once, although urllib3 sets them for each connection. Setting them again
+    would free a list that a handshake in another thread might be reading.
     """
 
     def __init__(self, protocol: int) -> None:
@@ -36,7 +36,7 @@ class SharedContext(ssl.SSLContext):
         self.minimum_version = ssl.TLSVersion.TLSv1_2
         self._changing = threading.Lock()
         self._done: set[Any] = set()
-        self._turns = threading.Semaphore(HANDSHAKES_AT_ONCE)
+        self._turns = threading.Semaphore(MAX_CONCURRENT_HANDSHAKES)
 
     def load_verify_locations(self, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
         self._once(super().load_verify_locations, cafile, capath, cadata)
@@ -51,11 +51,14 @@ class SharedContext(ssl.SSLContext):
                 self._done.add((change.__name__, arguments))
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        """Raise TimeoutError when no turn comes. The socket's own timeout begins with the turn."""
+        """Run the handshake once it may start. Raises TimeoutError after TURN_SECONDS.
+
+        The socket's own timeout doesn't include the wait.
+        """
         started = time.monotonic()
         try:
             if not self._turns.acquire(timeout=TURN_SECONDS):
-                raise TimeoutError("no turn for a handshake: timed out")
+                raise TimeoutError("timed out waiting for other TLS handshakes")
             try:
                 return super().wrap_socket(*args, **kwargs)
             finally:
@@ -65,7 +68,7 @@ class SharedContext(ssl.SSLContext):
 
 
 def seconds_of_handshakes() -> float:
-    """Return the seconds that this thread has spent on handshakes and on waiting for its turns."""
+    """Return the seconds that this thread has spent on handshakes, including waits for other handshakes."""
     return float(getattr(_of_thread, "seconds", 0))
 
 
@@ -75,10 +78,10 @@ def shared_context() -> SharedContext:
 
 
 def share_context(client: Any) -> None:
-    """Let a boto3 client that has no connection yet open its connections with the shared context.
+    """Make a new boto3 client use the shared context. Call this before the client's first request.
 
-    boto3 has no public way to do this. If a later version lacks one of the private names, the client keeps
-    boto3's own context, which works but takes longer.
+    boto3 has no public API for this. If a later version lacks one of these private attributes, the client
+    keeps its own context, which works but is slower.
     """
     if not client.meta.endpoint_url.startswith("https:"):
         return

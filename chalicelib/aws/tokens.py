@@ -1,7 +1,7 @@
-"""JSON Web Tokens: whose they are, proved by a shared secret or by a provider's published keys.
+"""Verifies JSON Web Tokens with a shared secret or a provider's published keys.
 
-Nothing that a token says about itself chooses how it is checked: the algorithms are the stage's, its `kid`
-is looked up among the keys of the stage's own URL, and `jku`, `jwk` and `x5u` are not looked at.
+A token's header never chooses how the token is verified. The stage's settings choose the algorithms; `kid`
+only selects one of the keys at the stage's own URL; `jku`, `jwk` and `x5u` are ignored.
 """
 
 import threading
@@ -16,25 +16,25 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import TypeAdapter, ValidationError
 
-from chalicelib.core.ports import Identity, TokenRefused, Unavailable
+from chalicelib.core.model import Identity, TokenRefused, Unavailable
 from chalicelib.core.protocol import PlayerId
 from chalicelib.settings import TokenSettings, fault_of_secret
 
 TOKEN_CHARACTERS = 8192
-END_OF_TIME = 10**11
-"""No token is valid for more than three thousand years; beyond that, no table takes the number."""
+MAX_EXPIRY = 10**11
+"""The greatest `exp` accepted, in seconds since the epoch, because DynamoDB can't store every integer."""
 
 LEEWAY_SECONDS = 5
-"""By how much the issuer's clock may differ from ours."""
+"""The clock skew allowed between the issuer and this service."""
 
 JWKS_SECONDS = 2.0
-"""How long a provider may take to hand out its keys."""
+"""The timeout for fetching a provider's keys."""
 
 RSA_BITS = 2048
-"""The least that RS256 needs (RFC 7518, 3.3)."""
+"""The minimum key size for RS256 (RFC 7518, 3.3)."""
 
-ASK_AGAIN_SECONDS = 30.0
-"""Neither a provider nor Parameter Store is asked again before that, whatever tokens come or it answered."""
+FETCH_INTERVAL_SECONDS = 30.0
+"""The minimum time between two requests to a provider or to Parameter Store, successful or not."""
 
 SSM_CONFIG = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2})
 
@@ -44,7 +44,7 @@ NAMED_SECRET = "the secret that JWT_SECRET_NAME names"
 Header = Mapping[str, Any]
 Key = Any
 KeyOf = Callable[[Header], Key]
-"""The key that a token with this header must be signed with; raises TokenRefused or Unavailable."""
+"""Returns the key that a token with this header must be signed with. Raises TokenRefused or Unavailable."""
 
 Answer = TypeVar("Answer")
 
@@ -52,19 +52,19 @@ _player_ids: TypeAdapter[str] = TypeAdapter(PlayerId)
 
 
 class JwtTokens:
-    """Tokens as a stage's settings say they must be."""
+    """Verifies tokens according to a stage's settings."""
 
     def __init__(self, settings: TokenSettings, key_of: KeyOf) -> None:
         self._settings = settings
         self._key_of = key_of
 
     def identify(self, token: str) -> Identity:
-        """Raises TokenRefused, and Unavailable when the key cannot be had."""
+        """Return the token's player. Raises TokenRefused, and Unavailable if the key can't be read."""
         claims = self._proven_claims(token)
         return Identity(self._player_id(claims), int(claims["exp"]) + LEEWAY_SECONDS)
 
     def _player_id(self, claims: Mapping[str, Any]) -> str:
-        """The player's claim; a whole number counts as its decimal text."""
+        """Return the player id from its claim. An integer becomes its decimal text. Raises TokenRefused."""
         claim = self._settings.player_claim
         value = claims.get(claim)
         try:
@@ -85,7 +85,7 @@ class JwtTokens:
             return self._checked_claims(token, key)
 
     def _checked_claims(self, token: str, key: Key) -> dict[str, Any]:
-        """Only what the settings ask for is checked, and when the token holds."""
+        """Return the claims. Checks the signature and validity period, and issuer and audience if set."""
         wanted = self._settings
         claims: dict[str, Any] = jwt.decode(
             token,
@@ -100,7 +100,7 @@ class JwtTokens:
                 "verify_jti": False,
             },
         )
-        if int(claims["exp"]) > END_OF_TIME:
+        if int(claims["exp"]) > MAX_EXPIRY:
             raise TokenRefused("the token is not valid")
         if wanted.audience is not None and not _holds(claims[wanted.audience_claim], wanted.audience):
             raise TokenRefused("the token is for another audience")
@@ -109,7 +109,7 @@ class JwtTokens:
 
 @contextmanager
 def _refused_on_failure() -> Iterator[None]:
-    """Around what reads a token and nothing else: every failure of that is the token's."""
+    """Raise TokenRefused for every error in the block, which must only process the token."""
     try:
         yield
     except jwt.ExpiredSignatureError:
@@ -127,7 +127,7 @@ def _holds(claim: object, audience: str) -> bool:
 
 
 def tokens_of(settings: TokenSettings, monotonic: Callable[[], float] = time.monotonic) -> JwtTokens:
-    """Tokens by whichever kind of key the settings name."""
+    """Return a verifier with the kind of key that the settings name."""
     if settings.jwks_url is not None:
         provider = jwt.PyJWKClient(settings.jwks_url, cache_jwk_set=False, timeout=JWKS_SECONDS)
         return JwtTokens(settings, PublishedKeys(provider.get_signing_keys, monotonic))
@@ -137,9 +137,9 @@ def tokens_of(settings: TokenSettings, monotonic: Callable[[], float] = time.mon
 
 
 class Throttled(Generic[Answer]):
-    """Asks for something over the network, and then not again before ASK_AGAIN_SECONDS have passed.
+    """Requests a value over the network, at most once per FETCH_INTERVAL_SECONDS.
 
-    So tokens that anybody can make up cause one call per pause and process, however many they are.
+    So any number of made-up tokens cause at most one request per interval and process.
     """
 
     def __init__(self, name: str, ask: Callable[[], Answer], monotonic: Callable[[], float]) -> None:
@@ -149,16 +149,16 @@ class Throttled(Generic[Answer]):
         self._asked_at: float | None = None
 
     def __call__(self) -> Answer:
-        """Raises Unavailable during a pause, and what asking raises."""
+        """Return the value. Raises Unavailable within the interval, and the request's own exceptions."""
         now = self._monotonic()
-        if self._asked_at is not None and now - self._asked_at < ASK_AGAIN_SECONDS:
-            raise Unavailable(f"{self._name}: asked for less than {ASK_AGAIN_SECONDS:.0f} seconds ago")
+        if self._asked_at is not None and now - self._asked_at < FETCH_INTERVAL_SECONDS:
+            raise Unavailable(f"{self._name}: requested less than {FETCH_INTERVAL_SECONDS:.0f} seconds ago")
         self._asked_at = now
         return self._ask()
 
 
 class SecretKey:
-    """One secret for all tokens. Once it has been read, it is kept for the life of the process."""
+    """One secret for all tokens. It is read once per process."""
 
     def __init__(self, read: Callable[[], str], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._read = Throttled(NAMED_SECRET, read, monotonic)
@@ -173,11 +173,11 @@ class SecretKey:
 
 
 class PublishedKeys:
-    """A provider's keys by id and algorithm, kept for the life of the process.
+    """A provider's keys by id and algorithm, cached for the life of the process.
 
-    They are fetched again for a key that is not among them, because providers change their keys. Only a
-    key that is missing from keys fetched just now is unknown; during a pause, or when the fetch fails,
-    the provider may have published it since, so it is unavailable and its player tries again.
+    A token with an uncached key id makes them be fetched again, because providers rotate their keys. The
+    token is refused only if freshly fetched keys lack its key. If they can't be fetched now, the provider
+    might have the key, so this raises Unavailable and the client retries.
     """
 
     def __init__(
@@ -190,13 +190,13 @@ class PublishedKeys:
     def __call__(self, header: Header) -> Key:
         wanted = header.get("kid"), header["alg"]
         if wanted[0] is None:
-            raise TokenRefused("the token names no key")
+            raise TokenRefused("the token has no kid")
         with self._one_at_a_time:
             if wanted not in self._keys:
                 self._keys = self._fetch()
             key = self._keys.get(wanted)
         if key is None:
-            raise TokenRefused("the token's key is not known")
+            raise TokenRefused("the token's key is unknown")
         if key.key_type == "RSA" and key.key.key_size < RSA_BITS:
             raise TokenRefused(
                 f"the token's key has {key.key.key_size} bits: an RSA key must have at least {RSA_BITS}"
@@ -207,7 +207,7 @@ class PublishedKeys:
 def _by_id_and_algorithm(
     fetch: Callable[[], Iterable[jwt.PyJWK]],
 ) -> dict[tuple[str | None, str], jwt.PyJWK]:
-    """Raises Unavailable; PyJWT raises much else for keys that make no sense."""
+    """Fetch the keys. Raises Unavailable for every error; PyJWT raises many kinds for malformed keys."""
     try:
         return {(key.key_id, key.algorithm_name): key for key in fetch()}
     except (
@@ -224,7 +224,10 @@ def _by_id_and_algorithm(
 
 
 def _parameter(name: str) -> str:
-    """From Parameter Store, which hands out what Secrets Manager has as /aws/reference/secretsmanager/…"""
+    """Return the secret from Parameter Store. Raises Unavailable.
+
+    A name that begins with /aws/reference/secretsmanager/ refers to Secrets Manager.
+    """
     try:
         answer = boto3.client("ssm", config=SSM_CONFIG).get_parameter(Name=name, WithDecryption=True)
     except (ClientError, BotoCoreError, ValueError) as failure:

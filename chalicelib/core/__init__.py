@@ -1,1 +1,1 @@
-"""What the service does: its rules and use cases, without I/O. Imports nothing of chalicelib.aws."""
+"""The service's rules and use cases, without I/O. Nothing here imports chalicelib.aws."""

@@ -1,49 +1,46 @@
-"""Posting to one connection of a recipient: what is retried, and what ends the connection."""
+"""Posts to one connection: retries failed posts, and drops the connection if they keep failing."""
 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from chalicelib.core.ports import (
-    POST_SECONDS,
-    ConnectionStore,
+from chalicelib.core.model import (
     Delivery,
     Endpoint,
-    Gateway,
     Message,
     PlayerConnections,
+    ReplayProgress,
     StreamPosition,
-    Telemetry,
     Unavailable,
-    Walk,
 )
+from chalicelib.core.ports import POST_SECONDS, ConnectionStore, Gateway, Telemetry
 from chalicelib.core.protocol import MessageFrame
 from chalicelib.core.rate_limit import RateLimited
 
 PATIENCE_SECONDS = 1.9
-"""How long one connection can delay the others by failing, the time to close it included."""
+"""The longest that one failing connection can delay the others, including the time to close it."""
 
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between tries of a post, before jitter."""
+"""Seconds between attempts of a post, before jitter."""
 
 RESERVE_SECONDS = 3.0
-"""What is kept of the invocation to remove and close the connections that it had no time for."""
+"""Time reserved at an invocation's end to remove and close connections that it couldn't post to."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Recipient:
-    """A player as the work on a batch goes on. `time_left`: seconds of the invocation.
+    """A player's connections, updated while a batch is processed.
 
-    `has_replayed`: whether the batch has had its page of the player, `replayed_to`: up to which message.
-    `look_up_ms`: how long the batch took to find its players. `is_failing`: one of the player's connections
-    has just failed.
+    `time_left` returns the seconds left of the invocation. `has_replayed`: this batch has already posted a
+    page to the player, up to the message `replayed_to`. `look_up_ms`: how long the batch took to read its
+    players. `is_failing`: a post to one of the player's connections has just failed.
     """
 
     id: str
     endpoint: Endpoint
     connections: frozenset[str]
     live: dict[str, StreamPosition]
-    walks: dict[str, Walk]
+    progress: dict[str, ReplayProgress]
     missed_from: str | None
     time_left: Callable[[], float]
     look_up_ms: float
@@ -54,20 +51,20 @@ class Recipient:
     @classmethod
     def of(cls, player: PlayerConnections, time_left: Callable[[], float], look_up_ms: float) -> "Recipient":
         return cls(
-            player.id,
-            player.endpoint or Endpoint("", ""),
-            player.connections,
-            dict(player.live),
-            {each: walk for each, walk in player.walks.items() if each not in player.live},
-            player.missed_from,
-            time_left,
-            look_up_ms,
+            id=player.id,
+            endpoint=player.endpoint or Endpoint("", ""),
+            connections=player.connections,
+            live=dict(player.live),
+            progress={key: value for key, value in player.progress.items() if key not in player.live},
+            missed_from=player.missed_from,
+            time_left=time_left,
+            look_up_ms=look_up_ms,
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Posts:
-    """`monotonic` is in seconds; `jitter` returns a number from 0 to 1."""
+    """Posts frames with retries. `monotonic` is in seconds; `jitter` returns a number from 0 to 1."""
 
     gateway: Gateway
     connections: ConnectionStore
@@ -77,13 +74,13 @@ class Posts:
     note: Telemetry
 
     def post(self, recipient: Recipient, connection_id: str, frame: str) -> Delivery:
-        """Post a frame, and retry while that helps and delays others by less than PATIENCE_SECONDS."""
+        """Post a frame and return the result. Retries failed posts for less than PATIENCE_SECONDS."""
         started = self.monotonic()
         for pause in (*PAUSES, None):
             if recipient.time_left() < RESERVE_SECONDS:
                 return Delivery.FAILED
             delivery = self.gateway.post(recipient.endpoint, connection_id, frame)
-            needed = 2 * POST_SECONDS  # A retry might time out, and so might the closing after it.
+            needed = 2 * POST_SECONDS  # The retry can time out, and so can closing the connection after it.
             if delivery is not Delivery.FAILED or pause is None:
                 break
             if self.monotonic() - started + pause + needed > PATIENCE_SECONDS:
@@ -99,13 +96,13 @@ class Posts:
         closes: bool = True,
         **about: str,
     ) -> None:
-        """Remove the connection, then close it unless it is gone.
+        """Remove the connection, then close it unless it is gone. Raises Unavailable if removing it fails.
 
-        A later message that got through would hide the hole from the client, so nothing more is posted. If
-        the connection cannot be removed, this raises Unavailable, and the batch has to come again.
+        Nothing more is posted to the connection, because a later message would hide the gap from its client.
+        After Unavailable, Lambda redelivers the batch.
         """
         recipient.live.pop(connection_id, None)
-        recipient.walks.pop(connection_id, None)
+        recipient.progress.pop(connection_id, None)
         if delivery is Delivery.FAILED:
             recipient.is_failing = True
             self._charge(recipient, connection_id)
@@ -118,7 +115,7 @@ class Posts:
         self.note(outcome, player=recipient.id, connection=connection_id, because=delivery.value, **about)
 
     def _charge(self, recipient: Recipient, connection_id: str) -> None:
-        """Charge the player's rate for the time that the others have lost, as a `sync` is charged."""
+        """Charge the player's rate limit like a `sync`, because the failure has delayed other players."""
         with suppress(RateLimited, Unavailable):
             self.connections.charge_replay(recipient.id, connection_id)
 

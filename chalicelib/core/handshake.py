@@ -1,6 +1,6 @@
-"""What a client says when it connects: the query, the origin, and its tokens, by whichever way they come.
+"""Parses the handshake: query parameters, origin, and tokens from any of the three ways to send them.
 
-docs/protocol.md says what the parameters mean. Nothing here does I/O.
+docs/protocol.md explains the parameters.
 """
 
 import re
@@ -10,23 +10,24 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from chalicelib.core.protocol import PlayerId, Position, describe
+from chalicelib.core.parsing import describe
+from chalicelib.core.protocol import Cursor, PlayerId
 
 CLIENT_DATA_PAIRS = 16
 CLIENT_DATA_BYTES = 1024
 
 RESERVED_PARAMETERS = frozenset({"playerId", "token", "after"})
-"""Query parameters that mean something to the service and so are not saved as the client's own data."""
+"""Query parameters that the service uses. All others are stored as the client's own data."""
 
 BEARER_PROTOCOL = "bearer."
 _SUBPROTOCOL = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 Multi = Mapping[str, Sequence[str]]
-"""Every value of every parameter or header, as API Gateway hands them over."""
+"""All values of each parameter or header, as in API Gateway's event."""
 
 
 class HandshakeRejected(Exception):
-    """The handshake is refused with this HTTP status. `detail` may be shown to the client."""
+    """Raised to refuse a handshake with this HTTP status. The client receives `detail`."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(status, detail)
@@ -34,11 +35,12 @@ class HandshakeRejected(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handshake:
-    """`tokens`: one, if it is right; only a stage that asks for tokens looks at them.
+    """A parsed handshake.
 
-    `subprotocol`: the one to accept with, if any was offered.
+    `tokens` can hold several, which `Access` refuses. `subprotocol` is the one to accept, or None if the
+    client offered none.
     """
 
     player_id: str | None
@@ -50,24 +52,25 @@ class Handshake:
 
 
 class ConnectQuery(BaseModel):
-    """The query parameters of a handshake that mean something to the service."""
+    """The query parameters that the service uses, except `token`."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
     player_id: Annotated[
         PlayerId | None,
         Field(
-            alias="playerId", description="Who connects. Needed at an open stage; else the token's player."
+            alias="playerId",
+            description="The player that connects. Required on an open stage; otherwise the token's player.",
         ),
     ] = None
     after: Annotated[
-        Position | None,
-        Field(description="Your position: what is newer is replayed; `0` for everything retained."),
+        Cursor | None,
+        Field(description="Your position: newer messages are replayed. `0` replays all stored messages."),
     ] = None
 
 
 def parse_handshake(query: Multi, headers: Multi) -> Handshake:
-    """Raises HandshakeRejected, with 400."""
+    """Return the parsed handshake. Raises HandshakeRejected with status 400."""
     parameters = _single(query)
     by_name: dict[str, list[str]] = {}
     for name, values in headers.items():
@@ -79,12 +82,12 @@ def parse_handshake(query: Multi, headers: Multi) -> Handshake:
     except ValidationError as invalid:
         raise HandshakeRejected(400, describe(invalid)) from None
     return Handshake(
-        wanted.player_id,
-        wanted.after,
-        _client_data(parameters),
-        _tokens(by_name.get("authorization", ()), subprotocols, parameters),
-        next(iter(by_name.get("origin", ())), None),
-        _accepted(subprotocols),
+        player_id=wanted.player_id,
+        after=wanted.after,
+        client_data=_client_data(parameters),
+        tokens=_tokens(by_name.get("authorization", ()), subprotocols, parameters),
+        origin=next(iter(by_name.get("origin", ())), None),
+        subprotocol=_accepted(subprotocols),
     )
 
 
@@ -92,7 +95,7 @@ def _single(query: Multi) -> dict[str, str]:
     repeated = next((name for name, values in query.items() if len(values) != 1), None)
     if repeated is not None:
         known = repeated if repeated in RESERVED_PARAMETERS else "a query parameter"
-        raise HandshakeRejected(400, f"{known}: given more than once")
+        raise HandshakeRejected(400, f"{known}: sent more than once")
     return {name: values[0] for name, values in query.items()}
 
 
@@ -106,7 +109,9 @@ def _client_data(parameters: Mapping[str, str]) -> dict[str, str]:
         raise HandshakeRejected(400, "query parameters must be UTF-8") from None
     if len(own) > CLIENT_DATA_PAIRS or size > CLIENT_DATA_BYTES:
         raise HandshakeRejected(
-            400, f"at most {CLIENT_DATA_PAIRS} further query parameters, {CLIENT_DATA_BYTES} bytes in all"
+            400,
+            f"at most {CLIENT_DATA_PAIRS} further query parameters are allowed, "
+            f"with {CLIENT_DATA_BYTES} bytes in total",
         )
     return own
 
@@ -118,9 +123,9 @@ def _listed(values: Iterable[str]) -> list[str]:
 def _tokens(
     authorization: Iterable[str], subprotocols: Iterable[str], parameters: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Every token of the first of the three ways that is used: header, subprotocol, query.
+    """Return the tokens of the first source that has any: Authorization header, subprotocol, query.
 
-    An Authorization of another scheme than Bearer is none of them.
+    Authorization schemes other than Bearer are ignored.
     """
     schemes = [value.partition(" ") for value in authorization]
     bearers = [token.strip() for scheme, _, token in schemes if scheme.lower() == "bearer"]
@@ -132,8 +137,12 @@ def _tokens(
 
 
 def _accepted(subprotocols: Sequence[str]) -> str | None:
-    """Browsers give up when none that they offered is accepted, and a token must not be echoed."""
+    """Return the first offered subprotocol that isn't a token. Raises HandshakeRejected if there is none.
+
+    A browser closes the connection unless one of its subprotocols is accepted, and a token must not be
+    echoed.
+    """
     ordinary = [name for name in subprotocols if not name.startswith(BEARER_PROTOCOL)]
     if subprotocols and (not ordinary or not _SUBPROTOCOL.fullmatch(ordinary[0])):
-        raise HandshakeRejected(400, f"offer an ordinary subprotocol next to {BEARER_PROTOCOL}<token>")
+        raise HandshakeRejected(400, f"offer a subprotocol other than {BEARER_PROTOCOL}<token> first")
     return ordinary[0] if ordinary else None

@@ -1,4 +1,4 @@
-"""Message ids: positions in time that sort as strings."""
+"""Message ids: UUIDv7s, which sort by the time they were made."""
 
 import secrets
 import threading
@@ -7,28 +7,28 @@ from collections.abc import Callable
 from uuid import UUID
 
 
-def moved_back(position: str, milliseconds: int) -> str:
-    """The position so much earlier: every id made since then is greater. `position` may be 0."""
-    if position == "0":
-        return position
-    return position_at(timestamp_of(position) - milliseconds)
+def moved_back(cursor: str, milliseconds: int) -> str:
+    """Return a cursor that is `milliseconds` earlier. `0` stays `0`."""
+    if cursor == "0":
+        return cursor
+    return cursor_at(timestamp_of(cursor) - milliseconds)
 
 
-def position_at(milliseconds: int) -> str:
-    """Every id that is made from then on is greater."""
+def cursor_at(milliseconds: int) -> str:
+    """Return a cursor that is smaller than every id made at this time, in ms since the epoch, or later."""
     return str(UUID(int=max(0, milliseconds) << 80))
 
 
 def timestamp_of(message_id: str) -> int:
-    """When the id was made, in milliseconds since the epoch."""
+    """Return the time at which the id was made, in milliseconds since the epoch."""
     return UUID(message_id).int >> 80
 
 
 class MessageIds:
-    """Makes UUIDv7s (RFC 9562) that rise within a process, even when its clock stands still or steps back.
+    """Generates UUIDv7s (RFC 9562) that increase within a process, even if its clock stops or steps back.
 
-    The twelve bits after the millisecond hold its fraction, so that ids made by different Lambdas
-    within one millisecond still sort by time.
+    The twelve bits after the milliseconds hold the fraction of a millisecond. So ids that different Lambdas
+    make within one millisecond still sort by time.
     """
 
     def __init__(self, time_ns: Callable[[], int] = time.time_ns) -> None:

@@ -1,4 +1,4 @@
-"""What happens when a client connects, sends a frame, or disconnects."""
+"""The use cases of a connection: a client connects, sends a frame, or disconnects."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -7,24 +7,21 @@ from dataclasses import dataclass
 from chalicelib.core.access import Access
 from chalicelib.core.handshake import HandshakeRejected, Multi, parse_handshake
 from chalicelib.core.message_id import timestamp_of
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Connection,
-    ConnectionStore,
     Delivery,
     Endpoint,
-    Gateway,
-    IdempotencyStore,
     Message,
-    MessageStore,
     PlayerConnections,
     ReplayMarker,
     Send,
-    Telemetry,
     TooManyConnections,
     Unavailable,
 )
+from chalicelib.core.parsing import parse_frame, parse_object, read_ack_id
+from chalicelib.core.ports import ConnectionStore, Gateway, IdempotencyStore, MessageStore, Telemetry
 from chalicelib.core.protocol import (
-    AFTER_WHICH_IT_IS_CLOSED,
+    CLOSING_ERRORS,
     Ack,
     Action,
     Error,
@@ -33,31 +30,28 @@ from chalicelib.core.protocol import (
     SendMessage,
     ServiceFrame,
     Sync,
-    parse_frame,
-    parse_object,
-    read_ack_id,
 )
 from chalicelib.core.rate_limit import RateLimited
 
 LIVE_WITHIN_MS = 60_000
-"""A connection that isn't live, and was sent no page of its replay for so long, never will be live.
+"""A connection is stuck if it isn't live and its replay has made no progress for this long.
 
-Its client has to connect again.
+Its client must reconnect.
 """
 
 HANDSHAKE_MS = 60_000
-"""A connection that is not there so long after it was registered never will be: `$connect` takes less."""
+"""How long after its registration API Gateway can answer 410 for a connection whose `$connect` still runs."""
 
 REFUSALS_UNTIL_CLOSED = 100
-"""A connection is closed after so many frames in a row that one process refused for the rate.
+"""A connection is closed after this many consecutive rate-limited frames in one process.
 
-Clients that wait as `retryAfterMs` says get one refusal, or a few.
+Clients that wait for `retryAfterMs` are refused once or a few times.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Messenger:
-    """The use cases of a connection. `clock` gives milliseconds since the epoch."""
+    """Handles connects, frames and disconnects. `clock` returns milliseconds since the epoch."""
 
     access: Access
     connections: ConnectionStore
@@ -70,21 +64,22 @@ class Messenger:
     max_message_bytes: int
 
     def connect(self, connection_id: str, endpoint: Endpoint, query: Multi, headers: Multi) -> str | None:
-        """Register the connection and put its marker. Raises HandshakeRejected, and leaves nothing behind.
+        """Register the connection and store its marker. Returns the subprotocol to accept, if any.
 
-        Nothing can be posted to it before this has returned, so it is the stream that makes it live:
-        the marker arrives there in order with the player's messages. Returns the subprotocol to accept with.
+        Raises HandshakeRejected after cleaning up. Because API Gateway opens the connection only after this
+        returns, it isn't live yet. `push_messages` makes it live when the marker arrives in the stream, in
+        order with the player's messages.
         """
         try:
             handshake = parse_handshake(query, headers)
             identity = self.access.identify(handshake)
             connection = Connection(
-                connection_id,
-                identity.player_id,
-                endpoint,
-                self.clock(),
-                handshake.client_data,
-                identity.expires_at,
+                id=connection_id,
+                player_id=identity.player_id,
+                endpoint=endpoint,
+                connected_at=self.clock(),
+                client_data=handshake.client_data,
+                expires_at=identity.expires_at,
             )
             self._register(connection, handshake.after)
         except HandshakeRejected as refused:
@@ -92,35 +87,37 @@ class Messenger:
             raise
         except RateLimited as over:
             if over.in_a_row == 1:
-                self.note("refused", connection=connection_id, code="429", reason="over the player's rate")
-            raise HandshakeRejected(429, f"try again in {over.retry_after_ms} ms") from None
+                self.note("refused", connection=connection_id, code="429", reason="over the rate limit")
+            raise HandshakeRejected(429, f"over the rate limit; retry in {over.retry_after_ms} ms") from None
         except Unavailable as unavailable:
             self.note("refused", connection=connection_id, code="429", reason=str(unavailable))
-            raise HandshakeRejected(429, "try again") from None
+            raise HandshakeRejected(429, "temporarily unavailable; retry") from None
         self.note("connected", player=identity.player_id, connection=connection_id)
         return handshake.subprotocol
 
     def _register(self, connection: Connection, after: str | None) -> None:
-        """Raises HandshakeRejected, RateLimited and Unavailable; leaves nothing, as far as it is let.
+        """Save the connection and its marker. Raises HandshakeRejected, RateLimited and Unavailable.
 
-        The marker's id is made when it is put: from then on the connection is waited for.
+        Cleans up after a failure (best effort). The marker's id is made last, because replay measures from
+        that time how long the connection has waited.
         """
         try:
             try:
                 self.connections.register(connection, after is not None)
             except TooManyConnections as full:
-                self._forget_gone(full.player)
+                self._remove_gone(full.player)
                 self.connections.register(connection, after is not None)
-            self.messages.put(ReplayMarker(self.new_message_id(), connection.player_id, connection.id, after))
+            marker_id = self.new_message_id()
+            self.messages.put(ReplayMarker(marker_id, connection.player_id, connection.id, after=after))
         except TooManyConnections:
-            raise HandshakeRejected(429, "too many connections of this player") from None
+            raise HandshakeRejected(429, "this player has too many connections") from None
         except Unavailable:
             with suppress(Unavailable):
                 self.connections.remove(connection.player_id, connection.id)
             raise
 
-    def _forget_gone(self, player: PlayerConnections) -> None:
-        """Connections that ended without a word count no longer, nor those whose token has expired."""
+    def _remove_gone(self, player: PlayerConnections) -> None:
+        """Remove the player's connections that are gone, and those whose token has expired."""
         for connection_id in player.connections:
             connection = self.connections.find(connection_id)
             expired = connection is not None and self._has_expired(connection)
@@ -131,8 +128,11 @@ class Messenger:
                 self.gateway.close(connection.endpoint, connection_id)
 
     def _is_gone(self, player: PlayerConnections, connection_id: str) -> bool:
-        """A young connection that was never live might not be there yet."""
-        is_young = player.since.get(connection_id, 0) > self.clock() - HANDSHAKE_MS
+        """Return whether API Gateway no longer has the connection.
+
+        A new connection that was never live isn't checked, because its `$connect` might still be running.
+        """
+        is_young = player.registered_at.get(connection_id, 0) > self.clock() - HANDSHAKE_MS
         return (
             player.endpoint is not None
             and not (is_young and connection_id not in player.live)
@@ -140,7 +140,7 @@ class Messenger:
         )
 
     def receive(self, connection_id: str, endpoint: Endpoint, body: str) -> None:
-        """Carry out one frame and answer it with one frame, whatever it holds."""
+        """Handle one frame from a client, and post the reply: an `error` if the frame is refused."""
         reply: ServiceFrame | None
         try:
             connection = self._admit(connection_id, len(body.encode(errors="replace")))
@@ -153,17 +153,17 @@ class Messenger:
             return
         except Unavailable:
             self.note("refused", connection=connection_id, code="unavailable")
-            reply = Error.of(FrameError("unavailable", "not confirmed; send it again"), read_ack_id(body))
+            reply = Error.of(FrameError("unavailable", "not confirmed; retry"), read_ack_id(body))
         if reply is not None:
             self._reply(connection_id, endpoint, reply)
-        if isinstance(reply, Error) and reply.code in AFTER_WHICH_IT_IS_CLOSED:
+        if isinstance(reply, Error) and reply.code in CLOSING_ERRORS:
             self.gateway.close(endpoint, connection_id)
 
     def _refuse_for_rate(self, connection_id: str, endpoint: Endpoint, body: str, over: RateLimited) -> None:
-        """Say when to go on. The first refusal of a row is logged, and the last one closes the connection."""
+        """Reply with the time until the next window. Log the first refusal in a row; close after the last."""
         if over.in_a_row == 1:
             self.note("refused", connection=connection_id, code="rate_limited")
-        error = FrameError("rate_limited", "over the player's rate", over.retry_after_ms)
+        error = FrameError("rate_limited", "over the player's rate limit", over.retry_after_ms)
         self._post(connection_id, endpoint, Error.of(error, read_ack_id(body)))
         if over.in_a_row % REFUSALS_UNTIL_CLOSED == 0:
             with suppress(Unavailable):
@@ -177,14 +177,14 @@ class Messenger:
             self.note("unanswered", connection=connection_id, because=delivery.value)
 
     def _post(self, connection_id: str, endpoint: Endpoint, reply: ServiceFrame) -> Delivery:
-        """Once more if it failed: the kept connection of a Lambda that slept may have been reset."""
+        """Post a reply, and retry once: a frozen Lambda's kept-alive connection might have been reset."""
         delivery = self.gateway.post(endpoint, connection_id, reply.to_json())
         if delivery is Delivery.FAILED:
             delivery = self.gateway.post(endpoint, connection_id, reply.to_json())
         return delivery
 
     def disconnect(self, connection_id: str) -> None:
-        """Forget exactly this connection. A late or repeated call touches no other."""
+        """Remove this connection and no other, even if API Gateway's event is late or repeated."""
         try:
             player_id = self.connections.remove_by_id(connection_id)
         except Unavailable:
@@ -194,32 +194,32 @@ class Messenger:
             self.note("disconnected", player=player_id, connection=connection_id)
 
     def _admit(self, connection_id: str, size_bytes: int) -> Connection:
-        """Whose frame this is, if it may be carried out. Every frame counts, whatever it holds.
+        """Return the connection that sent the frame. Raises FrameError, RateLimited and Unavailable.
 
-        So it is counted before it is parsed. Raises FrameError, RateLimited and Unavailable.
+        Every frame counts against the rate limit, valid or not, so it is counted before it is parsed.
         """
         connection = self.connections.find(connection_id)
         if connection is None:
-            raise FrameError("unknown_connection", "this connection is not known; connect again")
+            raise FrameError("unknown_connection", "unknown connection; reconnect")
         if self._has_expired(connection):
             self.connections.remove(connection.player_id, connection_id)
-            raise FrameError("unauthorized", "the token has expired; connect again with a new one")
+            raise FrameError("unauthorized", "the token has expired; reconnect with a new one")
         player = self.connections.admit(connection.player_id, connection_id, size_bytes)
         if player is None or self._is_stuck(connection, player):
-            raise FrameError("unknown_connection", "this connection is not known; connect again")
+            raise FrameError("unknown_connection", "unknown connection; reconnect")
         return connection
 
     def _is_stuck(self, connection: Connection, player: PlayerConnections) -> bool:
-        """Return whether it isn't live, and its replay has made no progress for LIVE_WITHIN_MS."""
-        walk = player.walks.get(connection.id)
-        progress = connection.connected_at if walk is None else timestamp_of(walk.turn)
-        return connection.id not in player.live and self.clock() - progress >= LIVE_WITHIN_MS
+        """Return whether the connection isn't live and its replay has stopped for LIVE_WITHIN_MS."""
+        progress = player.progress.get(connection.id)
+        last_turn_at = connection.connected_at if progress is None else timestamp_of(progress.turn)
+        return connection.id not in player.live and self.clock() - last_turn_at >= LIVE_WITHIN_MS
 
     def _has_expired(self, connection: Connection) -> bool:
         return connection.expires_at is not None and self.clock() >= 1000 * connection.expires_at
 
     def _carry_out(self, connection: Connection, frame: Action) -> ServiceFrame | None:
-        """The reply; None where the stream will bring it."""
+        """Handle a valid frame. Returns the reply, or None if `push_messages` will send it."""
         if isinstance(frame, SendMessage):
             return self._send(connection, frame)
         if isinstance(frame, Sync):
@@ -229,7 +229,7 @@ class Messenger:
         return Pong(ack_id=frame.ack_id)
 
     def _sync(self, connection: Connection, frame: Sync) -> None:
-        """Ask for what was missed, by a marker: so it comes in order with what is pushed."""
+        """Store a marker that asks for a page, so that the page arrives in order with pushed messages."""
         player_id = connection.player_id
         self.connections.charge_replay(player_id, connection.id)
         self.messages.put(
@@ -237,7 +237,7 @@ class Messenger:
                 self.new_message_id(),
                 player_id,
                 connection.id,
-                frame.after,
+                after=frame.after,
                 sync=True,
                 ack_id=frame.ack_id,
             )
@@ -246,13 +246,13 @@ class Messenger:
 
     def _send(self, sender: Connection, frame: SendMessage) -> Ack:
         if frame.player_id not in (None, sender.player_id):
-            raise FrameError("forbidden", "playerId is not this connection's player")
+            raise FrameError("forbidden", "playerId differs from the connection's player")
         message = Message(
-            self.new_message_id(),
-            frame.destination_player_id,
-            sender.player_id,
-            frame.message,
-            self.clock(),
+            id=self.new_message_id(),
+            destination_player_id=frame.destination_player_id,
+            src_player_id=sender.player_id,
+            text=frame.message,
+            sent_at=self.clock(),
         )
         self._check_size(_acknowledge(message, frame.ack_id, duplicate=True))
         duplicate = None
@@ -271,18 +271,21 @@ class Messenger:
         return _acknowledge(stands, frame.ack_id, duplicate is not None)
 
     def _check_size(self, ack: Ack) -> None:
-        """The ack of a duplicate is the longest frame that a message will ever travel in."""
+        """Raise FrameError `too_large` unless the message fits into every frame that will carry it.
+
+        The longest of these frames is the ack of a duplicate.
+        """
         if len(ack.to_json().encode()) > self.max_message_bytes:
             raise FrameError(
-                "too_large", f"a message and its envelope may take {self.max_message_bytes} bytes"
+                "too_large", f"a frame with its message must not exceed {self.max_message_bytes} bytes"
             )
 
     def _store_once(self, message: Message, client_message_id: str) -> Message | None:
-        """Store it unless the player's `clientMessageId` has been stored: then the message that was.
+        """Store the message, or return the message already stored with this `clientMessageId`.
 
-        The id is claimed before the message is stored, so after a crash in between it is not known
-        whether the first send ever will be. It is withdrawn, then: from there on it cannot be stored,
-        however late its call arrives, and this one takes its place.
+        A send claims the `clientMessageId`, and then stores its message. If an earlier send claimed it but
+        its message isn't stored, that send has crashed or is still running. So this send withdraws the
+        earlier message, which then can't be stored later, and replaces the claim. Raises Unavailable.
         """
         sender = message.src_player_id
         send = Send(message.destination_player_id, message.id)
@@ -292,9 +295,9 @@ class Messenger:
             if stored is not None:
                 return stored
             if not self.sends.replace(sender, client_message_id, first, send):
-                raise Unavailable("another send of the same clientMessageId")
+                raise Unavailable("another send replaced the claim of this clientMessageId")
         if not self.messages.put_unless_withdrawn(message):
-            raise Unavailable("withdrawn by another send of the same clientMessageId")
+            raise Unavailable("another send with this clientMessageId withdrew the message")
         return None
 
 

@@ -1,8 +1,8 @@
-"""What happens when messages come down the stream: each is posted to the recipient's live connections.
+"""Posts a batch of stream records to the recipients' live connections.
 
-The Messages table is the truth and a push only saves the client from asking, so nothing that a gateway or
-a client does ever fails the batch. It comes again only when DynamoDB would not say who is there, or would
-not save who missed something.
+A failing client or API Gateway never fails the batch, because every message is stored and can be replayed.
+The batch fails, and Lambda redelivers it, only if DynamoDB can't return the players, or can't save that a
+player has missed a message.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,39 +10,34 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from chalicelib.core.delivery import Posts, Recipient, frame_of
-from chalicelib.core.ports import (
-    POST_SECONDS,
-    ConnectionStore,
-    Delivery,
-    Entry,
-    Message,
-    Telemetry,
-)
+from chalicelib.core.model import Delivery, Entry, Message
+from chalicelib.core.ports import POST_SECONDS, ConnectionStore, Telemetry
 from chalicelib.core.replay import Replays
 
 Calls = Iterable[Callable[[], None]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """`players_at_once` and `connections_at_once` run calls side by side and return when all have ended.
+    """Pushes batches. `clock` returns milliseconds since the epoch, `monotonic` seconds.
 
-    `clock` is in milliseconds since the epoch, `monotonic` in seconds.
+    `run_per_player` and `run_per_connection` run calls concurrently, and return when all have ended.
     """
 
     connections: ConnectionStore
     posts: Posts
     replays: Replays
-    players_at_once: Callable[[Calls], None]
-    connections_at_once: Callable[[Calls], None]
+    run_per_player: Callable[[Calls], None]
+    run_per_connection: Callable[[Calls], None]
     clock: Callable[[], int]
     monotonic: Callable[[], float]
     note: Telemetry
 
     def batch(self, entries: Iterable[Entry], time_left: Callable[[], float]) -> None:
-        """Push one batch of the stream. Raises Unavailable when it has to come again.
+        """Push one batch. Raises Unavailable if Lambda must redeliver it.
 
-        May be repeated, whole or in parts: clients drop messages that they have seen.
+        A batch can be pushed again, in whole or in part, because clients drop duplicates. `time_left` returns
+        the seconds left of the invocation.
         """
         by_player: dict[str, list[Entry]] = {}
         for entry in entries:
@@ -52,7 +47,7 @@ class Push:
         asked = self.monotonic()
         players = self.connections.players(by_player.keys())
         look_up_ms = round(1000 * (self.monotonic() - asked), 2)
-        self.players_at_once(
+        self.run_per_player(
             [
                 partial(self._push_to, Recipient.of(players[player_id], time_left, look_up_ms), theirs)
                 for player_id, theirs in by_player.items()
@@ -60,7 +55,7 @@ class Push:
         )
 
     def _push_to(self, recipient: Recipient, entries: list[Entry]) -> None:
-        """Everything of a batch for one player, in order."""
+        """Push one player's entries of a batch in order."""
         messages: list[Message] = []
         for entry in entries:
             if isinstance(entry, Message):
@@ -72,17 +67,17 @@ class Push:
         self._deliver(recipient, messages)
 
     def _deliver(self, recipient: Recipient, messages: list[Message]) -> None:
-        """Post to all live connections side by side, and save the first message that reached none.
+        """Post to all live connections concurrently, and save the first message that reached none.
 
-        A message before a connection's start has reached it by replay, or has reached another connection.
-        A retried batch has it again, and posting it then would break the order.
+        Skips messages that are in the stream before a connection's start. A replay has already posted them,
+        so posting them again from a redelivered batch would break the order.
         """
         if not messages:
             return
         starts = recipient.live.values()
         reached = {m.id for m in messages if any(m.stream_position <= start for start in starts)}
         recipient.is_failing = False
-        begun = self.monotonic()
+        started = self.monotonic()
         lanes = [
             partial(
                 self._run_lane,
@@ -90,33 +85,32 @@ class Push:
                 connection_id,
                 [m for m in messages if m.stream_position > start],
                 reached,
-                begun,
+                started,
             )
             for connection_id, start in recipient.live.items()
         ]
-        late_lanes = self._late_lanes(recipient, messages, begun)
+        late_lanes = self._late_lanes(recipient, messages, started)
         try:
-            self.connections_at_once([*lanes, *late_lanes])
+            self.run_per_connection([*lanes, *late_lanes])
         finally:
             self._note_missed(recipient, [message.id for message in messages if message.id not in reached])
 
     def _late_lanes(
-        self, recipient: Recipient, messages: list[Message], begun: float
+        self, recipient: Recipient, messages: list[Message], started: float
     ) -> list[Callable[[], None]]:
-        """Post messages that were stored too late for a replay: it has already passed their ids.
+        """Return calls that post messages stored too late for a running replay, which has passed their ids.
 
-        A message that was stored before the replay's next marker, with an id greater than that marker's,
-        belongs to the marker's page.
+        Also extends a replay to messages that are in the stream before its next marker but have greater ids.
         """
         newest = max(message.id for message in messages)
         lanes: list[Callable[[], None]] = []
-        for connection_id, walk in recipient.walks.items():
-            if newest > walk.until:
-                recipient.walks[connection_id] = replace(walk, until=newest)
-                self.connections.walk(recipient.id, connection_id, recipient.walks[connection_id])
-            late = [message for message in messages if message.id <= walk.to]
+        for connection_id, progress in recipient.progress.items():
+            if newest > progress.until:
+                recipient.progress[connection_id] = replace(progress, until=newest)
+                self.connections.save_progress(recipient.id, connection_id, recipient.progress[connection_id])
+            late = [message for message in messages if message.id <= progress.to]
             if late:
-                lanes.append(partial(self._run_lane, recipient, connection_id, late, set(), begun, True))
+                lanes.append(partial(self._run_lane, recipient, connection_id, late, set(), started, True))
         return lanes
 
     def _run_lane(
@@ -125,14 +119,15 @@ class Push:
         connection_id: str,
         messages: list[Message],
         reached: set[str],
-        begun: float,
+        started: float,
         replayed: bool = False,
     ) -> None:
-        """Post to one connection, in order, until one post fails; add the ids to `reached` that came through.
+        """Post to one connection in order until a post fails, and add the delivered ids to `reached`.
 
-        A player whose connections time out one after the other gets no more time than the first one took.
+        If another connection of the player has timed out meanwhile, drop this one without posting. So many
+        hanging connections take no longer than one.
         """
-        if recipient.is_failing and self.monotonic() - begun >= POST_SECONDS:
+        if recipient.is_failing and self.monotonic() - started >= POST_SECONDS:
             self.posts.drop(recipient, connection_id, Delivery.FAILED, closes=False)
             return
         for message in messages:

@@ -1,7 +1,7 @@
-"""How much a player can send: a pure rule about windows of time, and what a process knows of one.
+"""The rate limit of a player: fixed windows of time, and a process's cache of the current one.
 
-Windows are the same for all players. In each window a player can use `burst` units, over all connections and
-Lambdas. A frame costs one unit for each 4 KB that it begins. docs/architecture.md gives the reasons.
+All players share the same windows. In each window a player can use `burst` units across all connections and
+Lambdas. A frame costs one unit per 4 KB or part of it. docs/architecture.md gives the reasons.
 """
 
 from collections import Counter
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 BYTES_PER_UNIT = 4096
 
 WINDOW_PERCENT = 80
-"""How long a window is, of the time in which a sender at the rate uses up a burst. The rest is slack."""
+"""A window's length in percent of the time in which `per_second` units add up to `burst`."""
 
 
 class RateLimited(Exception):
-    """The player has too little left in this window, which ends in `retry_after_ms` milliseconds.
+    """Raised when a cost exceeds the rest of the window, which ends in `retry_after_ms` milliseconds.
 
-    `in_a_row`: how often this process has refused the sender in this window, since it last admitted it.
+    `in_a_row`: the sender's consecutive refusals by this process in this window.
     """
 
     def __init__(self, retry_after_ms: int, in_a_row: int) -> None:
@@ -28,7 +28,7 @@ class RateLimited(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """`burst` units in each window. A sender who keeps to `per_second` units is never refused."""
+    """A limit of `burst` units per window. A sender below `per_second` units per second is never refused."""
 
     per_second: int
     burst: int
@@ -38,27 +38,27 @@ class RateLimit:
         return max(1, 1000 * self.burst * WINDOW_PERCENT // (100 * self.per_second))
 
     def window_at(self, now_ms: int) -> int:
-        """Return when the window began, in milliseconds since the epoch."""
+        """Return the start of the window that contains this time, both in milliseconds since the epoch."""
         return now_ms - now_ms % self.window_ms
 
     def cost_of_frame(self, size_bytes: int) -> int:
-        """Return the units for a frame: never more than a whole burst, so that every frame can pass."""
+        """Return a frame's cost in units. It is at most `burst`, so that every frame can be accepted."""
         return min(max(1, -(-size_bytes // BYTES_PER_UNIT)), self.burst)
 
     @property
     def cost_of_replay(self) -> int:
-        """The units for a replay, beside the one for the frame or connect that asks for it.
+        """The cost of a replay in units, in addition to the unit of the frame or connect that requests it.
 
-        Together they are a second's rate.
+        Together they cost one second of the rate.
         """
         return min(self.per_second, self.burst) - 1
 
 
 class CurrentWindow:
-    """What this process knows of the window that its clock is in. `clock` gives milliseconds since the epoch.
+    """Caches the players' usage of the current window. `clock` returns milliseconds since the epoch.
 
-    Within a window, what a player has used only grows. So once this process has seen too little left, it
-    refuses the player until the window ends, and doesn't have to ask the table.
+    Usage only grows within a window. So once a player has used it up, this process refuses the player until
+    the window ends without calling DynamoDB.
     """
 
     def __init__(self, rate: RateLimit, clock: Callable[[], int]) -> None:
@@ -69,9 +69,9 @@ class CurrentWindow:
         self._refusals: Counter[str] = Counter()
 
     def enter(self, player_id: str, sender: str, cost: int) -> int:
-        """Return the current window's start. Raises RateLimited if too little is known to be left.
+        """Return the current window's start. Raises RateLimited if the cached usage leaves too little.
 
-        `sender` is what refusals in a row are counted by.
+        Consecutive refusals are counted per `sender`.
         """
         start = self._rate.window_at(self._clock())
         if start != self._start:
@@ -79,13 +79,13 @@ class CurrentWindow:
         self._check(start, self._used.get(player_id, 0), sender, cost)
         return start
 
-    def counted(self, start: int, player_id: str, used: int, sender: str) -> None:
-        """Take in that the table has counted a cost, and what the player has used with it."""
+    def record_accepted(self, start: int, player_id: str, used: int, sender: str) -> None:
+        """Cache the player's usage after the table has counted a cost, and reset the sender's refusals."""
         self._see(start, player_id, used)
         self._refusals.pop(sender, None)
 
-    def not_counted(self, start: int, player_id: str, used: int, sender: str, cost: int) -> None:
-        """Take in that the table has not counted a cost. Raises RateLimited if the rate was the reason."""
+    def record_refused(self, start: int, player_id: str, used: int, sender: str, cost: int) -> None:
+        """Cache the usage after the table has refused a cost. Raises RateLimited if that was too high."""
         self._see(start, player_id, used)
         self._check(start, used, sender, cost)
 

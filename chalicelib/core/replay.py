@@ -1,48 +1,38 @@
-"""Replaying what a connection missed: a page for each marker that comes down the stream.
+"""Replays missed messages to a connection: one page per marker in the stream.
 
-docs/architecture.md says why no message is left out and none comes out of order.
+docs/architecture.md explains why a replay neither skips nor reorders messages.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chalicelib.core.delivery import RESERVE_SECONDS, Posts, Recipient, frame_of
-from chalicelib.core.message_id import moved_back, position_at, timestamp_of
-from chalicelib.core.ports import (
-    POST_SECONDS,
-    ConnectionStore,
-    Delivery,
-    Message,
-    MessageStore,
-    Page,
-    ReplayMarker,
-    Telemetry,
-    Unavailable,
-    Walk,
-)
+from chalicelib.core.message_id import cursor_at, moved_back, timestamp_of
+from chalicelib.core.model import Delivery, Message, Page, ReplayMarker, ReplayProgress, Unavailable
+from chalicelib.core.ports import POST_SECONDS, ConnectionStore, MessageStore, Telemetry
 from chalicelib.core.protocol import Connected, Synced
 
 PAGE_MESSAGES = 50
 
 PAGE_BYTES = 256 * 1024
-"""Text of one page: two of the largest messages, so that they don't have a page each."""
+"""The limit for the texts of one page. Two messages of the largest size fit."""
 
 PAGE_SECONDS = (0.02, 0.5)
-"""At least and at most for the posts of one page. In between, a page lasts as long as its marker has waited.
+"""The minimum and maximum time for posting a page. In between, it is as long as the marker has waited.
 
-So a replay takes half of the time of its shard, whether posts take one millisecond or twenty.
+So a replay takes at most half of its shard's time, whether a post takes 1 ms or 20.
 """
 
 OVERLAP_MS = 15_000
-"""How long after its id was made a message's put can take effect: its function's ten seconds, and skew.
+"""How long after its id was made a message can be stored: the function's 10 s timeout, and clock skew.
 
-A replay begins so much before its cursor: an earlier message might have been stored since.
+A replay begins this much before its cursor, because messages with earlier ids might be stored later.
 """
 
 TRIES = 8
-"""Posts in a row that can fail before a replay gives its connection up, one for each marker.
+"""A replay drops its connection after this many consecutive failed posts, one per marker.
 
-A marker comes back after about 10 ms on the local AWS and 250 ms on AWS.
+The next marker arrives after about 10 ms on the local AWS, and 250 ms on AWS.
 """
 
 
@@ -53,9 +43,9 @@ class _NotDelivered(Exception):
         self.has_timed_out = has_timed_out
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replays:
-    """`clock` is in milliseconds since the epoch."""
+    """Replays missed messages. `clock` returns milliseconds since the epoch."""
 
     connections: ConnectionStore
     messages: MessageStore
@@ -66,14 +56,16 @@ class Replays:
     page_size: int = PAGE_MESSAGES
 
     def take_turn(self, recipient: Recipient, marker: ReplayMarker) -> None:
-        """Post a page of what the connection missed. When nothing is left, greet it and make it live."""
+        """Post a page of missed messages. After the last page, greet the connection and make it live."""
         if not _is_its_turn(recipient, marker):
             return
-        began = marker.began or _earliest(marker.after, recipient.missed_from)
-        turn = Turn(self, recipient, marker, began)
+        first_cursor = marker.first_cursor or _earliest(marker.after, recipient.missed_from)
+        turn = Turn(self, recipient, marker, first_cursor)
         try:
-            if recipient.time_left() < RESERVE_SECONDS or (recipient.has_replayed and began is not None):
-                turn.put_again()  # One page of a player is enough for a batch that others wait for.
+            if recipient.time_left() < RESERVE_SECONDS or (
+                recipient.has_replayed and first_cursor is not None
+            ):
+                turn.postpone()  # One page per player and batch, so that other players don't wait long.
             else:
                 turn.take()
         except Unavailable:
@@ -81,29 +73,30 @@ class Replays:
 
 
 class Turn:
-    """What one marker does in one batch. `began`: where the replay begins, None if nothing was missed.
+    """The work on one marker in one batch.
 
-    `position`: the connection was sent everything that is to be sent up to here.
+    `first_cursor` is where the replay began, or None if nothing was missed. `_cursor` is the id of the last
+    message that was posted or skipped.
     """
 
     def __init__(
-        self, replays: Replays, recipient: Recipient, marker: ReplayMarker, began: str | None
+        self, replays: Replays, recipient: Recipient, marker: ReplayMarker, first_cursor: str | None
     ) -> None:
         self._replays = replays
         self._recipient = recipient
         self._marker = marker
-        self._began = began
+        self._first_cursor = first_cursor
         self._asked_at = marker.asked_at
         self._start, self._until = self._stretch()
-        self._position = self._start
+        self._cursor = self._start
         self._sent = 0
 
     def take(self) -> None:
-        """Post the page before putting the next marker, so a crash repeats a page but never skips one."""
+        """Post the page, then put the next marker: a crash in between repeats a page but never skips one."""
         page = self._read()
         try:
             is_cut_short = self._post_page(page)
-            if self._goes_on(is_cut_short or page.more):
+            if self._has_next(is_cut_short or page.more):
                 self._put_next(tries=0)
                 self._advance_missed()
             elif self._marker.sync:
@@ -116,36 +109,36 @@ class Turn:
             about = {"player": self._recipient.id, "connection": self._marker.connection_id}
             self._replays.note("replayed", **about, replayed=self._sent)
 
-    def put_again(self) -> None:
-        """Have this turn later, in another batch."""
+    def postpone(self) -> None:
+        """Postpone this turn to another batch."""
         self._put_next(self._marker.tries)
 
     def _stretch(self) -> tuple[str, str | None]:
-        """After which message this page begins, and up to which it goes."""
-        marker, began = self._marker, self._began
-        if marker.walked:
-            walk = self._recipient.walks[marker.connection_id]
-            return walk.to, walk.until
-        if began is None:
+        """Return the message id that this page begins after, and the last one that it can contain."""
+        marker, first_cursor = self._marker, self._first_cursor
+        if marker.has_progress:
+            progress = self._recipient.progress[marker.connection_id]
+            return progress.to, progress.until
+        if first_cursor is None:
             return "", None
-        if marker.began is None or marker.after is None:
-            return moved_back(began, OVERLAP_MS), None
+        if marker.first_cursor is None or marker.after is None:
+            return moved_back(first_cursor, OVERLAP_MS), None
         if marker.asked_at is None:
             return marker.after, None
-        # Version 1.0.0 has put this marker, and nobody has looked for late messages since.
-        overlap = position_at(marker.asked_at - OVERLAP_MS)
+        # Version 1.0.0 put this marker, so push hasn't posted messages that were stored late.
+        overlap = cursor_at(marker.asked_at - OVERLAP_MS)
         return max(moved_back(marker.after, OVERLAP_MS), min(marker.after, overlap)), None
 
     def _read(self) -> Page:
-        if self._began is None:
+        if self._first_cursor is None:
             return Page((), more=False, end="")
         self._asked_at = self._replays.clock()
         return self._replays.messages.page(
-            self._recipient.id, self._position, self._until, self._replays.page_size
+            self._recipient.id, self._cursor, self._until, self._replays.page_size
         )
 
     def _post_page(self, page: Page) -> bool:
-        """Return whether messages of the page are left for the next one. Raises _NotDelivered."""
+        """Post the page until its limits. Return whether messages are left over. Raises _NotDelivered."""
         monotonic, posts_until = self._replays.posts.monotonic, self._posts_until()
         text_bytes = 0
         for message in page.messages:
@@ -153,33 +146,33 @@ class Turn:
             if self._sent and (text_bytes > PAGE_BYTES or monotonic() > posts_until):
                 return True
             self._post(frame_of(message, replayed=True))
-            self._went_through(message)
+            self._record_sent(message)
         if page.more:
-            self._position = page.end
+            self._cursor = page.end
         return False
 
-    def _goes_on(self, more: bool) -> bool:
-        """Return whether there is another marker. A `sync` ends with the page that passes its cursor."""
+    def _has_next(self, more: bool) -> bool:
+        """Return whether a next marker is needed. A `sync` ends with the page that passes its cursor."""
         if self._marker.sync:
-            return more and self._began is not None and self._position <= self._began
+            return more and self._first_cursor is not None and self._cursor <= self._first_cursor
         return more
 
     def _posts_until(self) -> float:
-        """When to stop posting, by the monotonic clock."""
+        """Return the monotonic time at which posting the page must stop."""
         waited = (self._replays.clock() - timestamp_of(self._marker.id)) / 1000
         least, most = PAGE_SECONDS
         left = self._recipient.time_left() - RESERVE_SECONDS
         return self._replays.posts.monotonic() + min(max(least, waited), most, left)
 
-    def _went_through(self, message: Message) -> None:
+    def _record_sent(self, message: Message) -> None:
         self._sent += 1
-        self._position = message.id
+        self._cursor = message.id
         self._recipient.has_replayed = True
         if not self._marker.sync:
             self._recipient.replayed_to = message.id
 
     def _post(self, frame: str) -> None:
-        """Post once: while this connection's client isn't ready, others wait for the batch."""
+        """Post a frame without retries, which would delay other players. Raises _NotDelivered."""
         posts, recipient = self._replays.posts, self._recipient
         asked = posts.monotonic()
         delivery = posts.gateway.post(recipient.endpoint, self._marker.connection_id, frame)
@@ -187,9 +180,9 @@ class Turn:
             raise _NotDelivered(delivery, posts.monotonic() - asked >= POST_SECONDS / 2)
 
     def _fail(self, failed: _NotDelivered) -> None:
-        """Retry at a later marker, unless it wouldn't help."""
+        """Retry at a next marker if that can succeed; otherwise drop the connection."""
         marker = self._marker
-        is_new = marker.began is None and not marker.sync and not self._sent
+        is_new = marker.first_cursor is None and not marker.sync and not self._sent
         might_help = failed.delivery is Delivery.FAILED and not failed.has_timed_out
         might_help = might_help or (failed.delivery is Delivery.GONE and is_new)
         tries = 1 if self._sent else marker.tries + 1
@@ -201,51 +194,58 @@ class Turn:
         self._replays.posts.drop(self._recipient, marker.connection_id, failed.delivery)
 
     def _advance_missed(self) -> None:
-        """If this replay breaks off, the next one begins after the messages that this one has replayed."""
-        recipient, began = self._recipient, self._began
+        """Save that the player has the replayed messages, so that another replay begins after them."""
+        recipient, first_cursor = self._recipient, self._first_cursor
         missed, reached = recipient.missed_from, recipient.replayed_to
-        if missed is not None and began is not None and reached is not None and began <= missed < reached:
+        if (
+            missed is not None
+            and first_cursor is not None
+            and reached is not None
+            and first_cursor <= missed < reached
+        ):
             self._replays.connections.advance_missed(recipient.id, missed, reached)
             recipient.missed_from = reached
 
     def _put_next(self, tries: int) -> None:
-        """Put the marker of the next turn, and then save how far the replay has come.
+        """Put the next turn's marker, and then save the replay's progress.
 
-        In this order: after a crash in between, the batch comes again, and the marker is one that nobody
-        waits for.
+        After a crash in between, Lambda redelivers the batch, and the first marker put is ignored because the
+        saved progress doesn't name it.
         """
         replays, recipient, marker = self._replays, self._recipient, self._marker
         next_marker = replace(marker, id=replays.new_message_id(), tries=tries)
-        if marker.began is not None or self._position != self._start:
+        if marker.first_cursor is not None or self._cursor != self._start:
             next_marker = replace(
                 next_marker,
-                after=self._position,
-                began=self._began,
+                after=self._cursor,
+                first_cursor=self._first_cursor,
                 replayed=marker.replayed + self._sent,
                 asked_at=None if marker.sync else self._asked_at,
-                walked=not marker.sync,
+                has_progress=not marker.sync,
             )
         replays.messages.put(next_marker)
-        if next_marker.walked:
-            walk = Walk(self._position, next_marker.id, next_marker.id)
-            recipient.walks[marker.connection_id] = walk
-            replays.connections.walk(recipient.id, marker.connection_id, walk)
+        if next_marker.has_progress:
+            progress = ReplayProgress(self._cursor, next_marker.id, next_marker.id)
+            recipient.progress[marker.connection_id] = progress
+            replays.connections.save_progress(recipient.id, marker.connection_id, progress)
 
     def _go_live(self) -> None:
         """Greet the connection, then make it live.
 
-        The greeting finds out whether a new connection is there already. After a crash in between, the batch
-        comes again before anything else of the stream.
+        The greeting's post fails if the connection isn't open yet. After a crash in between, Lambda
+        redelivers this batch before any later one of the shard.
         """
         recipient, connection_id = self._recipient, self._marker.connection_id
         self._post(self._connected())
-        missed, began = recipient.missed_from, self._began
-        caught_up = missed if missed is not None and began is not None and began <= missed else None
+        missed, first_cursor = recipient.missed_from, self._first_cursor
+        caught_up = (
+            missed if missed is not None and first_cursor is not None and first_cursor <= missed else None
+        )
         start = self._marker.stream_position
         if not self._replays.connections.make_live(recipient.id, connection_id, start, caught_up):
             return
         recipient.live[connection_id] = start
-        recipient.walks.pop(connection_id, None)
+        recipient.progress.pop(connection_id, None)
         if caught_up is not None:
             recipient.missed_from = None
         self._replays.note("live", player=recipient.id, connection=connection_id)
@@ -259,9 +259,9 @@ class Turn:
         ).to_json()
 
     def _synced(self, more: bool) -> str:
-        """Say where to ask on: after this page, or here when nothing is left."""
+        """Return the `synced` frame, with the client's next position: the page's end, or this marker."""
         return Synced(
-            message_id=self._position if more else self._marker.id,
+            message_id=self._cursor if more else self._marker.id,
             replayed=self._marker.replayed + self._sent,
             more=more,
             ack_id=self._marker.ack_id,
@@ -269,7 +269,7 @@ class Turn:
 
 
 def _is_its_turn(recipient: Recipient, marker: ReplayMarker) -> bool:
-    """Repeated batches put markers twice, and bring markers again that have done their work."""
+    """Return whether the marker is due. Redelivered batches repeat markers and put some of them twice."""
     connection_id = marker.connection_id
     if connection_id not in recipient.connections:
         return False
@@ -277,11 +277,11 @@ def _is_its_turn(recipient: Recipient, marker: ReplayMarker) -> bool:
         return True
     if connection_id in recipient.live:
         return False
-    walk = recipient.walks.get(connection_id)
-    if marker.walked:
-        return walk is not None and walk.turn == marker.id
-    return walk is None or marker.began is not None
+    progress = recipient.progress.get(connection_id)
+    if marker.has_progress:
+        return progress is not None and progress.turn == marker.id
+    return progress is None or marker.first_cursor is not None
 
 
-def _earliest(*positions: str | None) -> str | None:
-    return min((position for position in positions if position is not None), default=None)
+def _earliest(*cursors: str | None) -> str | None:
+    return min((cursor for cursor in cursors if cursor is not None), default=None)

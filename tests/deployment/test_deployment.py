@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws.telemetry import COUNTED_AS, NAMESPACE, UNITS, UNITS_OF_A_BATCH
+from chalicelib.aws.telemetry import BATCH_UNITS, METRICS_BY_OUTCOME, NAMESPACE, UNITS
 from deployment import template
 from deployment.stage import FUNCTIONS, Stage, UnknownStage
 from tests.support.chalice_process import CHALICE, PROJECT, bare_environment
@@ -93,7 +93,7 @@ def test_the_template_of_the_tables_passes_cfn_lint(name: str, tmp_path: Path) -
 
 def test_the_dashboard_and_the_alarms_show_metrics_that_there_are(packaged: tuple[Stage, Any]) -> None:
     resources = packaged[1]["Resources"]
-    emitted = {*COUNTED_AS.values(), *UNITS, *UNITS_OF_A_BATCH}
+    emitted = {*METRICS_BY_OUTCOME.values(), *UNITS, *BATCH_UNITS}
     dashboard = json.loads(resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
     graphs = [widget["properties"]["metrics"] for widget in dashboard["widgets"]]
     shown = {metric[1] for metrics in graphs for metric in metrics if metric[0] == NAMESPACE}

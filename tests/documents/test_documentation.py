@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from chalicelib.aws.telemetry import COUNTED_AS, UNITS, UNITS_OF_A_BATCH
+from chalicelib.aws.telemetry import BATCH_UNITS, METRICS_BY_OUTCOME, UNITS
 from chalicelib.core.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS
-from chalicelib.core.protocol import ACTIONS, RETRYABLE, VERSION, parse_frame, parse_object
+from chalicelib.core.parsing import parse_frame, parse_object
+from chalicelib.core.protocol import ACTIONS, RETRYABLE, VERSION
 from chalicelib.core.replay import OVERLAP_MS
 from chalicelib.settings import LARGEST_FRAME_BYTES, SECRET_BYTES, Settings
 from localdev.limits import Limits
@@ -92,7 +93,7 @@ def test_the_metrics_and_the_outcomes_are_those_there_are() -> None:
     one_of_two = {"stored", "duplicate", "gone", "closed"}
 
     assert set(table(TELEMETRY, "| outcome")) == noted | one_of_two
-    assert set(table(TELEMETRY, "| metric")) == {*COUNTED_AS.values(), *UNITS, *UNITS_OF_A_BATCH}
+    assert set(table(TELEMETRY, "| metric")) == {*METRICS_BY_OUTCOME.values(), *UNITS, *BATCH_UNITS}
 
 
 def test_the_layout_names_every_module_that_is_shipped_and_nothing_that_is_not_there() -> None:

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.aws.idempotency import IdempotencyTable
 from chalicelib.aws.messages import MessagesTable
-from chalicelib.core.ports import Connection, Endpoint, Message, Send, StreamPosition, Unavailable
+from chalicelib.core.model import Connection, Endpoint, Message, Send, StreamPosition, Unavailable
 from chalicelib.core.rate_limit import RateLimit
 from localdev.dynamodb import create_tables
 from localdev.engine import ApiError, Client, DynamoDb
@@ -67,7 +67,9 @@ def test_unsupported_features_are_refused_by_name(
 
 
 def test_the_stores_work_over_its_client(client: Any) -> None:
-    connections = ConnectionsTable(client, "websockets", DAY, RateLimit(10, 5), connections_per_player=1)
+    connections = ConnectionsTable(
+        client, "websockets", player_seconds=DAY, rate=RateLimit(10, 5), connections_per_player=1
+    )
     messages, sends = (
         MessagesTable(client, "messages", 3650 * DAY),
         IdempotencyTable(client, "websockets", DAY),

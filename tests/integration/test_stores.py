@@ -25,21 +25,19 @@ from chalicelib.aws.messages import (
 )
 from chalicelib.aws.rate_counter import OLD_WINDOWS
 from chalicelib.core.message_id import MessageIds
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Connection,
-    ConnectionStore,
     Endpoint,
-    IdempotencyStore,
     Message,
-    MessageStore,
     Page,
     PlayerConnections,
     ReplayMarker,
+    ReplayProgress,
     Send,
     TooManyConnections,
     Unavailable,
-    Walk,
 )
+from chalicelib.core.ports import ConnectionStore, IdempotencyStore, MessageStore
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 from tests.support.dynamodb_tables import Tables, count_calls, make_tables
 from tests.support.fakes import InMemoryConnections, InMemoryIdempotency, InMemoryMessages
@@ -84,7 +82,7 @@ class Clock:
 
 def connections_table(tables: Tables, player_seconds: int = DAY, **options: Any) -> ConnectionsTable:
     limits: dict[str, Any] = {"rate": RateLimit(20, 10_000), "connections_per_player": 100} | options
-    return ConnectionsTable(tables.client, tables.websockets, player_seconds, **limits)
+    return ConnectionsTable(tables.client, tables.websockets, player_seconds=player_seconds, **limits)
 
 
 @pytest.fixture(params=["dynamodb", "in memory"])
@@ -117,7 +115,7 @@ def test_a_registered_connection_is_found_as_it_was_saved(store: ConnectionStore
     store.register(connection("c"))
 
     assert store.find("c") == connection("c")
-    assert player(store) == PlayerConnections("1", HERE, frozenset({"c"}), since={"c": 1000})
+    assert player(store) == PlayerConnections("1", HERE, frozenset({"c"}), registered_at={"c": 1000})
 
 
 def test_an_unregistered_connection_is_not_found(store: ConnectionStore) -> None:
@@ -136,7 +134,9 @@ def test_a_connection_is_found_after_an_earlier_miss(store: ConnectionStore) -> 
 def test_only_a_players_own_connection_is_admitted_or_made_live(store: ConnectionStore) -> None:
     store.register(connection("c"))
 
-    assert store.admit("1", "c", SIZE) == PlayerConnections("1", HERE, frozenset({"c"}), since={"c": 1000})
+    assert store.admit("1", "c", SIZE) == PlayerConnections(
+        "1", HERE, frozenset({"c"}), registered_at={"c": 1000}
+    )
     assert store.admit("1", "other", SIZE) is None
     assert store.admit("2", "c", SIZE) is None
     assert store.make_live("1", "other", position(7)) is False
@@ -160,7 +160,7 @@ def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) 
     store.remove("1", "a")
 
     assert player(store) == PlayerConnections(
-        "1", HERE, frozenset({"b"}), {"b": position(7)}, since={"b": 1000}
+        "1", HERE, frozenset({"b"}), {"b": position(7)}, registered_at={"b": 1000}
     )
     assert store.admit("1", "a", SIZE) is None
 
@@ -179,7 +179,7 @@ def test_every_write_is_idempotent(store: ConnectionStore) -> None:
         store.make_live("1", "c", position(7))
 
     assert player(store) == PlayerConnections(
-        "1", HERE, frozenset({"c"}), {"c": position(7)}, since={"c": 1000}
+        "1", HERE, frozenset({"c"}), {"c": position(7)}, registered_at={"c": 1000}
     )
 
 
@@ -385,7 +385,7 @@ def test_connections_beyond_the_limit_are_not_registered(limited: ConnectionStor
         limited.register(connection("c"))
 
     assert caught.value.player.connections == {"c0", "c1", "c2"}
-    assert caught.value.player.since == {"c0": 1000, "c1": 1000, "c2": 1000}
+    assert caught.value.player.registered_at == {"c0": 1000, "c1": 1000, "c2": 1000}
     assert limited.find("c") is None
     limited.remove("1", "c1")
     limited.register(connection("c"))
@@ -652,18 +652,18 @@ def test_missed_from_advances_only_if_it_is_unchanged(store: ConnectionStore) ->
 def test_replay_progress_is_kept_until_the_connection_is_live_or_removed(
     store: ConnectionStore,
 ) -> None:
-    walk = Walk("m1", "m2", "m3")
+    walk = ReplayProgress("m1", "m2", "m3")
     for name in ("c", "d"):
         store.register(connection(name))
-        store.walk("1", name, Walk("m0", "m1", "m1"))
-        store.walk("1", name, walk)
-    assert player(store).walks == {"c": walk, "d": walk}
+        store.save_progress("1", name, ReplayProgress("m0", "m1", "m1"))
+        store.save_progress("1", name, walk)
+    assert player(store).progress == {"c": walk, "d": walk}
 
     store.make_live("1", "c", position(7), caught_up="m1")
     store.remove("1", "d")
-    store.walk("1", "d", walk)
+    store.save_progress("1", "d", walk)
 
-    assert player(store).walks == {}
+    assert player(store).progress == {}
 
 
 def test_a_connection_is_stored_with_the_expiry_of_its_token(store: ConnectionStore) -> None:
@@ -745,7 +745,7 @@ def test_every_dynamodb_error_is_unavailable(failing_tables: Tables, failure: st
         lambda: store.players(["1"]),
         lambda: store.note_missed("1", "m"),
         lambda: store.advance_missed("1", "m", "n"),
-        lambda: store.walk("1", "c", Walk("m", "n", "n")),
+        lambda: store.save_progress("1", "c", ReplayProgress("m", "n", "n")),
         lambda: messages.put(ReplayMarker("m", "1", "c")),
         lambda: messages.put_unless_withdrawn(message("m")),
         lambda: messages.withdraw(Send("1", "m")),
@@ -786,8 +786,10 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
         Message(M1, "2", "1", "h\u00e9 \U0001f600 \u0000", 1000),
         ReplayMarker(M1, "2", "c"),
         ReplayMarker(M1, "2", "c", after="0", sync=True),
-        ReplayMarker(M1, "2", "c", after=M1, began="0", replayed=50, asked_at=1000),
-        ReplayMarker(M1, "2", "c", after=M1, began="0", replayed=50, asked_at=1000, walked=True, tries=3),
+        ReplayMarker(M1, "2", "c", after=M1, first_cursor="0", replayed=50, asked_at=1000),
+        ReplayMarker(
+            M1, "2", "c", after=M1, first_cursor="0", replayed=50, asked_at=1000, has_progress=True, tries=3
+        ),
         ReplayMarker(M1, "2", "c", sync=True, ack_id="7"),
         ReplayMarker(M1, "2", "c", sync=True, ack_id=7),
         ReplayMarker(M1, "2", "c", sync=True, ack_id=-(10**100)),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.messages import MARKER, MessagesTable
-from chalicelib.core.ports import ReplayMarker
+from chalicelib.core.model import ReplayMarker
 from localdev.dynamodb import stream_arn
 from localdev.embedded_dynamodb import EmbeddedDynamoDB
 from localdev.stream_mapping import StreamMapping

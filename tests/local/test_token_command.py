@@ -85,7 +85,7 @@ def test_missing_or_unknown_arguments_are_reported(arguments: list[str], said: s
         ({"JWT_SECRET_NAME": "/s"}, "JWT_SECRET contradicts JWT_SECRET_NAME: "),
         ({"JWT_JWKS_URL": "https://issuer.example"}, "JWT_SECRET contradicts JWT_JWKS_URL: "),
         ({"AUTH_MODE": "open"}, "AUTH_MODE=open contradicts JWT_SECRET: "),
-        ({"JWT_ALGORITHMS": "RS256"}, "JWT_ALGORITHMS must be of HS256 with JWT_SECRET"),
+        ({"JWT_ALGORITHMS": "RS256"}, "JWT_ALGORITHMS with JWT_SECRET can only contain HS256"),
         ({"JWT_PLAYER_CLAIM": "exp"}, "JWT_PLAYER_CLAIM must name the player"),
     ],
 )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from random import Random
 
-from chalicelib.core.ports import Message
+from chalicelib.core.model import Message
 from chalicelib.core.replay import OVERLAP_MS
 from tests.simulation.devices import Device, Sent
 from tests.simulation.world import Socket, World

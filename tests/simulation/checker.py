@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from chalicelib.core.ports import Message
+from chalicelib.core.model import Message
 from tests.simulation.devices import Device, Sent
 from tests.simulation.world import MESSAGE_SECONDS, World
 

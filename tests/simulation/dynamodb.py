@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.aws.messages import EXPIRY_SLACK_SECONDS, parse_record
 from chalicelib.core.message_id import timestamp_of
-from chalicelib.core.ports import Entry
+from chalicelib.core.model import Entry
 from localdev.dynamodb import create_tables
 from localdev.engine import ApiError, Client, DynamoDb
 from tests.simulation.schedule import Schedule

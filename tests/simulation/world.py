@@ -17,8 +17,7 @@ from chalicelib.core.delivery import Posts
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import MessageIds, timestamp_of
 from chalicelib.core.messenger import Messenger
-from chalicelib.core.ports import (
-    POST_SECONDS,
+from chalicelib.core.model import (
     UNKNOWN_POSITION,
     Delivery,
     Endpoint,
@@ -28,6 +27,7 @@ from chalicelib.core.ports import (
     StreamPosition,
     Unavailable,
 )
+from chalicelib.core.ports import POST_SECONDS
 from chalicelib.core.push import Calls, Push
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.replay import Replays
@@ -105,36 +105,57 @@ class World:
         if self.random.random() < 0.3:
             rate, most = RateLimit(2, 5), 3
         client, reliable, clock = self.tables.client, self.tables.reliable, self._milliseconds
-        connections = ConnectionsTable(client, WEBSOCKETS, retention, rate, most, clock)
+        limits: dict[str, Any] = {
+            "player_seconds": retention,
+            "rate": rate,
+            "connections_per_player": most,
+            "clock": clock,
+        }
+        connections = ConnectionsTable(client, WEBSOCKETS, **limits)
         messages = MessagesTable(client, MESSAGES, retention, clock)
         sends = IdempotencyTable(client, WEBSOCKETS, retention, clock)
-        self._connections = ConnectionsTable(reliable, WEBSOCKETS, retention, rate, most, clock)
+        self._connections = ConnectionsTable(reliable, WEBSOCKETS, **limits)
         self.messages = MessagesTable(reliable, MESSAGES, retention, clock)
         self.new_message_id = new_message_id = MessageIds(self._time_ns)
         gateway = Posting(self)
         self.messenger = Messenger(
-            Access(is_open=True),
-            connections,
-            messages,
-            sends,
-            gateway,
-            new_message_id,
-            self._milliseconds,
-            self._note,
-            LARGEST_FRAME_BYTES,
+            access=Access(is_open=True),
+            connections=connections,
+            messages=messages,
+            sends=sends,
+            gateway=gateway,
+            new_message_id=new_message_id,
+            clock=self._milliseconds,
+            note=self._note,
+            max_message_bytes=LARGEST_FRAME_BYTES,
         )
         monotonic = lambda: self.schedule.now  # noqa: E731
-        posts = Posts(gateway, connections, monotonic, self.schedule.pause, self.random.random, self._note)
-        page_size = self.random.choice((1, 2, 5))
+        posts = Posts(
+            gateway=gateway,
+            connections=connections,
+            monotonic=monotonic,
+            sleep=self.schedule.pause,
+            jitter=self.random.random,
+            note=self._note,
+        )
+        replays = Replays(
+            connections=connections,
+            messages=messages,
+            posts=posts,
+            new_message_id=new_message_id,
+            clock=self._milliseconds,
+            note=self._note,
+            page_size=self.random.choice((1, 2, 5)),
+        )
         self.push = Push(
-            connections,
-            posts,
-            Replays(connections, messages, posts, new_message_id, self._milliseconds, self._note, page_size),
-            self._in_any_order,
-            self._in_any_order,
-            self._milliseconds,
-            monotonic,
-            self._note,
+            connections=connections,
+            posts=posts,
+            replays=replays,
+            run_per_player=self._in_any_order,
+            run_per_connection=self._in_any_order,
+            clock=self._milliseconds,
+            monotonic=monotonic,
+            note=self._note,
         )
 
     # What clients do
@@ -245,10 +266,10 @@ class World:
         """Whether nothing has failed in this schedule, or a replay to the connection is going on well."""
         if not self.faulted:
             return self.schedule.now - max(socket.connected_at, socket.replayed_at) < 30
-        walk = self.player(socket.player_id).walks.get(socket.id)
-        if walk is None or self.faults.percent:
+        progress = self.player(socket.player_id).progress.get(socket.id)
+        if progress is None or self.faults.percent:
             return False
-        return 5 < self.schedule.now - timestamp_of(walk.turn) / 1000 < 30
+        return 5 < self.schedule.now - timestamp_of(progress.turn) / 1000 < 30
 
     def recreate_messages_table(self) -> None:
         """An operator deletes the Messages table and creates it again, and the mapping of the new stream.

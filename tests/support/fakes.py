@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Connection,
     Delivery,
     Endpoint,
@@ -14,11 +14,11 @@ from chalicelib.core.ports import (
     Message,
     Page,
     PlayerConnections,
+    ReplayProgress,
     Send,
     StreamPosition,
     TooManyConnections,
     Unavailable,
-    Walk,
 )
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 
@@ -53,7 +53,7 @@ class InMemoryConnections:
             player,
             endpoint=connection.endpoint,
             connections=connections,
-            since={**player.since, connection.id: connection.connected_at},
+            registered_at={**player.registered_at, connection.id: connection.connected_at},
         )
 
     def find(self, connection_id: str) -> Connection | None:
@@ -77,15 +77,15 @@ class InMemoryConnections:
             return False
         missed = None if player.missed_from == caught_up else player.missed_from
         live = {**player.live, connection_id: start}
-        walks = _without(player.walks, connection_id)
-        self.by_player[player_id] = replace(player, live=live, missed_from=missed, walks=walks)
+        walks = _without(player.progress, connection_id)
+        self.by_player[player_id] = replace(player, live=live, missed_from=missed, progress=walks)
         return True
 
-    def walk(self, player_id: str, connection_id: str, walk: Walk) -> None:
-        self._fail("walk")
+    def save_progress(self, player_id: str, connection_id: str, progress: ReplayProgress) -> None:
+        self._fail("save_progress")
         player = self.player(player_id)
         if connection_id in player.connections:
-            self.by_player[player_id] = replace(player, walks={**player.walks, connection_id: walk})
+            self.by_player[player_id] = replace(player, progress={**player.progress, connection_id: progress})
 
     def note_missed(self, player_id: str, message_id: str) -> None:
         self._fail("note_missed")
@@ -105,8 +105,8 @@ class InMemoryConnections:
             player,
             connections=player.connections - {connection_id},
             live=_without(player.live, connection_id),
-            since=_without(player.since, connection_id),
-            walks=_without(player.walks, connection_id),
+            registered_at=_without(player.registered_at, connection_id),
+            progress=_without(player.progress, connection_id),
         )
         self.registered.pop(connection_id, None)
 

@@ -8,7 +8,8 @@ import yaml
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 
-from chalicelib.core.protocol import FrameError, parse_object
+from chalicelib.core.parsing import parse_object
+from chalicelib.core.protocol import FrameError
 
 PATH = Path(__file__).parent.parent.parent / "docs" / "asyncapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chalicelib.core.ports import StreamPosition
+from chalicelib.core.model import StreamPosition
 
 STREAM = "2026-01-01T00:00:00.000"
 

@@ -13,7 +13,7 @@ from chalicelib.core.delivery import Posts
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.messenger import Messenger
-from chalicelib.core.ports import Connection, Endpoint, Entry, Message, ReplayMarker
+from chalicelib.core.model import Connection, Endpoint, Entry, Message, ReplayMarker
 from chalicelib.core.push import Push
 from chalicelib.core.replay import Replays
 from chalicelib.settings import LARGEST_FRAME_BYTES
@@ -58,31 +58,45 @@ class World:
     def _messenger(self, access: Access) -> Messenger:
         numbers = count(1)
         return Messenger(
-            access,
-            self.connections,
-            self.messages,
-            self.sends,
-            self.gateway,
-            lambda: f"id-{next(numbers)}",
-            self.clock,
-            self.notes,
-            LARGEST_FRAME_BYTES,
+            access=access,
+            connections=self.connections,
+            messages=self.messages,
+            sends=self.sends,
+            gateway=self.gateway,
+            new_message_id=lambda: f"id-{next(numbers)}",
+            clock=self.clock,
+            note=self.notes,
+            max_message_bytes=LARGEST_FRAME_BYTES,
         )
 
     def _push(self) -> Push:
         seconds = count(1_000_000)
         monotonic: Callable[[], float] = lambda: self.slept  # noqa: E731
-        posts = Posts(self.gateway, self.connections, monotonic, self.sleep, lambda: 1.0, self.notes)
-        new_id: Callable[[], str] = lambda: at(next(seconds))  # noqa: E731
+        posts = Posts(
+            gateway=self.gateway,
+            connections=self.connections,
+            monotonic=monotonic,
+            sleep=self.sleep,
+            jitter=lambda: 1.0,
+            note=self.notes,
+        )
+        replays = Replays(
+            connections=self.connections,
+            messages=self.messages,
+            posts=posts,
+            new_message_id=lambda: at(next(seconds)),
+            clock=self.clock,
+            note=self.notes,
+        )
         return Push(
-            self.connections,
-            posts,
-            Replays(self.connections, self.messages, posts, new_id, self.clock, self.notes),
-            one_after_the_other,
-            one_after_the_other,
-            self.clock,
-            monotonic,
-            self.notes,
+            connections=self.connections,
+            posts=posts,
+            replays=replays,
+            run_per_player=one_after_the_other,
+            run_per_connection=one_after_the_other,
+            clock=self.clock,
+            monotonic=monotonic,
+            note=self.notes,
         )
 
     def clock(self) -> int:

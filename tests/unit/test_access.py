@@ -4,7 +4,7 @@ import pytest
 
 from chalicelib.core.access import Access
 from chalicelib.core.handshake import HandshakeRejected, Multi, parse_handshake
-from chalicelib.core.ports import Identity
+from chalicelib.core.model import Identity
 
 OPEN = Access(is_open=True)
 
@@ -54,7 +54,7 @@ def test_an_authorization_header_of_another_scheme_is_ignored(headers: Multi) ->
     refused = refusal(TOKENS, {"playerId": ["1"]}, headers)
 
     assert refused.status == 401
-    assert refused.detail.startswith("a token is needed: ")
+    assert refused.detail.startswith("a token is required: ")
     assert identified(TOKENS, {"token": ["ann"]}, headers) == "ann"
 
 
@@ -68,9 +68,9 @@ def test_a_bearer_token_is_found_beside_another_scheme() -> None:
         ({"Authorization": ["Bearer a", "Bearer b"]}, "more than one token"),
         ({"Authorization": ["Bearer a"], "authorization": ["bearer a"]}, "more than one token"),
         ({"Sec-WebSocket-Protocol": ["chat, bearer.a, bearer.b"]}, "more than one token"),
-        ({"Authorization": ["Bearer "]}, "a token is needed"),
-        ({"Sec-WebSocket-Protocol": ["chat, bearer."]}, "a token is needed"),
-        ({}, "a token is needed"),
+        ({"Authorization": ["Bearer "]}, "a token is required"),
+        ({"Sec-WebSocket-Protocol": ["chat, bearer."]}, "a token is required"),
+        ({}, "a token is required"),
     ],
 )
 def test_a_stage_with_tokens_asks_for_one_token(headers: Multi, detail: str) -> None:

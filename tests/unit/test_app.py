@@ -10,7 +10,7 @@ from chalice.app import DynamoDBEventConfig
 
 import app
 from chalicelib.bootstrap import Service
-from chalicelib.core.ports import Connection, Endpoint, ReplayMarker, Unavailable
+from chalicelib.core.model import Connection, Endpoint, ReplayMarker, Unavailable
 from localdev.events import Origin, connect_event, disconnect_event, message_event
 from localdev.functions import function, websocket_routes
 from tests.support.fakes import Notes

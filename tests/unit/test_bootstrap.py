@@ -5,32 +5,34 @@ from functools import partial
 
 import pytest
 
-from chalicelib.aws.management_api import POSTS_AT_ONCE
-from chalicelib.bootstrap import side_by_side_in_threads
+from chalicelib.aws.management_api import MAX_CONCURRENT_POSTS
+from chalicelib.bootstrap import concurrent_runner
 
 
 def test_calls_run_at_the_same_time() -> None:
     """As many as a batch has records, so that unresponsive recipients do not delay each other."""
-    all_of_them = threading.Barrier(POSTS_AT_ONCE, timeout=10)
+    all_of_them = threading.Barrier(MAX_CONCURRENT_POSTS, timeout=10)
 
     def meet() -> None:
         all_of_them.wait()
 
-    side_by_side_in_threads("test")([meet] * POSTS_AT_ONCE)
+    concurrent_runner("test")([meet] * MAX_CONCURRENT_POSTS)
 
 
 def test_an_empty_list_of_calls_returns_at_once() -> None:
-    side_by_side_in_threads("test")([])
+    concurrent_runner("test")([])
 
 
 def test_calls_do_not_wait_for_the_calls_of_other_threads() -> None:
     """Calls that do not end occupy all threads."""
-    side_by_side, end = side_by_side_in_threads("test"), threading.Event()
-    others = threading.Thread(target=side_by_side, args=([lambda: end.wait(10)] * (3 * POSTS_AT_ONCE),))
+    run_concurrently, end = concurrent_runner("test"), threading.Event()
+    others = threading.Thread(
+        target=run_concurrently, args=([lambda: end.wait(10)] * (3 * MAX_CONCURRENT_POSTS),)
+    )
     others.start()
     done: list[int] = []
 
-    side_by_side([partial(done.append, number) for number in range(3)])
+    run_concurrently([partial(done.append, number) for number in range(3)])
 
     assert sorted(done) == [0, 1, 2]
     assert not end.is_set()
@@ -51,6 +53,6 @@ def test_an_exception_is_raised_after_all_calls_have_ended() -> None:
         ended.set()
 
     with pytest.raises(RuntimeError, match="told to"):
-        side_by_side_in_threads("test")([fail, go_on])
+        concurrent_runner("test")([fail, go_on])
 
     assert ended.is_set()

@@ -38,7 +38,14 @@ class Flooded:
 
 
 def connections_of(tables: Tables, world: World) -> ConnectionsTable:
-    return ConnectionsTable(tables.client, tables.websockets, 86_400, RATE, 10, lambda: world.now)
+    return ConnectionsTable(
+        tables.client,
+        tables.websockets,
+        player_seconds=86_400,
+        rate=RATE,
+        connections_per_player=10,
+        clock=lambda: world.now,
+    )
 
 
 def test_a_flood_of_a_thousand_frames_costs_one_burst_of_updates_and_the_closing() -> None:

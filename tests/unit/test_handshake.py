@@ -52,7 +52,7 @@ def test_a_repeated_parameter_is_refused_and_the_error_has_none_of_its_values(na
         parse_handshake({"playerId": ["1"], name: ["canary", "other"]}, {})
 
     assert caught.value.status == 400
-    assert "given more than once" in caught.value.detail
+    assert "sent more than once" in caught.value.detail
     assert "canary" not in caught.value.detail
 
 

@@ -12,7 +12,8 @@ import pytest
 from botocore.awsrequest import AWSResponse
 
 from chalicelib.aws.management_api import ManagementApi
-from chalicelib.core.ports import POST_SECONDS, Delivery, Endpoint
+from chalicelib.core.model import Delivery, Endpoint
+from chalicelib.core.ports import POST_SECONDS
 
 HERE = Endpoint("api", "dev")
 CREDENTIALS = {

@@ -8,16 +8,16 @@ import pytest
 
 from chalicelib.core.access import Access
 from chalicelib.core.handshake import HandshakeRejected
-from chalicelib.core.message_id import position_at
+from chalicelib.core.message_id import cursor_at
 from chalicelib.core.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED
-from chalicelib.core.ports import (
+from chalicelib.core.model import (
     Delivery,
     Identity,
     Message,
     ReplayMarker,
+    ReplayProgress,
     TokenRefused,
     Unavailable,
-    Walk,
 )
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.settings import LARGEST_FRAME_BYTES
@@ -319,14 +319,14 @@ def test_a_sync_puts_a_marker_and_is_answered_by_the_stream(world: World) -> Non
 
     world.messenger.receive("c", HERE, json.dumps({"action": "sync", "after": position, "ackId": 7}))
 
-    assert world.messages.stored[1:] == [ReplayMarker("id-2", "1", "c", position, sync=True, ack_id=7)]
+    assert world.messages.stored[1:] == [ReplayMarker("id-2", "1", "c", after=position, sync=True, ack_id=7)]
     assert world.gateway.posted == []
 
 
 def test_connecting_with_after_asks_for_a_replay_from_there(world: World) -> None:
     world.connect("1", "c", after="0")
 
-    assert world.messages.stored == [ReplayMarker("id-1", "1", "c", "0")]
+    assert world.messages.stored == [ReplayMarker("id-1", "1", "c", after="0")]
 
 
 def test_a_connection_that_is_not_live_in_time_must_reconnect(world: World) -> None:
@@ -342,8 +342,8 @@ def test_a_connection_that_is_not_live_in_time_must_reconnect(world: World) -> N
 def test_a_connection_is_kept_while_its_replay_makes_progress(world: World) -> None:
     world.connect("1", "c")
     world.now += 2 * LIVE_WITHIN_MS
-    turn = position_at(world.now)
-    world.connections.walk("1", "c", Walk(turn, turn, turn))
+    turn = cursor_at(world.now)
+    world.connections.save_progress("1", "c", ReplayProgress(turn, turn, turn))
 
     world.now += LIVE_WITHIN_MS - 1
     assert world.send("c", action="ping")["type"] == "pong"
@@ -410,7 +410,7 @@ def test_a_stage_without_authentication_settings_refuses_everybody_and_logs_what
     world = World(Access(is_open=False))
 
     assert world.refusal({"playerId": "1"}, bearing("token-1")) == 401
-    assert Access(is_open=False).in_words().startswith("nobody can connect: set AUTH_MODE to jwt")
+    assert Access(is_open=False).in_words().startswith("every connection is refused: set AUTH_MODE")
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_a_frame_over_the_rate_gets_the_time_of_its_retry(world: World) -> None:
     assert replies[2] == {
         "type": "error",
         "code": "rate_limited",
-        "detail": "over the player's rate",
+        "detail": "over the player's rate limit",
         "retryable": True,
         "retryAfterMs": 750,
         "ackId": 2,
@@ -725,7 +725,10 @@ def test_a_lower_message_limit_is_enforced_and_named_in_the_error(world: World) 
 
     reply = world.send("c", action="sendmessage", message="\u00e9" * 500, destinationPlayerId="2")
 
-    assert (reply["code"], reply["detail"]) == ("too_large", "a message and its envelope may take 1024 bytes")
+    assert (reply["code"], reply["detail"]) == (
+        "too_large",
+        "a frame with its message must not exceed 1024 bytes",
+    )
 
 
 def test_a_disconnect_removes_no_other_connection(world: World) -> None:

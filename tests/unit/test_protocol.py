@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core import protocol
+from chalicelib.core import parsing, protocol
 from chalicelib.core.protocol import Action, FrameError, SendMessage
 
 ORIGINAL_FRAME = (
@@ -15,7 +15,7 @@ ORIGINAL_FRAME = (
 
 
 def parse(body: str) -> Action:
-    return protocol.parse_frame(protocol.parse_object(body))
+    return parsing.parse_frame(parsing.parse_object(body))
 
 
 def refusal(body: str) -> FrameError:
@@ -90,7 +90,10 @@ def test_the_error_for_an_unknown_action_lists_the_actions(action: str) -> None:
         (sendmessage(player_id="1"), "player_id: unknown key"),
         (sendmessage(clientMessageId=""), "clientMessageId: "),
         (sendmessage(clientMessageId="u" * 65), "clientMessageId: "),
-        ('{"action": "sync", "after": "yesterday"}', "after: must be a messageId, or 0 for the beginning"),
+        (
+            '{"action": "sync", "after": "yesterday"}',
+            "after: must be a messageId, or 0 for all stored messages",
+        ),
         ('{"action": "sync", "after": 0}', "after: "),
         (sendmessage(ackId=""), "ackId: must be a string of 1 to 64 characters or an integer"),
         (sendmessage(ackId="a" * 65), "ackId: "),
@@ -127,7 +130,7 @@ def test_a_misspelled_key_is_named_rather_than_the_missing_one() -> None:
 def test_many_unknown_keys_are_refused_without_checking_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocol, "describe", None)
+    monkeypatch.setattr(parsing, "describe", None)
     keys = {f"key {number}": 1 for number in range(13_000)}
 
     assert refusal(json.dumps({"action": "ping"} | keys)).detail == (
@@ -139,12 +142,12 @@ def test_many_unknown_keys_are_refused_without_checking_each(
 def test_the_ack_id_of_a_refused_frame_is_read(ack_id: str | int) -> None:
     body = json.dumps({"action": "nonsense", "routeKey": [[{}]], "ackId": ack_id, "x": 1})
 
-    assert protocol.read_ack_id(body) == ack_id
+    assert parsing.read_ack_id(body) == ack_id
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{", "[" * 100_000, "null", '{"ackId": 1.5}', '{"ackId": ""}'])
 def test_a_frame_without_a_readable_ack_id_has_none(body: str) -> None:
-    assert protocol.read_ack_id(body) is None
+    assert parsing.read_ack_id(body) is None
 
 
 def test_a_refusal_never_echoes_the_text_of_a_message() -> None:
@@ -155,16 +158,16 @@ def test_a_refusal_never_echoes_the_text_of_a_message() -> None:
 
 @pytest.mark.parametrize("ack_id", ["a", "a" * 64, 0, -1, 2**70])
 def test_an_ack_id_is_echoed_unchanged(ack_id: str | int) -> None:
-    frame = protocol.parse_object(json.dumps({"action": "ping", "ackId": ack_id}))
+    frame = parsing.parse_object(json.dumps({"action": "ping", "ackId": ack_id}))
 
-    assert protocol.ack_id_of(frame) == ack_id
-    pong = protocol.Pong(ack_id=protocol.parse_frame(frame).ack_id)
+    assert parsing.ack_id_of(frame) == ack_id
+    pong = protocol.Pong(ack_id=parsing.parse_frame(frame).ack_id)
     assert json.loads(pong.to_json()) == {"type": "pong", "ackId": ack_id}
 
 
 @pytest.mark.parametrize("frame", [{}, {"ackId": None}, {"ackId": []}, {"ackId": True}])
 def test_an_invalid_ack_id_is_not_echoed(frame: dict[str, Any]) -> None:
-    assert protocol.ack_id_of(frame) is None
+    assert parsing.ack_id_of(frame) is None
 
 
 def test_a_frame_to_a_client_is_utf_8_without_escapes() -> None:

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.delivery import PAUSES, RESERVE_SECONDS
-from chalicelib.core.ports import (
-    POST_SECONDS,
+from chalicelib.core.model import (
     Delivery,
     Endpoint,
     Entry,
@@ -15,6 +14,7 @@ from chalicelib.core.ports import (
     ReplayMarker,
     Unavailable,
 )
+from chalicelib.core.ports import POST_SECONDS
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.replay import OVERLAP_MS, PAGE_BYTES, PAGE_MESSAGES, PAGE_SECONDS, TRIES
 from tests.support.stream_records import STREAM, position
@@ -271,7 +271,7 @@ def test_a_replay_that_starts_after_a_missed_message_leaves_it_missed(
     world.store(message("m1", second=1000))
     world.connections.note_missed("2", at(500))
 
-    world.batch(replace(marker("c", after=at(900)), began=at(900)))
+    world.batch(replace(marker("c", after=at(900)), first_cursor=at(900)))
 
     assert world.connections.player("2").missed_from is not None
 
@@ -332,7 +332,7 @@ def test_a_late_message_that_cannot_be_posted_ends_the_connection(world: World) 
     world.batch(message("late", 6, second=1990.0005))
 
     assert world.gateway.closed == ["c"]
-    assert world.connections.player("2").walks == {}
+    assert world.connections.player("2").progress == {}
 
 
 def test_a_message_stored_before_the_next_marker_with_an_id_made_after_it_is_replayed(world: World) -> None:
@@ -360,7 +360,7 @@ def test_a_marker_of_version_1_0_0_includes_late_messages(world: World) -> None:
     world.register("2", "c")
     world.store(message("long ago", second=1979), message("late", second=1981), message("next", second=1990))
 
-    world.batch(replace(marker("c"), began="0", after=at(1988), asked_at=1995_000))
+    world.batch(replace(marker("c"), first_cursor="0", after=at(1988), asked_at=1995_000))
 
     assert world.received("c") == ["late", "next", "connected"]
 

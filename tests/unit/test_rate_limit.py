@@ -61,7 +61,7 @@ def test_a_known_refusal_lasts_until_the_window_ends() -> None:
     now = 2400
     window = CurrentWindow(RateLimit(20, 60), lambda: now)
     start = window.enter("1", "c", 1)
-    window.counted(start, "1", 60, "c")
+    window.record_accepted(start, "1", 60, "c")
 
     with pytest.raises(RateLimited) as caught:
         window.enter("1", "c", 1)
@@ -72,7 +72,7 @@ def test_a_known_refusal_lasts_until_the_window_ends() -> None:
 
 def test_a_cost_that_still_fits_is_not_refused() -> None:
     window = CurrentWindow(RateLimit(20, 60), lambda: 0)
-    window.counted(0, "1", 50, "c")
+    window.record_accepted(0, "1", 50, "c")
 
     with pytest.raises(RateLimited):
         window.enter("1", "c", 11)
@@ -88,15 +88,15 @@ def test_a_late_answer_does_not_affect_the_next_window() -> None:
     now = 2400
     window.enter("1", "c", 1)
 
-    window.counted(late, "1", 60, "c")
+    window.record_accepted(late, "1", 60, "c")
 
     assert window.enter("1", "c", 60) == 2400
 
 
 def test_an_older_answer_does_not_lower_the_count() -> None:
     window = CurrentWindow(RateLimit(20, 60), lambda: 0)
-    window.counted(0, "1", 60, "c")
-    window.counted(0, "1", 59, "c")
+    window.record_accepted(0, "1", 60, "c")
+    window.record_accepted(0, "1", 59, "c")
 
     with pytest.raises(RateLimited):
         window.enter("1", "c", 1)
@@ -108,11 +108,11 @@ def test_consecutive_refusals_are_counted_per_sender_until_an_admission_or_the_n
 
     def refused(sender: str) -> int:
         with pytest.raises(RateLimited) as caught:
-            window.not_counted(window.enter("1", sender, 0), "1", 60, sender, 1)
+            window.record_refused(window.enter("1", sender, 0), "1", 60, sender, 1)
         return caught.value.in_a_row
 
     assert [refused("c"), refused("c"), refused("other"), refused("c")] == [1, 2, 1, 3]
-    window.counted(0, "1", 60, "c")
+    window.record_accepted(0, "1", 60, "c")
     assert refused("c") == 1
     now = 2400
     assert refused("other") == 1

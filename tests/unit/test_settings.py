@@ -101,7 +101,7 @@ def test_published_keys_need_an_issuer_and_an_audience(given: dict[str, str], sa
 @pytest.mark.parametrize("secret", [f"{SECRET}\n", f"{SECRET}\r\n", f" {SECRET}", f"{'s' * 31}\n"])
 def test_a_secret_with_white_space_around_it_is_refused(secret: str) -> None:
     assert refusal(JWT_SECRET=secret) == (
-        "JWT_SECRET begins or ends with white space, such as the line break of a paste: store it without"
+        "JWT_SECRET begins or ends with white space, such as a pasted line break: store it without"
     )
 
 
@@ -144,21 +144,27 @@ def test_a_secret_that_is_not_utf_8_is_refused() -> None:
         ),
         (
             {"JWT_SECRET": SECRET, "JWT_PLAYER_CLAIM": "iat"},
-            "JWT_PLAYER_CLAIM must name the player: iat does not",
+            "JWT_PLAYER_CLAIM must be a claim that identifies the player, not iat",
         ),
         (
             {"JWT_SECRET": SECRET, "JWT_SECRET_NAME": "/s"},
             "JWT_SECRET contradicts JWT_SECRET_NAME: remove one",
         ),
-        ({"JWT_SECRET": "short"}, "JWT_SECRET must have at least 32 bytes: openssl rand -hex 32"),
-        ({"JWT_SECRET": SECRET, "JWT_ALGORITHMS": "none"}, "JWT_ALGORITHMS must be of HS256 with JWT_SECRET"),
+        (
+            {"JWT_SECRET": "short"},
+            "JWT_SECRET must have at least 32 bytes: generate one with openssl rand -hex 32",
+        ),
+        (
+            {"JWT_SECRET": SECRET, "JWT_ALGORITHMS": "none"},
+            "JWT_ALGORITHMS with JWT_SECRET can only contain HS256",
+        ),
         (
             {"JWT_SECRET": SECRET, "JWT_ALGORITHMS": "RS256"},
-            "JWT_ALGORITHMS must be of HS256 with JWT_SECRET",
+            "JWT_ALGORITHMS with JWT_SECRET can only contain HS256",
         ),
         (
             {"JWT_JWKS_URL": URL, "JWT_ISSUER": "i", "JWT_AUDIENCE": "a", "JWT_ALGORITHMS": "RS256,HS256"},
-            "JWT_ALGORITHMS must be of RS256, ES256 with JWT_JWKS_URL",
+            "JWT_ALGORITHMS with JWT_JWKS_URL can only contain RS256, ES256",
         ),
         ({"JWT_JWKS_URL": "http://issuer.example/jwks"}, "JWT_JWKS_URL must be an https URL"),
         ({"JWT_JWKS_URL": "file:///etc/passwd"}, "JWT_JWKS_URL must be an https URL"),
@@ -203,5 +209,5 @@ def test_origins_are_listed_with_commas() -> None:
 )
 def test_an_invalid_origin_is_refused(origins: str) -> None:
     assert refusal(ALLOWED_ORIGINS=origins).startswith(
-        "ALLOWED_ORIGINS must be origins as browsers send them"
+        "ALLOWED_ORIGINS must be a comma-separated list of origins as browsers send them"
     )

@@ -151,7 +151,7 @@ def test_an_observer_is_called_before_the_line_is_complete(
     assert len(written.texts) == 1
 
 
-@pytest.mark.parametrize("outcome", telemetry.COUNTED_AS)
+@pytest.mark.parametrize("outcome", telemetry.METRICS_BY_OUTCOME)
 def test_metrics_are_in_the_format_that_cloudwatch_reads(written: Written, outcome: str) -> None:
     with call("step", "the-function", batch_size=1, iterator_age_ms=2):
         note(outcome, code="429", replayed=3, push_latency_ms=4)
@@ -164,7 +164,7 @@ def test_metrics_are_in_the_format_that_cloudwatch_reads(written: Written, outco
     assert (line["FunctionName"], line["code"]) == ("the-function", "429")
     assert all(isinstance(line[metric["Name"]], int | float) for metric in directive["Metrics"])
     assert {metric["Unit"] for metric in directive["Metrics"]} <= {"Count", "Milliseconds"}
-    assert metrics(line)[telemetry.COUNTED_AS[outcome]] == 1
+    assert metrics(line)[telemetry.METRICS_BY_OUTCOME[outcome]] == 1
 
 
 def test_outcomes_without_a_metric_write_no_metric(written: Written) -> None:

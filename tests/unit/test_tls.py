@@ -20,9 +20,10 @@ from botocore.httpsession import get_cert_path
 from chalicelib import bootstrap
 from chalicelib.aws import management_api, tls
 from chalicelib.aws.management_api import ManagementApi
-from chalicelib.aws.tls import HANDSHAKES_AT_ONCE, SharedContext, share_context
+from chalicelib.aws.tls import MAX_CONCURRENT_HANDSHAKES, SharedContext, share_context
 from chalicelib.core import delivery
-from chalicelib.core.ports import POST_SECONDS, Delivery, Endpoint
+from chalicelib.core.model import Delivery, Endpoint
+from chalicelib.core.ports import POST_SECONDS
 from measure import cold
 from tests.support.sockets import PATIENCE_SECONDS
 
@@ -174,7 +175,7 @@ def test_a_certificate_for_another_host_is_refused(server: Server, monkeypatch: 
 
 def test_handshakes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     running, most = [], []
-    all_of_a_turn = threading.Barrier(HANDSHAKES_AT_ONCE, timeout=PATIENCE_SECONDS)
+    all_of_a_turn = threading.Barrier(MAX_CONCURRENT_HANDSHAKES, timeout=PATIENCE_SECONDS)
 
     def handshake(*args: Any) -> None:
         running.append(1)
@@ -185,10 +186,10 @@ def test_handshakes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ssl.SSLContext, "wrap_socket", handshake)
     context = SharedContext(ssl.PROTOCOL_TLS_CLIENT)
-    with ThreadPoolExecutor(3 * HANDSHAKES_AT_ONCE) as pool:
-        list(pool.map(lambda _: context.wrap_socket(), range(3 * HANDSHAKES_AT_ONCE)))
+    with ThreadPoolExecutor(3 * MAX_CONCURRENT_HANDSHAKES) as pool:
+        list(pool.map(lambda _: context.wrap_socket(), range(3 * MAX_CONCURRENT_HANDSHAKES)))
 
-    assert set(most) == {HANDSHAKES_AT_ONCE}
+    assert set(most) == {MAX_CONCURRENT_HANDSHAKES}
 
 
 def test_a_handshake_that_gets_no_turn_in_time_fails(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,15 +198,15 @@ def test_a_handshake_that_gets_no_turn_in_time_fails(server: Server, monkeypatch
     monkeypatch.setattr(tls, "TURN_SECONDS", 0.1)
     monkeypatch.setattr(management_api, "CONFIG", PATIENT)
     gateway = ManagementApi()
-    with ThreadPoolExecutor(3 * HANDSHAKES_AT_ONCE) as pool:
-        posts = [pool.submit(post, gateway) for _ in range(3 * HANDSHAKES_AT_ONCE)]
-        without_a_turn = list(islice(as_completed(posts, PATIENCE_SECONDS), 2 * HANDSHAKES_AT_ONCE))
+    with ThreadPoolExecutor(3 * MAX_CONCURRENT_HANDSHAKES) as pool:
+        posts = [pool.submit(post, gateway) for _ in range(3 * MAX_CONCURRENT_HANDSHAKES)]
+        without_a_turn = list(islice(as_completed(posts, PATIENCE_SECONDS), 2 * MAX_CONCURRENT_HANDSHAKES))
         with_a_turn = [each for each in posts if not each.done()]
         end.set()
 
     assert {each.result() for each in without_a_turn} == {Delivery.FAILED}
     assert {each.result() for each in with_a_turn} == {Delivery.DELIVERED}
-    assert len(with_a_turn) == HANDSHAKES_AT_ONCE
+    assert len(with_a_turn) == MAX_CONCURRENT_HANDSHAKES
 
 
 def test_a_post_fails_when_the_handshake_is_never_answered(server: Server) -> None:

@@ -14,14 +14,14 @@ from botocore.awsrequest import AWSResponse
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chalicelib.aws.tokens import (
-    ASK_AGAIN_SECONDS,
+    FETCH_INTERVAL_SECONDS,
     LEEWAY_SECONDS,
     JwtTokens,
     PublishedKeys,
     SecretKey,
     tokens_of,
 )
-from chalicelib.core.ports import Identity, TokenRefused, Unavailable
+from chalicelib.core.model import Identity, TokenRefused, Unavailable
 from chalicelib.settings import authentication
 from tests.support.tokens import (
     EC_KEY,
@@ -180,9 +180,9 @@ def test_a_forged_or_malformed_token_is_refused_and_the_error_has_no_part_of_it(
     ("forged", "reason"),
     [
         (lambda: token(OTHER_RSA_KEY, "RS256", {"kid": "rsa"}), "the token is not valid"),
-        (lambda: token(RSA_KEY, "RS256", {"kid": "other"}), "the token's key is not known"),
-        (lambda: token(RSA_KEY, "RS256", {"kid": "../../dev/null"}), "the token's key is not known"),
-        (lambda: token(RSA_KEY, "RS256"), "the token names no key"),
+        (lambda: token(RSA_KEY, "RS256", {"kid": "other"}), "the token's key is unknown"),
+        (lambda: token(RSA_KEY, "RS256", {"kid": "../../dev/null"}), "the token's key is unknown"),
+        (lambda: token(RSA_KEY, "RS256"), "the token has no kid"),
         (lambda: raw({"alg": "RS256", "kid": 1}, claims(), b"x"), "the token is not valid"),
         (lambda: raw({"alg": "RS256", "kid": ["rsa"]}, claims(), b"x"), "the token is not valid"),
         (lambda: token(EC_KEY, "ES256", {"kid": "ec"}), "the token is not valid"),
@@ -190,7 +190,7 @@ def test_a_forged_or_malformed_token_is_refused_and_the_error_has_no_part_of_it(
         (lambda: hs256_with_the_public_key(), "the token is not valid"),
         (
             lambda: token(OTHER_RSA_KEY, "RS256", {"kid": "x", "jku": "http://127.0.0.1:1/canary"}),
-            "the token's key is not known",
+            "the token's key is unknown",
         ),
         (
             lambda: token(
@@ -201,7 +201,7 @@ def test_a_forged_or_malformed_token_is_refused_and_the_error_has_no_part_of_it(
                     "jwk": described(OTHER_RSA_KEY),
                 },
             ),
-            "the token's key is not known",
+            "the token's key is unknown",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_published_keys_are_fetched_once() -> None:
 def test_a_key_id_that_a_new_fetch_does_not_find_is_refused() -> None:
     provider = Provider()
 
-    assert refusal(provider.tokens, with_a_made_up_key()) == "the token's key is not known"
+    assert refusal(provider.tokens, with_a_made_up_key()) == "the token's key is unknown"
 
 
 def test_made_up_key_ids_cause_one_fetch_per_pause() -> None:
@@ -268,7 +268,7 @@ def test_made_up_key_ids_cause_one_fetch_per_pause() -> None:
     asked = []
 
     for _ in range(3):
-        provider.now += ASK_AGAIN_SECONDS
+        provider.now += FETCH_INTERVAL_SECONDS
         for number in range(100):
             with pytest.raises((TokenRefused, Unavailable)):
                 provider.tokens.identify(token(OTHER_RSA_KEY, "RS256", {"kid": f"made-up-{number}"}))
@@ -281,7 +281,7 @@ def test_a_token_with_a_new_key_is_unavailable_until_the_next_fetch() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
     provider.keys = [published("new", EC_KEY)]
-    provider.now += ASK_AGAIN_SECONDS - 1
+    provider.now += FETCH_INTERVAL_SECONDS - 1
     with pytest.raises(Unavailable, match="JWT_JWKS_URL"):
         provider.tokens.identify(with_the_new_key())
     provider.now += 1
@@ -292,13 +292,13 @@ def test_a_token_with_a_new_key_is_unavailable_until_the_next_fetch() -> None:
 def test_a_made_up_key_id_just_before_a_rotation_refuses_no_valid_token() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
-    provider.now += ASK_AGAIN_SECONDS
+    provider.now += FETCH_INTERVAL_SECONDS
     refusal(provider.tokens, with_a_made_up_key())
     provider.keys = [published("new", EC_KEY)]
     provider.now += 1
     with pytest.raises(Unavailable):
         provider.tokens.identify(with_the_new_key())
-    provider.now += ASK_AGAIN_SECONDS
+    provider.now += FETCH_INTERVAL_SECONDS
 
     assert provider.tokens.identify(with_the_new_key()).player_id == "1"
 
@@ -308,12 +308,12 @@ def test_a_token_with_a_new_key_stays_unavailable_until_a_fetch_succeeds() -> No
     provider.tokens.identify(with_the_old_key())
     provider.keys, provider.down = [published("new", EC_KEY)], True
     for _ in range(3):
-        provider.now += ASK_AGAIN_SECONDS + 1
+        provider.now += FETCH_INTERVAL_SECONDS + 1
         for _ in range(2):
             with pytest.raises(Unavailable):
                 provider.tokens.identify(with_the_new_key())
     provider.down = False
-    provider.now += ASK_AGAIN_SECONDS
+    provider.now += FETCH_INTERVAL_SECONDS
 
     assert provider.tokens.identify(with_the_new_key()).player_id == "1"
 
@@ -325,7 +325,7 @@ def test_an_unreachable_provider_is_unavailable_and_asked_once_per_pause() -> No
         with pytest.raises(Unavailable, match="JWT_JWKS_URL"):
             provider.tokens.identify(with_the_old_key())
     asked = provider.asked
-    provider.down, provider.now = False, ASK_AGAIN_SECONDS
+    provider.down, provider.now = False, FETCH_INTERVAL_SECONDS
 
     assert (asked, provider.tokens.identify(with_the_old_key()).player_id) == (1, "1")
 
@@ -354,7 +354,7 @@ def test_a_bug_in_the_key_lookup_is_raised_and_not_reported_as_a_bad_token(fault
 def test_tokens_with_known_keys_are_accepted_while_the_provider_is_down() -> None:
     provider = Provider()
     provider.tokens.identify(with_the_old_key())
-    provider.down, provider.now = True, ASK_AGAIN_SECONDS
+    provider.down, provider.now = True, FETCH_INTERVAL_SECONDS
     with pytest.raises(Unavailable):
         provider.tokens.identify(with_the_new_key())
 
@@ -520,7 +520,7 @@ def test_an_unreadable_secret_is_unavailable_and_read_once_per_pause(
         with pytest.raises(Unavailable, match="JWT_SECRET_NAME"):
             tokens.identify(junk)
     asked = len(parameters.asked)
-    parameters.status, now[0] = 200, ASK_AGAIN_SECONDS
+    parameters.status, now[0] = 200, FETCH_INTERVAL_SECONDS
 
     assert (asked, tokens.identify(token()).player_id) == (1, "1")
 
@@ -543,6 +543,6 @@ def test_an_unusable_secret_is_unavailable_until_it_is_corrected(
     with pytest.raises(Unavailable, match=f"JWT_SECRET_NAME names {fault}") as caught:
         tokens.identify(token())
     assert "canary" not in str(caught.value)
-    parameters.value, now[0] = SECRET, ASK_AGAIN_SECONDS
+    parameters.value, now[0] = SECRET, FETCH_INTERVAL_SECONDS
 
     assert tokens.identify(token()).player_id == "1"
