@@ -40,6 +40,7 @@ HAS_ROOM = (
     "(attribute_not_exists(connections) OR size(connections) < :most OR contains(connections, :connection))"
 )
 HAS_MISSED_NOTHING = "attribute_not_exists(missedFrom)"
+IS_STILL_MISSED = "missedFrom = :missed"
 
 COUNT_IF_OWN = f"{IS_OWN} AND {IS_WITHIN_RATE}"
 COUNT_IF_KNOWN = f"attribute_exists(id) AND {IS_WITHIN_RATE}"
@@ -89,7 +90,7 @@ class ConnectionsTable:
         if not registered and player.missed_from is not None and not replays:
             registered, player = self._register(connection, replays=True)
         if not registered:
-            self._count(player.id, player.id, 1, COUNT, COUNT_IF_KNOWN)
+            self._count(player.id, player.id, 1, update=COUNT, condition=COUNT_IF_KNOWN)
             raise TooManyConnections(player)
         with unavailable_on_failure():
             self._client.put_item(TableName=self._table, Item=connection_item(connection, self._clock()))
@@ -99,9 +100,9 @@ class ConnectionsTable:
             connection.player_id,
             connection.player_id,
             1 + self._rate.cost_of_replay if replays else 1,
-            REGISTER,
-            REGISTER_TO_REPLAY_IF if replays else REGISTER_IF,
-            {
+            update=REGISTER,
+            condition=REGISTER_TO_REPLAY_IF if replays else REGISTER_IF,
+            values={
                 ":new": {"SS": [connection.id]},
                 ":connection": {"S": connection.id},
                 ":most": {"N": str(self._connections_per_player)},
@@ -110,7 +111,7 @@ class ConnectionsTable:
                 ":since": {"N": str(connection.connected_at)},
                 ":expires": in_seconds(self._player_seconds, self._clock()),
             },
-            {"#since": SINCE + connection.id},
+            names={"#since": SINCE + connection.id},
         )
 
     def find(self, connection_id: str) -> Connection | None:
@@ -131,7 +132,12 @@ class ConnectionsTable:
 
     def _count_own(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
         is_own, player = self._count(
-            player_id, connection_id, cost, COUNT, COUNT_IF_OWN, {":connection": {"S": connection_id}}
+            player_id,
+            connection_id,
+            cost,
+            update=COUNT,
+            condition=COUNT_IF_OWN,
+            values={":connection": {"S": connection_id}},
         )
         return player if is_own else None
 
@@ -150,23 +156,26 @@ class ConnectionsTable:
             cleared = self._update_own(
                 player_id,
                 connection_id,
-                f"{update} REMOVE #walk, missedFrom",
-                {**values, ":missed": {"S": caught_up}},
-                names,
-                " AND missedFrom = :missed",
+                update=f"{update} REMOVE #walk, missedFrom",
+                condition=f"{IS_OWN} AND {IS_STILL_MISSED}",
+                values={**values, ":missed": {"S": caught_up}},
+                names=names,
             )
             if cleared is not None:
                 return True
-        return self._update_own(player_id, connection_id, f"{update} REMOVE #walk", values, names) is not None
+        updated = self._update_own(
+            player_id, connection_id, update=f"{update} REMOVE #walk", values=values, names=names
+        )
+        return updated is not None
 
     def save_progress(self, player_id: str, connection_id: str, progress: ReplayProgress) -> None:
         ids = {"to": {"S": progress.to}, "turn": {"S": progress.turn}, "until": {"S": progress.until}}
         self._update_own(
             player_id,
             connection_id,
-            "SET #walk = :walk, expiresAt = :expires",
-            {":walk": {"M": ids}},
-            {"#walk": PROGRESS + connection_id},
+            update="SET #walk = :walk, expiresAt = :expires",
+            values={":walk": {"M": ids}},
+            names={"#walk": PROGRESS + connection_id},
         )
 
     def note_missed(self, player_id: str, message_id: str) -> None:
@@ -245,6 +254,7 @@ class ConnectionsTable:
         player_id: str,
         sender: str,
         cost: int,
+        *,
         update: str,
         condition: str,
         values: Item | None = None,
@@ -267,26 +277,27 @@ class ConnectionsTable:
         self,
         player_id: str,
         connection_id: str,
+        *,
         update: str,
         values: Item,
-        names: dict[str, str] | None = None,
-        further_condition: str = "",
+        names: dict[str, str],
+        condition: str = IS_OWN,
     ) -> Item | None:
-        """Update the player's item if the connection is the player's. Return the new item, or None."""
+        """Update the player's item. Return the new item, or None if the condition failed."""
         try:
             with unavailable_on_failure():
                 answer = self._client.update_item(
                     TableName=self._table,
                     Key=player_key(player_id),
                     UpdateExpression=update,
-                    ConditionExpression=f"contains(connections, :connection){further_condition}",
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames=names,
                     ExpressionAttributeValues={
                         ":connection": {"S": connection_id},
                         ":expires": in_seconds(self._player_seconds, self._clock()),
                         **values,
                     },
                     ReturnValues="ALL_NEW",
-                    **({"ExpressionAttributeNames": names} if names else {}),
                 )
         except ClientError:
             return None

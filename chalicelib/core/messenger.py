@@ -66,9 +66,8 @@ class Messenger:
     def connect(self, connection_id: str, endpoint: Endpoint, query: Multi, headers: Multi) -> str | None:
         """Register the connection and store its marker. Returns the subprotocol to accept, if any.
 
-        Raises HandshakeRejected after cleaning up. Because API Gateway opens the connection only after this
-        returns, it isn't live yet. `push_messages` makes it live when the marker arrives in the stream, in
-        order with the player's messages.
+        Raises HandshakeRejected after cleaning up. API Gateway opens the connection only after this returns,
+        so `push_messages` makes it live, when the marker arrives in order with the player's messages.
         """
         try:
             handshake = parse_handshake(query, headers)

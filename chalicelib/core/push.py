@@ -124,8 +124,7 @@ class Push:
     ) -> None:
         """Post to one connection in order until a post fails, and add the delivered ids to `reached`.
 
-        If another connection of the player has timed out meanwhile, drop this one without posting. So many
-        hanging connections take no longer than one.
+        Drops the connection without posting if another one of the player has just timed out.
         """
         if recipient.is_failing and self.monotonic() - started >= POST_SECONDS:
             self.posts.drop(recipient, connection_id, Delivery.FAILED, closes=False)
