@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import {test} from "node:test";
-import {CannotConnect, Offline, Player} from "../clients/player.mjs";
+import {CannotConnect, Offline, Player} from "../../clients/player.mjs";
 import {accept, acceptAndSay, hang, refuse, reset, Service} from "./websocket_service.mjs";
 
 const INTERVAL_SECONDS = 0.5;

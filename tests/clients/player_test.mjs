@@ -25,7 +25,7 @@ class Socket {
 }
 
 globalThis.WebSocket = Socket;
-const {Offline, Player, Refused, UNREAD_MESSAGES} = await import("../clients/player.mjs");
+const {Offline, Player, Refused, UNREAD_MESSAGES} = await import("../../clients/player.mjs");
 
 const connected = {type: "system", event: "connected", messageId: "01a", connectionId: "c", playerId: "1"};
 const message = text => ({type: "message", messageId: `01b-${text}`, srcPlayerId: "2", message: text});

@@ -1,6 +1,6 @@
 /* Conversations by clients/player.mjs. */
 
-import {Player, Refused} from "../../clients/player.mjs";
+import {Player, Refused} from "../../../clients/player.mjs";
 
 const sleep = seconds => new Promise(wake => setTimeout(wake, 1000 * seconds));
 
