@@ -13,7 +13,7 @@ from tests.support.chalice_process import PROJECT
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"}
 IMPORTED = (
     PROJECT / "app.py",
-    *(f for d in ("chalicelib", "localdev", "deployment", "clients") for f in (PROJECT / d).glob("*.py")),
+    *(f for d in ("chalicelib", "localdev", "deployment", "clients") for f in (PROJECT / d).rglob("*.py")),
 )
 
 
