@@ -1,6 +1,7 @@
 """Starts a `chalice local` for a measurement, on free ports, with its telemetry in a file."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -9,12 +10,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
 START_SECONDS = 60
+PORTS = 15_000, 32_000
 
 
 class NotStarted(Exception):
@@ -89,9 +91,15 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports that are free at this moment."""
-    with ExitStack() as probes:
-        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]
+    """Return different ports that are free at this moment.
+
+    They are below the ports that systems give to outgoing connections: one of those could take a port while a
+    server restarts.
+    """
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.add(port)
+    return list(ports)

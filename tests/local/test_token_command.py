@@ -86,7 +86,7 @@ def test_missing_or_unknown_arguments_are_reported(arguments: list[str], said: s
         ({"JWT_JWKS_URL": "https://issuer.example"}, "JWT_SECRET contradicts JWT_JWKS_URL: "),
         ({"AUTH_MODE": "open"}, "AUTH_MODE=open contradicts JWT_SECRET: "),
         ({"JWT_ALGORITHMS": "RS256"}, "JWT_ALGORITHMS with JWT_SECRET can only contain HS256"),
-        ({"JWT_PLAYER_CLAIM": "exp"}, "JWT_PLAYER_CLAIM must name the player"),
+        ({"JWT_PLAYER_CLAIM": "exp"}, "JWT_PLAYER_CLAIM must be a claim that identifies the player"),
     ],
 )
 def test_wrong_settings_are_reported(environ: dict[str, str], said: str) -> None:
