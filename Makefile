@@ -32,7 +32,7 @@ UV := 0.13.9
 DYNOXIDE := 1.2.1
 DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
 
-.PHONY: help run test test-slow test-javascript test-moto test-dynamodb chat token deploy destroy notes policies package rehearse accept prove load bench \
+.PHONY: help run test test-slow test-javascript test-moto test-dynamodb chat token deploy destroy notes policies package rehearse accept simulate prove load bench \
 	scale specification validate-specification asyncapi-parser dynamodb-engine setup lock wheels clean
 
 ## help: list the targets
@@ -150,8 +150,11 @@ $(DYNAMODB_ENGINE)/ready:
 	{ echo "Cannot download Dynoxide $(DYNOXIDE): it needs npm, and must exist for this platform." >&2; exit 1; }
 	@touch $@
 
-## prove: run SCHEDULES simulated schedules
-prove: setup
+## prove: the earlier name of simulate
+prove: simulate
+
+## simulate: run SCHEDULES simulated schedules
+simulate: setup
 	$(BIN)/python -m tests.simulation.prove --schedules="$$SCHEDULES"
 
 ## load: run the load test SCENARIO on this machine or at URL
