@@ -391,8 +391,13 @@ class Posting:
             self._world.dropped_for_nothing.append(socket.id)
 
     def _check_age(self, socket: Socket, frame: dict[str, Any]) -> None:
-        """One invocation reads a page and posts it, so what it posts can't have expired long before."""
-        if self._world.has_expired(frame["messageId"], PUSH_SECONDS):
+        """One invocation reads a page and posts it, so a page's message can't have expired long before.
+
+        A message that the stream brings to a replay can have expired: a redelivered batch might be old.
+        """
+        shard = self._world.shard_of(socket.player_id)
+        from_stream = any(each.id == frame["messageId"] for each in shard.records[shard.position :])
+        if self._world.has_expired(frame["messageId"], PUSH_SECONDS) and not from_stream:
             self._world.expired.append(f"{frame['message']} replayed to {socket.id}")
 
     def _check_order(self, socket: Socket, frame: dict[str, Any]) -> None:
