@@ -71,7 +71,10 @@ def test_every_variable_reaches_its_program_unchanged(folder: Path, value: str) 
         (["chat", f"PLAYER={value}", f"TO={value}", f"URL={value}"], [[chat, None]]),
         (["token", f"PLAYER={value}"], [[["-m", "localdev.token", "--", value], None]]),
         (["accept", f"URL={value}"], [[["tests/integration/test_acceptance.py"], value]]),
-        (["simulate", f"SCHEDULES={value}"], [[["-m", "tests.simulation.prove", f"--schedules={value}"], None]]),
+        (
+            ["simulate", f"SCHEDULES={value}"],
+            [[["-m", "tests.simulation.prove", f"--schedules={value}"], None]],
+        ),
         (["load", f"URL={value}"], [[["-m", "measure.load", "pairs", f"--url={value}"], None]]),
         (["load", f"SCENARIO={value}"], [[["-m", "measure.load", value], None]]),
         *(
