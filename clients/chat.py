@@ -30,7 +30,7 @@ LAST_WORDS_SECONDS = 5
 """How long what was typed just before leaving may take to be stored."""
 
 LINES_NAMED = 20
-"""At most so many lines that were not sent are named at the end."""
+"""The most unsent lines that the summary at the end names."""
 
 INSTRUCTIONS = "@PLAYER and a text writes to that player, a text alone to the last one; Ctrl-D leaves."
 
@@ -183,7 +183,7 @@ def visible(text: str) -> str:
 
 
 def show(text: str, stream: TextIO | None = None) -> None:
-    """Print to a stream, standard output if none is given. If nobody reads it any more, the chat goes on."""
+    """Print to a stream, by default standard output. A closed pipe doesn't stop the chat."""
     stream = stream or sys.stdout
     try:
         print(visible(text), file=stream, flush=True)

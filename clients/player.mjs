@@ -103,9 +103,9 @@ export class Player {
      observe: called with "connecting" or "open" and null, "sent" or "received" and a frame, "lost" and why,
      "waiting" and the seconds until the next attempt.
      Throws TypeError or RangeError for an unknown or unusable option.
-     UNREAD_MESSAGES wait for an iteration; those that come then are dropped, and come again over the next
-     connection. The player makes that when half has been read, or when it must send. Until then it's offline,
-     unless it has sent or asked over its connection: that one stays, for the replies.
+     At most UNREAD_MESSAGES wait to be read. The player drops further ones and goes offline, but keeps a
+     connection that it has sent or asked over, for the replies. It reconnects when half has been read, or to
+     send, and the service then replays the dropped messages.
      Browsers don't say why a handshake was refused, so a refused handshake is retried like any other failure. */
   constructor(url, options) {
     const {playerId, token, after, timing, observe} = known("options", options, OPTIONS);
@@ -318,7 +318,7 @@ export class Player {
     this.#change();
   }
 
-  /* Returns the next message. When half is read, what was dropped can come again, over the next connection. */
+  /* Returns the next message. Once half has been read, the player reconnects to get the dropped messages. */
   #nextUnread() {
     const message = this.#unread.shift();
     if (this.#isFull && this.#unread.length === UNREAD_MESSAGES / 2) {

@@ -62,9 +62,9 @@ def _note_of_api(
     take_over: bool,
     say: Callable[[str], None],
 ) -> list[Resource]:
-    """Return the API's note in a list, or an empty list if there is no API. Can set the mark in `notes`.
+    """Return a list with the API's note, which is empty if there is no API. Raises NotNoted.
 
-    `others` are the stage's other resources on AWS. Raises NotNoted.
+    `others` are the stage's other resources on AWS. With `take_over`, also marks `notes` as an attempt.
     """
     apis = {api["ApiId"]: api for api in _apis(client, stage)}
     by_name = {each["name"]: each for each in notes["resources"]}
