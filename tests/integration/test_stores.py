@@ -161,8 +161,8 @@ def test_only_a_players_own_connection_is_admitted_or_made_live(store: Connectio
     )
     assert store.admit("1", "other", 1) is None
     assert store.admit("2", "c", 1) is None
-    assert store.make_live("1", "other", position(7)) is False
-    assert store.make_live("1", "c", position(7)) is True
+    assert store.make_live("1", "other", position(7)) is None
+    assert store.make_live("1", "c", position(7)) is not None
     assert player(store).live == {"c": position(7)}
 
 
@@ -190,7 +190,10 @@ def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) 
 def test_a_connection_can_be_removed_by_its_id_alone(store: ConnectionStore) -> None:
     store.register(connection("c"))
 
-    assert store.remove_by_id("c") == "1"
+    before = store.remove_by_id("c")
+
+    assert before is not None
+    assert (before.id, set(before.connections)) == ("1", {"c"})
     assert store.remove_by_id("c") is None
     assert player(store).connections == set()
 
@@ -254,12 +257,12 @@ def test_the_first_missed_message_is_kept_until_a_connection_has_caught_up_with_
     store.note_missed("1", "m3")
     assert player(store).missed_from == "m2"
 
-    assert store.make_live("1", "c", position(7), caught_up="m1") is True
+    assert store.make_live("1", "c", position(7), caught_up="m1") is not None
     assert player(store).missed_from == "m2"
 
-    assert store.make_live("1", "c", position(7), caught_up="m2") is True
+    assert store.make_live("1", "c", position(7), caught_up="m2") is not None
     assert player(store).missed_from is None
-    assert store.make_live("1", "other", position(7), caught_up="m2") is False
+    assert store.make_live("1", "other", position(7), caught_up="m2") is None
 
 
 def test_a_player_who_never_connected_can_miss_messages(store: ConnectionStore) -> None:
