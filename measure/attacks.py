@@ -24,6 +24,8 @@ LARGE_MESSAGES = 450
 RESET = struct.pack("ii", 1, 0)
 """The SO_LINGER option with which `close` sends a TCP reset immediately."""
 
+CANCEL_SECONDS = 1.0
+
 Attack = Callable[[str, str], Awaitable[None]]
 
 
@@ -36,9 +38,9 @@ async def running(attack: Attack, url: str, name: str) -> AsyncIterator[None]:
     finally:
         if attacking.done():
             attacking.result()
-        attacking.cancel()
-        with suppress(asyncio.CancelledError):
-            await attacking
+        while not attacking.done():  # Before Python 3.12, `wait_for` can swallow a cancellation.
+            attacking.cancel()
+            await asyncio.wait([attacking], timeout=CANCEL_SECONDS)
 
 
 async def flood_itself(url: str, name: str) -> None:

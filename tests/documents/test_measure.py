@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from measure import cold, costs, report, steps
+from measure import attacks, cold, costs, report, steps
 from measure.bench import Row, table
 from measure.load import client, result
 from measure.observations import Observations
@@ -111,6 +111,31 @@ def test_a_stalled_service_delays_every_message_that_was_due_during_the_stall() 
     assert len(took) == 200
     assert sum(seconds > STALL_SECONDS / 2 for seconds in took) >= 100 * STALL_SECONDS / 2 - 1
     assert max(took) >= STALL_SECONDS - 0.05
+
+
+def test_an_attack_ends_even_if_it_swallows_a_cancellation() -> None:
+    """Before Python 3.12, `asyncio.wait_for` can do that."""
+    swallowed = 0
+
+    async def attack(url: str, name: str) -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed == 2:
+                    raise
+
+    async def attack_for_a_moment() -> None:
+        async with attacks.running(attack, "", ""):
+            await asyncio.sleep(0)
+
+    async def ends() -> bool:
+        done, _ = await asyncio.wait([asyncio.ensure_future(attack_for_a_moment())], timeout=10)
+        return bool(done)
+
+    assert asyncio.run(ends())
 
 
 @pytest.fixture(scope="module")
