@@ -21,6 +21,9 @@ LARGE_MESSAGE = "x" * 30_000
 LARGE_MESSAGES = 450
 """Together larger than the buffers between the service and a client."""
 
+BACKLOG_WRITERS, MESSAGES_PER_WRITER = 10, 500
+"""They need half a minute. The replay of all that takes longer than a window of the rate limit."""
+
 RESET = struct.pack("ii", 1, 0)
 """The SO_LINGER option with which `close` sends a TCP reset immediately."""
 
@@ -85,13 +88,17 @@ async def never_read(url: str, name: str) -> None:
 
 
 async def long_backlog(url: str, name: str) -> None:
-    """Store ten pages of messages, then reconnect for all of them continuously."""
-    async with _connected(url, f"{name}-writer") as writer:
-        await _write(writer, name, "x", FLOOD_FRAMES_PER_SECOND, 500)
+    """Let several writers store a backlog, then reconnect for all of it continuously."""
+    await asyncio.gather(*(_store(url, name, f"{name}-writer-{n}") for n in range(BACKLOG_WRITERS)))
     while True:
         with suppress(OSError, WebSocketException, asyncio.TimeoutError):
             async with _connected(url, name, "0") as reader:
                 await _greeting(reader)
+
+
+async def _store(url: str, name: str, writer_name: str) -> None:
+    async with _connected(url, writer_name) as writer:
+        await _write(writer, name, "x", FLOOD_FRAMES_PER_SECOND, MESSAGES_PER_WRITER)
 
 
 def _connected(url: str, name: str, after: str | None = None, **options: Any) -> connect:

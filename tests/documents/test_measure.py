@@ -20,7 +20,7 @@ from measure.observations import Observations
 from measure.player import LoadPlayer
 from measure.progress import Progress
 from measure.scale import Parameters, simulate
-from measure.scenarios import Load, Stage, pairs
+from measure.scenarios import Load, Stage, pairs, pairs_under
 from tests.support.chalice_process import PROJECT
 from tests.support.documents import table as table_after
 
@@ -66,7 +66,9 @@ def test_warm_up_is_checked_and_not_measured() -> None:
 
 
 class StallingService:
-    """Speaks enough of the protocol, and stalls once at message `stall_at`."""
+    """Speaks enough of the protocol, and stalls once at message `stall_at`, counted from 1."""
+
+    answers_after = 0.0
 
     def __init__(self, stall_at: int) -> None:
         self._stall_at = stall_at
@@ -86,6 +88,7 @@ class StallingService:
         self._count += 1
         if self._count == self._stall_at:
             time.sleep(STALL_SECONDS)  # Blocks the event loop, like an overloaded service.
+        await asyncio.sleep(self.answers_after)
         message = {"messageId": str(self._count), "message": frame["message"], "srcPlayerId": name}
         await socket.send(json.dumps({"type": "ack", "ackId": frame["ackId"], **message}))
         await self._sockets[frame["destinationPlayerId"]].send(json.dumps({"type": "message", **message}))
@@ -111,6 +114,31 @@ def test_a_stalled_service_delays_every_message_that_was_due_during_the_stall() 
     assert len(took) == 200
     assert sum(seconds > STALL_SECONDS / 2 for seconds in took) >= 100 * STALL_SECONDS / 2 - 1
     assert max(took) >= STALL_SECONDS - 0.05
+
+
+def test_a_scenario_with_an_attacker_compares_it_with_the_undisturbed_pairs() -> None:
+    observed, service = Observations(), StallingService(stall_at=0)
+
+    async def attack(url: str, name: str) -> None:
+        service.answers_after = STALL_SECONDS
+        await asyncio.sleep(3600)
+
+    async def measure() -> dict[str, float]:
+        async with serve(service, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+            stage = Stage(
+                lambda name: LoadPlayer(name, partial(client, url, name), observed),
+                observed,
+                Progress(""),
+                lambda: 0,
+            )
+            return await pairs_under(attack, stage, Load(clients=2, rate=2, seconds=1, warm_up_seconds=0))
+
+    facts = asyncio.run(measure())
+
+    assert facts["undisturbed_median_ms"] < 1000 * STALL_SECONDS < facts["median_ms"]
+    assert facts["slower_by_a_factor_of"] > 1
+    assert len(observed.measured) == 2
 
 
 def test_an_attack_ends_even_if_it_swallows_a_cancellation() -> None:
