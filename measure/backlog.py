@@ -1,9 +1,11 @@
-"""Measures the replay of a long backlog: `python -m measure.backlog 24000 [python|javascript]`.
+"""Measures the replay of a long backlog: `python -m measure.backlog 24000 --client javascript`.
 
-Starts its own `chalice local`. Checks that a client that pings meanwhile receives every message exactly once,
-in order, and over a single connection. Then counts the AWS calls of the same replay.
+Starts its own `chalice local`; `--post-ms 12` makes its posts as slow as they might be on AWS. Checks that a
+client that pings meanwhile receives every message exactly once, in order, and over a single connection. Then
+counts the AWS calls of such a replay.
 """
 
+import argparse
 import asyncio
 import json
 import logging
@@ -36,10 +38,11 @@ Received = tuple[list[str], Counter[str]]
 """The texts of the received messages, and counters of events and of replies to pings."""
 
 
-def main(count: int, client: str) -> str | None:
+def main(count: int, client: str, post_ms: float) -> str | None:
     """Replay `count` messages and print the result. Return an error message, or None."""
     port = local.free_port()
-    with local.running(dynamodb_port=port) as own:
+    slowly = (sys.executable, "measure/slow_posts.py", str(post_ms)) if post_ms else ()
+    with local.running(slowly, dynamodb_port=port) as own:
         _store(_dynamodb(port), TABLE, count)
         while _lines(own.telemetry, "missed") < count:
             time.sleep(PUSHED_SECONDS)
@@ -154,7 +157,15 @@ def _calls_of_a_replay() -> dict[str, int]:
     return dict(sorted(calls.items()))
 
 
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m measure.backlog", description=__doc__.splitlines()[0])
+    parser.add_argument("count", type=int, nargs="?", default=24_000, help="number of messages")
+    parser.add_argument("--client", choices=CLIENTS, default="python")
+    parser.add_argument("--post-ms", type=float, default=0, help="additional milliseconds per post")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
     os.environ.setdefault("AWS_ACCOUNT_ID_ENDPOINT_MODE", "disabled")
-    asked = sys.argv[1:]
-    sys.exit(main(int(asked[0]) if asked else 24_000, asked[1] if len(asked) > 1 else "python"))
+    asked = _asked()
+    sys.exit(main(asked.count, asked.client, asked.post_ms))

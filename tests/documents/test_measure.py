@@ -21,6 +21,7 @@ from measure.player import LoadPlayer
 from measure.progress import Progress
 from measure.scale import Parameters, simulate
 from measure.scenarios import Load, Stage, pairs, pairs_under
+from tests.clients.test_clients import needs_node
 from tests.support.chalice_process import PROJECT
 from tests.support.documents import table as table_after
 
@@ -224,6 +225,17 @@ def test_an_empty_result_can_be_shown() -> None:
     nothing = result("pairs", Load(1, 1, 1, 0), Observations(), {}, {"measured_seconds": 1.0}, "")
 
     assert "delivered" in report.table(nothing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("its_client", ["python", pytest.param("javascript", marks=needs_node)])
+def test_a_backlog_is_replayed_with_slow_posts_to_either_client(its_client: str) -> None:
+    command = [sys.executable, "-m", "measure.backlog", "60", "--client", its_client, "--post-ms", "5"]
+    ran = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, encoding="utf-8")
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.startswith(f"{its_client}: 60 messages in ")
+    assert "1001" in ran.stdout.splitlines()[1]
 
 
 def test_an_unreachable_service_prints_one_line() -> None:
