@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -21,11 +22,11 @@ from measure.player import LoadPlayer
 from measure.progress import Progress
 from measure.scale import Parameters, simulate
 from measure.scenarios import Load, Stage, pairs, pairs_under
-from tests.clients.test_clients import needs_node
 from tests.support.chalice_process import PROJECT
 from tests.support.documents import table as table_after
 
 STALL_SECONDS = 0.6
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node on this machine")
 FREE = costs.Prices(**dict.fromkeys(asdict(costs.Prices()), 0.0))
 SCALING = (PROJECT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
