@@ -37,7 +37,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a scenario works with.
+    """The context of a scenario.
 
     `player` takes a name and returns a player. `server_kib` returns the server's memory in KiB, if known. An
     attacker connects to `url` as the player `attacker`.

@@ -1,4 +1,4 @@
-"""What a deployment must do, tested from outside: at ACCEPT_URL, or at a local one without it.
+"""Tests a deployment from outside: the one at ACCEPT_URL, or else a local one.
 
 Players use the library that players use; what it never sends goes over a bare socket. They are made up for
 each run; their connections are closed, and their messages expire.
