@@ -162,7 +162,7 @@ SCENARIOS: dict[str, tuple[Scenario, Load]] = {
 
 
 async def _connect(stage: Stage, players: Sequence[LoadPlayer]) -> None:
-    """Connect a few players at a time, because connects aren't what this measures. Raises NotConnected."""
+    """Connect a few players at a time, because this doesn't measure connects. Raises NotConnected."""
     slots = asyncio.Semaphore(CONCURRENT_CONNECTS)
     connected = 0
 

@@ -18,7 +18,7 @@ from tests.support.sockets import PATIENCE_SECONDS
 
 
 class Stream(RawIOBase):
-    """Records what is written. First it raises `failures`, one per write."""
+    """Records the written lines. First it raises `failures`, one per write."""
 
     def __init__(self, *failures: int) -> None:
         self.failures = list(failures)
