@@ -18,9 +18,10 @@ from chalice.app import DynamoDBEvent, WebsocketEvent
 from chalicelib.aws.management_api import MAX_CONCURRENT_POSTS
 from chalicelib.aws.messages import UnreadableRecord, parse_record, written_at
 from chalicelib.aws.telemetry import call, note
-from chalicelib.bootstrap import Service, access_of, wire
+from chalicelib.bootstrap import access_of, wire
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.model import Endpoint
+from chalicelib.core.service import Service
 from chalicelib.settings import Settings
 
 app = Chalice(app_name="serverless-websockets")
@@ -51,7 +52,8 @@ def websocket_connect(event: WebsocketEvent) -> Response:
     headers = all_values(handshake, "multiValueHeaders", "headers")
     try:
         with call("connect", name_of(event)):
-            subprotocol = service().messenger.connect(event.connection_id, endpoint_of(event), query, headers)
+            registration, endpoint = service().registration, endpoint_of(event)
+            subprotocol = registration.connect(event.connection_id, endpoint, query, headers)
     except HandshakeRejected as refused:
         return Response(body=refused.detail, status_code=refused.status)
     return Response(body="", headers={"Sec-WebSocket-Protocol": subprotocol} if subprotocol else {})
@@ -67,7 +69,7 @@ def websocket_message(event: WebsocketEvent) -> None:
 @app.on_ws_disconnect()
 def websocket_disconnect(event: WebsocketEvent) -> None:
     with call("disconnect", name_of(event)):
-        service().messenger.disconnect(event.connection_id)
+        service().registration.disconnect(event.connection_id)
 
 
 @app.on_dynamodb_record(

@@ -1,96 +1,93 @@
-"""Builds the object graph: the use cases with their tables, gateway and clock."""
+"""Builds the service on AWS: its tables, its gateway, its threads and its clock."""
 
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from chalicelib.aws.connections import ConnectionsTable
+from chalicelib.aws.directory import DirectoryTable
 from chalicelib.aws.dynamodb import make_client, milliseconds
 from chalicelib.aws.idempotency import IdempotencyTable
 from chalicelib.aws.management_api import MAX_CONCURRENT_POSTS, ManagementApi
 from chalicelib.aws.messages import MessagesTable
+from chalicelib.aws.rooms import RoomsTable
 from chalicelib.aws.telemetry import aside, log_lines, note
 from chalicelib.aws.tls import seconds_of_handshakes
 from chalicelib.core.access import Access
-from chalicelib.core.delivery import Posts
 from chalicelib.core.message_id import MessageIds
-from chalicelib.core.messenger import Messenger
-from chalicelib.core.ports import ConnectionStore, Gateway, MessageStore, Tokens
-from chalicelib.core.push import Calls, Push
-from chalicelib.core.rate_limit import RateLimit
-from chalicelib.core.replay import Replays
+from chalicelib.core.ports import Calls, Tokens
+from chalicelib.core.rate_limit import ROOM_BURST_SECONDS, RateLimit
+from chalicelib.core.service import Limits, Runtime, Service, Stores, assemble
 from chalicelib.settings import Settings
 
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    messenger: Messenger
-    push: Push
+MAX_CONCURRENT_COPIES = 8
+"""How many BatchWriteItem calls with copies of rooms' messages a process makes at once."""
 
 
 def wire(settings: Settings) -> Service:
     """Build the service. Call this once per process, because creating boto3 clients is slow."""
     log_lines()
-    client = make_client()
-    retention = settings.message_retention_seconds
-    connections = ConnectionsTable(
-        client,
-        settings.websockets_table,
-        player_seconds=retention,
-        rate=RateLimit(settings.messages_per_second, settings.message_burst),
-        connections_per_player=settings.connections_per_player,
-        clock=milliseconds,
-    )
-    messages = MessagesTable(client, settings.messages_table, retention, milliseconds)
     gateway = ManagementApi()
     gateway.load()
-    new_message_id = MessageIds()
     access = access_of(settings)
     note("started", auth=access.in_words())
-    messenger = Messenger(
-        access=access,
-        connections=connections,
-        messages=messages,
-        sends=IdempotencyTable(client, settings.websockets_table, retention, milliseconds),
-        gateway=gateway,
-        new_message_id=new_message_id,
-        clock=milliseconds,
-        note=note,
-        max_message_bytes=settings.max_message_bytes,
+    stores = stores_of(make_client(), settings, milliseconds)
+    return assemble(access, stores, gateway, _runtime(), limits_of(settings))
+
+
+def stores_of(client: Any, settings: Settings, clock: Callable[[], int]) -> Stores:
+    """Return the stores in DynamoDB. `clock` returns milliseconds since the epoch."""
+    retention = settings.message_retention_seconds
+    return Stores(
+        connections=ConnectionsTable(
+            client,
+            settings.websockets_table,
+            player_seconds=retention,
+            rate=_rate_of(settings),
+            connections_per_player=settings.connections_per_player,
+            clock=clock,
+        ),
+        directory=DirectoryTable(client, settings.websockets_table),
+        rooms=RoomsTable(
+            client,
+            settings.websockets_table,
+            members_per_room=settings.room_members,
+            rate=RateLimit(
+                settings.room_messages_per_second, ROOM_BURST_SECONDS * settings.room_messages_per_second
+            ),
+            room_seconds=settings.room_seconds,
+            clock=clock,
+        ),
+        messages=MessagesTable(client, settings.messages_table, retention, clock),
+        sends=IdempotencyTable(client, settings.websockets_table, retention, clock),
     )
-    return Service(messenger, _push(connections, messages, gateway, new_message_id))
 
 
-def _push(
-    connections: ConnectionStore, messages: MessageStore, gateway: Gateway, new_message_id: Callable[[], str]
-) -> Push:
-    posts = Posts(
-        gateway=gateway,
-        connections=connections,
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        rate=_rate_of(settings),
+        max_message_bytes=settings.max_message_bytes,
+        max_room_message_bytes=settings.max_room_message_bytes,
+    )
+
+
+def _rate_of(settings: Settings) -> RateLimit:
+    return RateLimit(settings.messages_per_second, settings.message_burst)
+
+
+def _runtime() -> Runtime:
+    return Runtime(
+        new_message_id=MessageIds(),
+        clock=milliseconds,
         monotonic=_seconds_without_handshakes,
         sleep=time.sleep,
         jitter=random.random,
-        note=note,
-    )
-    replays = Replays(
-        connections=connections,
-        messages=messages,
-        posts=posts,
-        new_message_id=new_message_id,
-        clock=milliseconds,
-        note=note,
-    )
-    return Push(
-        connections=connections,
-        posts=posts,
-        replays=replays,
-        run_per_player=concurrent_runner("players"),
-        run_per_connection=concurrent_runner("connections"),
-        clock=milliseconds,
-        monotonic=_seconds_without_handshakes,
+        run_per_player=concurrent_runner("players", MAX_CONCURRENT_POSTS),
+        run_per_connection=concurrent_runner("connections", MAX_CONCURRENT_POSTS),
+        run_per_chunk=concurrent_runner("copies", MAX_CONCURRENT_COPIES),
         note=note,
     )
 
@@ -110,13 +107,13 @@ def access_of(settings: Settings) -> Access:
     return Access(is_open=False, tokens=tokens, allowed_origins=settings.allowed_origins)
 
 
-def concurrent_runner(name: str) -> Callable[[Calls], None]:
+def concurrent_runner(name: str, threads: int) -> Callable[[Calls], None]:
     """Return a function that runs calls concurrently and re-raises the first call's exception, if any.
 
     The caller's thread runs the calls that no pool thread has started yet, one after the other. So a caller
     never waits for another caller's calls.
     """
-    pool = ThreadPoolExecutor(MAX_CONCURRENT_POSTS, thread_name_prefix=name)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def run_concurrently(calls: Calls) -> None:
         several = list(calls)

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-SECONDS_PER_DAY = 24 * 60 * 60
-LARGEST_FRAME_BYTES = 128 * 1024
-"""API Gateway's limit for one WebSocket message."""
+from chalicelib.core.protocol import LARGEST_FRAME_BYTES
 
+SECONDS_PER_DAY = 24 * 60 * 60
 SECRET_BYTES = 32
 """The minimum length of an HS256 key (RFC 7518, 3.2)."""
 
@@ -19,6 +18,7 @@ FURTHER_JWT_SETTINGS = (
     "JWT_AUDIENCE",
     "JWT_AUDIENCE_CLAIM",
     "JWT_PLAYER_CLAIM",
+    "JWT_ROOMS_CLAIM",
 )
 REQUIRED_WITH_JWKS = {
     "JWT_ISSUER": "JWT_ISSUER, the iss of your players' tokens",
@@ -50,6 +50,7 @@ class TokenSettings:
     audience: str | None
     audience_claim: str
     player_claim: str
+    rooms_claim: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,15 @@ class Settings:
     websockets_table: str
     messages_table: str
     messages_stream_arn: str
-    message_retention_days: int
+    message_retention_seconds: int
     max_message_bytes: int
     messages_per_second: int
     message_burst: int
     connections_per_player: int
+    room_members: int
+    room_messages_per_second: int
+    max_room_message_bytes: int
+    room_seconds: int
     is_open: bool
     tokens: TokenSettings | None
     allowed_origins: frozenset[str]
@@ -73,25 +78,36 @@ class Settings:
         """Return the settings. Raises SettingsError."""
         messages_table = _required(environ, "MESSAGES_TABLE")
         is_open, tokens = authentication(environ)
+        retention_days = _whole(environ, "MESSAGE_RETENTION_DAYS", 7, "days", 1, 3650)
         return cls(
             websockets_table=_required(environ, "WEBSOCKETS_TABLE"),
             messages_table=messages_table,
             messages_stream_arn=_get(environ, "MESSAGES_STREAM_ARN") or _unknown_stream(messages_table),
-            message_retention_days=_whole(environ, "MESSAGE_RETENTION_DAYS", 7, "days", 1, 3650),
+            message_retention_seconds=SECONDS_PER_DAY * retention_days,
             max_message_bytes=_whole(
                 environ, "MAX_MESSAGE_BYTES", LARGEST_FRAME_BYTES, "bytes", 1024, LARGEST_FRAME_BYTES
             ),
             messages_per_second=_whole(environ, "MESSAGES_PER_SECOND", 20, "units", 1, 1000),
             message_burst=_whole(environ, "MESSAGE_BURST", 60, "units", 1, 10_000),
             connections_per_player=_whole(environ, "CONNECTIONS_PER_PLAYER", 10, "connections", 1, 100),
+            room_members=_whole(environ, "ROOM_MEMBERS", 250, "members", 2, 1000),
+            room_messages_per_second=_whole(environ, "ROOM_MESSAGES_PER_SECOND", 10, "messages", 1, 1000),
+            max_room_message_bytes=_whole(
+                environ, "MAX_ROOM_MESSAGE_BYTES", 8192, "bytes", 1024, LARGEST_FRAME_BYTES
+            ),
+            room_seconds=SECONDS_PER_DAY * _whole(environ, "ROOM_DAYS", retention_days, "days", 1, 3650),
             is_open=is_open,
             tokens=tokens,
             allowed_origins=_origins(environ),
         )
 
     @property
-    def message_retention_seconds(self) -> int:
-        return self.message_retention_days * SECONDS_PER_DAY
+    def message_retention_days(self) -> int:
+        return self.message_retention_seconds // SECONDS_PER_DAY
+
+    @property
+    def room_days(self) -> int:
+        return self.room_seconds // SECONDS_PER_DAY
 
 
 def _get(environ: Mapping[str, str], name: str) -> str | None:
@@ -165,6 +181,7 @@ def _tokens(environ: Mapping[str, str]) -> TokenSettings:
         audience=_get(environ, "JWT_AUDIENCE"),
         audience_claim=_get(environ, "JWT_AUDIENCE_CLAIM") or "aud",
         player_claim=_player_claim(environ),
+        rooms_claim=_get(environ, "JWT_ROOMS_CLAIM") or "rooms",
     )
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import jwt
 
-from chalicelib.core.protocol import PLAYER_ID, PLAYER_ID_IN_WORDS
+from chalicelib.core.protocol import ID_CHARACTERS_IN_WORDS, PLAYER_ID
 from chalicelib.settings import SettingsError, TokenSettings, authentication
 
 LEAST_HOURS = 0.001
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
     asked = parser.parse_args(arguments)
     hours = _hours(asked.hours)
     if not re.fullmatch(PLAYER_ID, asked.player):
-        sys.exit(f"a player id must be a string of {PLAYER_ID_IN_WORDS}")
+        sys.exit(f"a player id must be a string of 1 to 128 of {ID_CHARACTERS_IN_WORDS}")
     if not environ.get("JWT_SECRET"):
         sys.exit("JWT_SECRET is not set: set it to the secret with which the service verifies tokens")
     try:

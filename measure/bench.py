@@ -19,7 +19,7 @@ import boto3
 from chalicelib.aws import telemetry
 from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.aws.management_api import OPEN_SECONDS
-from chalicelib.core.push import Calls
+from chalicelib.core.ports import Calls
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.settings import Settings
 from measure import cold, starting

@@ -35,7 +35,7 @@ from cryptography.x509.oid import NameOID
 
 from chalicelib.aws import telemetry
 from chalicelib.bootstrap import wire
-from chalicelib.core.model import Endpoint, Message, PlayerConnections, StreamPosition
+from chalicelib.core.model import Endpoint, Message, PlayerConnections, Room, StreamPosition
 from chalicelib.core.push import Push
 from chalicelib.settings import Settings
 
@@ -181,14 +181,16 @@ async def _serve(directory: Path) -> None:
 
 
 class AllPlayersLive:
-    """A stub of the connections table in which every player has one live connection."""
+    """A stub of connections table and directory in which every player has one live connection."""
 
     def __init__(self) -> None:
         self.removed: list[str] = []
 
-    def players(self, ids: Collection[str]) -> dict[str, PlayerConnections]:
+    def read(
+        self, ids: Collection[str], room_ids: Collection[str] = ()
+    ) -> tuple[dict[str, PlayerConnections], dict[str, Room]]:
         here, start = Endpoint("api", "dev"), StreamPosition("", 0)
-        return {each: PlayerConnections(each, here, frozenset([each]), {each: start}) for each in ids}
+        return {each: PlayerConnections(each, here, frozenset([each]), {each: start}) for each in ids}, {}
 
     def remove(self, player_id: str, connection_id: str) -> None:
         self.removed.append(connection_id)
@@ -198,10 +200,11 @@ class AllPlayersLive:
 
 
 def push_with(connections: AllPlayersLive) -> Push:
-    """Return the real push with `connections` instead of the connections table."""
+    """Return the real push with `connections` instead of the connections table and the directory."""
     telemetry.lines.addHandler(logging.NullHandler())
     push = wire(Settings.from_environment(SETTINGS)).push
-    return replace(push, connections=cast(Any, connections), note=lambda outcome, /, **about: None)
+    stub = cast(Any, connections)
+    return replace(push, connections=stub, directory=stub, note=lambda outcome, /, **about: None)
 
 
 def messages(count: int) -> list[Message]:

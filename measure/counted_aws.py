@@ -12,8 +12,9 @@ import boto3
 from botocore.awsrequest import AWSResponse
 
 from chalicelib.aws.messages import parse_record
-from chalicelib.bootstrap import Service, wire
+from chalicelib.bootstrap import wire
 from chalicelib.core.model import Endpoint
+from chalicelib.core.service import Service
 from chalicelib.settings import Settings
 from localdev import dynamodb
 
@@ -63,7 +64,7 @@ class CountedAws:
     def connect(self, *players: str) -> None:
         """Give each player a live connection named `c-<player>`."""
         for player in players:
-            self.service.messenger.connect(f"c-{player}", HERE, {"playerId": [player]}, {})
+            self.service.registration.connect(f"c-{player}", HERE, {"playerId": [player]}, {})
         self.push()
 
     def receive(self, player: str, frame: str) -> None:

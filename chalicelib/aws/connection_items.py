@@ -1,6 +1,6 @@
 """The items of connections in the Websockets table, and their conversion to and from values.
 
-`connection#<id>` holds a connection's player, endpoint and client data. It never changes.
+`connection#<id>` holds a connection's player, endpoint, client data and permissions. It never changes.
 
 `player#<id>` holds the player's connection ids in a string set, and these attributes per connection:
 
@@ -9,12 +9,21 @@
   after which it receives messages. Only a live connection has them.
 - `walk:<connection id>`: the progress of a replay with more than one page.
 
+The backend writes `bannedUntil`: the player can't connect until then, in milliseconds since the epoch.
+
 A connect or disconnect changes only its own connection's set member and attributes, so concurrent ones need
 no lock. `rate_counter` adds further attributes to the same item.
 """
 
 from chalicelib.aws.dynamodb import Item, in_seconds
-from chalicelib.core.model import Connection, Endpoint, PlayerConnections, ReplayProgress, StreamPosition
+from chalicelib.core.model import (
+    Connection,
+    Endpoint,
+    PlayerConnections,
+    ReplayProgress,
+    RoomPermissions,
+    StreamPosition,
+)
 
 CONNECTION_SECONDS = 3 * 60 * 60
 """How long a connection's item is kept. API Gateway closes a connection after two hours."""
@@ -42,6 +51,7 @@ def connection_item(connection: Connection, now_ms: int) -> Item:
         "stage": {"S": connection.endpoint.stage},
         "connectedAt": {"N": str(connection.connected_at)},
         "clientData": {"M": {k: {"S": v} for k, v in connection.client_data.items()}},
+        "rooms": {"M": {room: {"S": permission} for room, permission in connection.rooms.items()}},
         "expiresAt": in_seconds(CONNECTION_SECONDS, now_ms),
     }
     if connection.expires_at is not None:
@@ -69,6 +79,7 @@ def player_of(player_id: str, item: Item) -> PlayerConnections:
             for name, value in item.items()
             if name.startswith(PROGRESS)
         },
+        banned_until=int(item["bannedUntil"]["N"]) if "bannedUntil" in item else None,
     )
 
 
@@ -91,4 +102,10 @@ def connection_of(connection_id: str, item: Item) -> Connection:
         connected_at=int(item["connectedAt"]["N"]),
         client_data={k: v["S"] for k, v in item["clientData"]["M"].items()},
         expires_at=int(item["tokenExpiresAt"]["N"]) if "tokenExpiresAt" in item else None,
+        rooms=_permissions(item),
     )
+
+
+def _permissions(item: Item) -> RoomPermissions:
+    """Return the permissions. Version 1.0.0 stored none."""
+    return {room: permission["S"] for room, permission in item.get("rooms", {"M": {}})["M"].items()}

@@ -1,6 +1,6 @@
 """Registers, finds and removes connections, in the Websockets table. `connection_items` has their items."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -22,23 +22,22 @@ from chalicelib.aws.dynamodb import Item, in_seconds, milliseconds, unavailable_
 from chalicelib.aws.rate_counter import COUNT, IS_WITHIN_RATE, RateCounter
 from chalicelib.aws.telemetry import timed
 from chalicelib.core.model import (
+    Banned,
     Connection,
     PlayerConnections,
     ReplayProgress,
     StreamPosition,
     TooManyConnections,
-    Unavailable,
 )
 from chalicelib.core.rate_limit import RateLimit
 
-KEYS_PER_BATCH_GET = 100
-BATCH_GET_ATTEMPTS = 4
 CONNECTIONS_KEPT = 10_000
 
 IS_OWN = "contains(connections, :connection)"
 HAS_ROOM = (
     "(attribute_not_exists(connections) OR size(connections) < :most OR contains(connections, :connection))"
 )
+IS_NOT_BANNED = "(attribute_not_exists(bannedUntil) OR bannedUntil <= :now)"
 HAS_MISSED_NOTHING = "attribute_not_exists(missedFrom)"
 IS_STILL_MISSED = "missedFrom = :missed"
 
@@ -47,7 +46,7 @@ COUNT_IF_KNOWN = f"attribute_exists(id) AND {IS_WITHIN_RATE}"
 REGISTER = (
     f"{COUNT}, connections :new SET apiId = :api, stage = :stage, #since = :since, expiresAt = :expires"
 )
-REGISTER_TO_REPLAY_IF = f"{HAS_ROOM} AND {IS_WITHIN_RATE}"
+REGISTER_TO_REPLAY_IF = f"{HAS_ROOM} AND {IS_NOT_BANNED} AND {IS_WITHIN_RATE}"
 REGISTER_IF = f"{REGISTER_TO_REPLAY_IF} AND {HAS_MISSED_NOTHING}"
 
 
@@ -87,6 +86,8 @@ class ConnectionsTable:
         A connect that is refused for TooManyConnections also counts against the rate limit.
         """
         registered, player = self._register(connection, replays)
+        if not registered and player.banned_until is not None and player.banned_until > self._clock():
+            raise Banned(player.banned_until)
         if not registered and player.missed_from is not None and not replays:
             registered, player = self._register(connection, replays=True)
         if not registered:
@@ -109,6 +110,7 @@ class ConnectionsTable:
                 ":api": {"S": connection.endpoint.api_id},
                 ":stage": {"S": connection.endpoint.stage},
                 ":since": {"N": str(connection.connected_at)},
+                ":now": {"N": str(self._clock())},
                 ":expires": in_seconds(self._player_seconds, self._clock()),
             },
             names={"#since": SINCE + connection.id},
@@ -121,9 +123,12 @@ class ConnectionsTable:
         except _NotFound:
             return None
 
+    def check_rate(self, player_id: str, connection_id: str, cost: int) -> None:
+        self._counter.check(player_id, connection_id, cost)
+
     @timed("admit")
-    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> PlayerConnections | None:
-        return self._count_own(player_id, connection_id, self._rate.cost_of_frame(size_bytes))
+    def admit(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
+        return self._count_own(player_id, connection_id, cost)
 
     @timed("charge_replay")
     def charge_replay(self, player_id: str, connection_id: str) -> None:
@@ -178,7 +183,8 @@ class ConnectionsTable:
             names={"#walk": PROGRESS + connection_id},
         )
 
-    def note_missed(self, player_id: str, message_id: str) -> None:
+    def note_missed(self, player_id: str, message_id: str, banned_until: int | None = None) -> None:
+        keep_from = max(self._clock(), banned_until or 0)
         with unavailable_on_failure():
             self._client.update_item(
                 TableName=self._table,
@@ -186,7 +192,7 @@ class ConnectionsTable:
                 UpdateExpression="SET missedFrom = if_not_exists(missedFrom, :missed), expiresAt = :expires",
                 ExpressionAttributeValues={
                     ":missed": {"S": message_id},
-                    ":expires": in_seconds(self._player_seconds, self._clock()),
+                    ":expires": in_seconds(self._player_seconds, keep_from),
                 },
             )
 
@@ -196,8 +202,8 @@ class ConnectionsTable:
                 TableName=self._table,
                 Key=player_key(player_id),
                 UpdateExpression="SET missedFrom = :new",
-                ConditionExpression="missedFrom = :old",
-                ExpressionAttributeValues={":new": {"S": new}, ":old": {"S": old}},
+                ConditionExpression=IS_STILL_MISSED,
+                ExpressionAttributeValues={":new": {"S": new}, ":missed": {"S": old}},
             )
 
     @timed("remove")
@@ -227,16 +233,6 @@ class ConnectionsTable:
         player_id = str(item["playerId"]["S"])
         self.remove(player_id, connection_id)
         return player_id
-
-    def players(self, player_ids: Collection[str]) -> dict[str, PlayerConnections]:
-        ids = list(player_ids)
-        found: dict[str, PlayerConnections] = {player_id: PlayerConnections(player_id) for player_id in ids}
-        for start in range(0, len(ids), KEYS_PER_BATCH_GET):
-            keys = [player_key(player_id) for player_id in ids[start : start + KEYS_PER_BATCH_GET]]
-            for item in self._batch_get(keys):
-                player_id = item["id"]["S"].removeprefix("player#")
-                found[player_id] = player_of(player_id, item)
-        return found
 
     @timed("find_connection")
     def _read(self, connection_id: str) -> Connection:
@@ -303,15 +299,3 @@ class ConnectionsTable:
             return None
         item: Item = answer["Attributes"]
         return item
-
-    def _batch_get(self, keys: list[Item]) -> list[Item]:
-        items: list[Item] = []
-        request = {self._table: {"Keys": keys, "ConsistentRead": True}}
-        for _ in range(BATCH_GET_ATTEMPTS):
-            with unavailable_on_failure():
-                answer = self._client.batch_get_item(RequestItems=request)
-            items += answer["Responses"].get(self._table, [])
-            request = answer.get("UnprocessedKeys") or {}
-            if not request:
-                return items
-        raise Unavailable("UnprocessedKeys")

@@ -61,7 +61,7 @@ class IdempotencyTable:
     def _item(self, player_id: str, client_message_id: str, send: Send) -> Item:
         return {
             "id": {"S": f"sent#{player_id}#{client_message_id}"},
-            "destinationPlayerId": {"S": send.destination_player_id},
+            "destinationPlayerId": {"S": send.destination},
             "messageId": {"S": send.message_id},
             "expiresAt": in_seconds(self._retention_seconds, self._clock()),
         }

@@ -1,23 +1,37 @@
-"""The Messages table: messages, markers, and items that mark a message as withdrawn.
+"""The Messages table: messages of players and rooms, markers, and items that mark a message as withdrawn.
 
 A recipient's messages are one partition, sorted by message id. Its markers are in the same partition, so
 that the stream delivers them in order with the messages. They sort behind all messages, so that queries for
-messages don't read them. A `withdrawn` item takes the key of a message that must never be stored.
+messages don't read them. A room's messages are a partition of their own. A `withdrawn` item takes the key of
+a message that must never be stored.
 """
 
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.dynamodb import Item, in_seconds, milliseconds, unavailable_on_failure
 from chalicelib.aws.telemetry import note, timed
 from chalicelib.core.message_id import cursor_at
-from chalicelib.core.model import UNKNOWN_POSITION, Entry, Message, Page, ReplayMarker, Send, StreamPosition
-from chalicelib.core.protocol import ACK_IDS, CURSOR, MESSAGE_ID, PLAYER_ID
+from chalicelib.core.model import (
+    ROOM,
+    UNKNOWN_POSITION,
+    Entry,
+    Message,
+    Page,
+    ReplayMarker,
+    RoomMessage,
+    Send,
+    SentMessage,
+    StreamPosition,
+)
+from chalicelib.core.protocol import ACK_IDS, CURSOR, MESSAGE_ID, PLAYER_ID, ROOM_ID, SENDER
+
+M = TypeVar("M")
 
 MARKER = "marker#"
 """The prefix of a marker's sort key, which sorts behind every message id."""
@@ -58,16 +72,27 @@ class MessagesTable:
         with unavailable_on_failure():
             self._client.put_item(TableName=self._table, Item=self._expiring(_item(entry)))
 
+    @timed("save_copies")
+    def put_copies(self, copies: Sequence[Message]) -> list[Message]:
+        puts = [{"PutRequest": {"Item": self._expiring(_item(copy))}} for copy in copies]
+        with unavailable_on_failure():
+            answer = self._client.batch_write_item(RequestItems={self._table: puts})
+        left = answer.get("UnprocessedItems", {}).get(self._table, [])
+        missing = {put["PutRequest"]["Item"]["destinationPlayerId"]["S"] for put in left}
+        return [copy for copy in copies if copy.destination_player_id in missing]
+
     @timed("save_message")
-    def put_unless_withdrawn(self, message: Message) -> bool:
+    def put_unless_withdrawn(self, message: SentMessage) -> bool:
         there = self._put_if_free(_item(message))
         return there is None or "withdrawn" not in there
 
     @timed("withdraw")
-    def withdraw(self, send: Send) -> Message | None:
-        key = _key(send.destination_player_id, send.message_id)
+    def withdraw(self, send: Send) -> SentMessage | None:
+        key = _key(send.destination, send.message_id)
         there = self._put_if_free({**key, "withdrawn": {"BOOL": True}})
-        return None if there is None or "withdrawn" in there else next(_readable([there]), None)
+        if there is None or "withdrawn" in there:
+            return None
+        return next(_readable([there], _sent_message), None)
 
     @timed("page")
     def page(self, player_id: str, after: str, until: str | None, limit: int) -> Page:
@@ -97,7 +122,7 @@ class MessagesTable:
                 Limit=limit,
             )
         end = answer.get("LastEvaluatedKey", {}).get("messageId", {}).get("S")
-        return Page(tuple(_readable(answer["Items"])), end is not None, end or last)
+        return Page(tuple(_readable(answer["Items"], _message)), end is not None, end or last)
 
     def _put_if_free(self, item: Item) -> Item | None:
         """Put the item, or return the item that already has its key."""
@@ -141,17 +166,28 @@ def written_at(record: Mapping[str, Any]) -> float:
     return seconds if math.isfinite(seconds) else time.time()
 
 
-def _key(player_id: str, message_id: str) -> Item:
-    return {"destinationPlayerId": {"S": player_id}, "messageId": {"S": message_id}}
+def _key(destination: str, message_id: str) -> Item:
+    return {"destinationPlayerId": {"S": destination}, "messageId": {"S": message_id}}
 
 
 def _item(entry: Entry) -> Item:
+    return _marker_item(entry) if isinstance(entry, ReplayMarker) else _message_item(entry)
+
+
+def _message_item(message: SentMessage) -> Item:
+    item = _key(message.destination, message.id)
+    item["srcPlayerId"] = {"S": message.src_player_id}
+    item["message"] = {"S": message.text}
+    item["sentAt"] = {"N": str(message.sent_at)}
+    if isinstance(message, Message) and message.room_id is not None:
+        item["roomId"] = {"S": message.room_id}
+    if message.room_message_id is not None:
+        item["roomMessageId"] = {"S": message.room_message_id}
+    return item
+
+
+def _marker_item(entry: ReplayMarker) -> Item:
     item = _key(entry.destination_player_id, entry.id)
-    if isinstance(entry, Message):
-        item["srcPlayerId"] = {"S": entry.src_player_id}
-        item["message"] = {"S": entry.text}
-        item["sentAt"] = {"N": str(entry.sent_at)}
-        return item
     item["messageId"] = {"S": MARKER + entry.id}
     item["replayTo"] = {"S": entry.connection_id}
     item["replayed"] = {"N": str(entry.replayed)}
@@ -170,11 +206,11 @@ def _item(entry: Entry) -> Item:
     return item
 
 
-def _readable(items: Iterable[Item]) -> Iterator[Message]:
-    """Yield the messages. Skip and log items that this service didn't write."""
+def _readable(items: Iterable[Item], parse: Callable[[Item], M]) -> Iterator[M]:
+    """Yield the parsed items. Skip and log those that this service didn't write."""
     for item in items:
         try:
-            yield _message(item)
+            yield parse(item)
         except UNREADABLE as broken:
             note("unreadable", reason=f"{type(broken).__name__} in a stored item")
 
@@ -190,7 +226,7 @@ def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
 def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
     """Return the entry, with every value checked: a later failure would block the stream."""
     if "replayTo" not in item:
-        return _message(item, position)
+        return _sent_message(item, position)
     sync, has_progress = item["sync"]["BOOL"], item.get("walked", {"BOOL": False})["BOOL"]
     if not isinstance(sync, bool) or not isinstance(has_progress, bool):
         raise TypeError("sync or walked")
@@ -198,8 +234,8 @@ def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
         id=_matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(MARKER)),
         destination_player_id=_matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
         connection_id=_text(item["replayTo"]["S"]),
-        after=_matching(CURSOR, item["after"]["S"]) if "after" in item else None,
-        first_cursor=_matching(CURSOR, item["began"]["S"]) if "began" in item else None,
+        after=_optional(CURSOR, item, "after"),
+        first_cursor=_optional(CURSOR, item, "began"),
         replayed=_whole(item["replayed"]["N"]),
         sync=sync,
         asked_at=_whole(item["askedAt"]["N"]) if "askedAt" in item else None,
@@ -210,15 +246,38 @@ def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
     )
 
 
+def _sent_message(item: Mapping[str, Any], position: StreamPosition = UNKNOWN_POSITION) -> SentMessage:
+    destination = item["destinationPlayerId"]["S"]
+    return _room_message(item, position) if destination.startswith(ROOM) else _message(item, position)
+
+
+def _room_message(item: Mapping[str, Any], position: StreamPosition) -> RoomMessage:
+    return RoomMessage(
+        id=_matching(MESSAGE_ID, item["messageId"]["S"]),
+        room_id=_matching(ROOM_ID, item["destinationPlayerId"]["S"].removeprefix(ROOM)),
+        src_player_id=_matching(SENDER, item["srcPlayerId"]["S"]),
+        text=_text(item["message"]["S"]),
+        sent_at=_whole(item["sentAt"]["N"]),
+        room_message_id=_optional(MESSAGE_ID, item, "roomMessageId"),
+        stream_position=position,
+    )
+
+
 def _message(item: Mapping[str, Any], position: StreamPosition = UNKNOWN_POSITION) -> Message:
     return Message(
         id=_matching(MESSAGE_ID, item["messageId"]["S"]),
         destination_player_id=_matching(PLAYER_ID, item["destinationPlayerId"]["S"]),
-        src_player_id=_matching(PLAYER_ID, item["srcPlayerId"]["S"]),
+        src_player_id=_matching(SENDER, item["srcPlayerId"]["S"]),
         text=_text(item["message"]["S"]),
         sent_at=_whole(item["sentAt"]["N"]),
+        room_id=_optional(ROOM_ID, item, "roomId"),
+        room_message_id=_optional(MESSAGE_ID, item, "roomMessageId"),
         stream_position=position,
     )
+
+
+def _optional(pattern: str, item: Mapping[str, Any], name: str) -> str | None:
+    return _matching(pattern, item[name]["S"]) if name in item else None
 
 
 def _matching(pattern: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Counts the players' rate-limit units, in their items of the Websockets table.
+"""Counts rate-limit units of players and rooms, in their items of the Websockets table.
 
 The attribute `used:<start>` holds the units used in the window that started then, in milliseconds since the
 epoch. An item can still have version 1.0.0's `rateDue` and `rateCountedAt`, which are ignored.
@@ -24,7 +24,7 @@ _USED = "used:"
 
 
 class RateCounter:
-    """Adds costs to players' windows. `clock` returns milliseconds since the epoch."""
+    """Adds costs to windows of players or rooms. `clock` returns milliseconds since the epoch."""
 
     def __init__(self, client: Any, table: str, rate: RateLimit, clock: Callable[[], int]) -> None:
         self._client = client
@@ -32,13 +32,17 @@ class RateCounter:
         self._rate = rate
         self._window = CurrentWindow(rate, clock)
 
-    def count(self, player_id: str, sender: str, cost: int, **update: Any) -> tuple[bool, Item]:
-        """Run an update of the player's item that contains COUNT and IS_WITHIN_RATE, in one call.
+    def check(self, owner: str, sender: str, cost: int) -> None:
+        """Raise RateLimited if the cached usage leaves too little. Makes no call."""
+        self._window.enter(owner, sender, cost)
+
+    def count(self, owner: str, sender: str, cost: int, **update: Any) -> tuple[bool, Item]:
+        """Run an update of the owner's item that contains COUNT and IS_WITHIN_RATE, in one call.
 
         Returns whether the update took effect, and the item. If it didn't, another part of its condition
         failed. Raises RateLimited and Unavailable. Consecutive refusals are counted per `sender`.
         """
-        start = self._window.enter(player_id, sender, cost)
+        start = self._window.enter(owner, sender, cost)
         update["ExpressionAttributeNames"] |= {"#used": f"{_USED}{start}"}
         update["ExpressionAttributeValues"] |= {
             ":cost": {"N": str(cost)},
@@ -55,10 +59,10 @@ class RateCounter:
                 )
         except ClientError as failure:
             item = failure.response.get("Item", {})
-            self._window.record_refused(start, player_id, _used(item, start), sender, cost)
+            self._window.record_refused(start, owner, _used(item, start), sender, cost)
             return False, item
         item = answer["Attributes"]
-        self._window.record_accepted(start, player_id, _used(item, start), sender)
+        self._window.record_accepted(start, owner, _used(item, start), sender)
         self._remove_old_windows(update["Key"], item, before=start - self._rate.window_ms)
         return True, item
 

@@ -16,8 +16,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import TypeAdapter, ValidationError
 
-from chalicelib.core.model import Identity, TokenRefused, Unavailable
-from chalicelib.core.protocol import PlayerId
+from chalicelib.core.model import Identity, Permission, RoomPermissions, TokenRefused, Unavailable
+from chalicelib.core.protocol import PlayerId, RoomPattern
 from chalicelib.settings import TokenSettings, fault_of_secret
 
 TOKEN_CHARACTERS = 8192
@@ -49,6 +49,7 @@ KeyOf = Callable[[Header], Key]
 Answer = TypeVar("Answer")
 
 _player_ids: TypeAdapter[str] = TypeAdapter(PlayerId)
+_permissions: TypeAdapter[RoomPermissions] = TypeAdapter(dict[RoomPattern, Permission])
 
 
 class JwtTokens:
@@ -61,7 +62,18 @@ class JwtTokens:
     def identify(self, token: str) -> Identity:
         """Return the token's player. Raises TokenRefused, and Unavailable if the key can't be read."""
         claims = self._proven_claims(token)
-        return Identity(self._player_id(claims), int(claims["exp"]) + LEEWAY_SECONDS)
+        expires_at = int(claims["exp"]) + LEEWAY_SECONDS
+        return Identity(self._player_id(claims), expires_at, self._rooms(claims))
+
+    def _rooms(self, claims: Mapping[str, Any]) -> RoomPermissions:
+        """Return the rooms from their claim. A claim of another form grants none.
+
+        It isn't refused, because a provider can use the same name for something else.
+        """
+        try:
+            return _permissions.validate_python(claims.get(self._settings.rooms_claim), strict=True)
+        except ValidationError:
+            return {}
 
     def _player_id(self, claims: Mapping[str, Any]) -> str:
         """Return the player id from its claim. An integer becomes its decimal text. Raises TokenRefused."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chalicelib.core.handshake import Handshake, HandshakeRejected
-from chalicelib.core.model import Identity, TokenRefused
+from chalicelib.core.model import EVERY_ROOM, Identity, TokenRefused
 from chalicelib.core.ports import Tokens
 
 NOT_CONFIGURED = (
@@ -36,7 +36,7 @@ class Access:
         if self.is_open:
             if handshake.player_id is None:
                 raise HandshakeRejected(400, "playerId: Field required")
-            return Identity(handshake.player_id)
+            return Identity(handshake.player_id, rooms=EVERY_ROOM)
         if self.tokens is None:
             raise HandshakeRejected(401, "this stage has no authentication settings")
         if len(handshake.tokens) > 1:

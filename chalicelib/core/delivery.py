@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from chalicelib.core.model import (
     Delivery,
     Endpoint,
-    Message,
     PlayerConnections,
     ReplayProgress,
     StreamPosition,
     Unavailable,
 )
 from chalicelib.core.ports import POST_SECONDS, ConnectionStore, Gateway, Telemetry
-from chalicelib.core.protocol import MessageFrame
 from chalicelib.core.rate_limit import RateLimited
 
 PATIENCE_SECONDS = 1.9
@@ -42,6 +40,7 @@ class Recipient:
     live: dict[str, StreamPosition]
     progress: dict[str, ReplayProgress]
     missed_from: str | None
+    banned_until: int | None
     time_left: Callable[[], float]
     look_up_ms: float
     has_replayed: bool = False
@@ -57,6 +56,7 @@ class Recipient:
             live=dict(player.live),
             progress={key: value for key, value in player.progress.items() if key not in player.live},
             missed_from=player.missed_from,
+            banned_until=player.banned_until,
             time_left=time_left,
             look_up_ms=look_up_ms,
         )
@@ -118,14 +118,3 @@ class Posts:
         """Charge the player's rate limit like a `sync`, because the failure has delayed other players."""
         with suppress(RateLimited, Unavailable):
             self.connections.charge_replay(recipient.id, connection_id)
-
-
-def frame_of(message: Message, replayed: bool = False) -> str:
-    return MessageFrame(
-        message=message.text,
-        message_id=message.id,
-        src_player_id=message.src_player_id,
-        destination_player_id=message.destination_player_id,
-        sent_at=message.sent_at,
-        replayed=True if replayed else None,
-    ).to_json()

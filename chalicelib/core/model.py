@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Unavailable(Exception):
@@ -16,6 +16,14 @@ class TooManyConnections(Exception):
     def __init__(self, player: "PlayerConnections") -> None:
         super().__init__()
         self.player = player
+
+
+class Banned(Exception):
+    """Raised when a banned player connects. `until` is in milliseconds since the epoch."""
+
+    def __init__(self, until: int) -> None:
+        super().__init__(until)
+        self.until = until
 
 
 class TokenRefused(Exception):
@@ -34,12 +42,21 @@ class Endpoint:
     stage: str
 
 
+Permission = Literal["send", "read"]
+
+RoomPermissions = Mapping[str, Permission]
+"""Permissions by room id, or by a prefix of room ids that ends with `*`."""
+
+EVERY_ROOM: RoomPermissions = {"*": "send"}
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """An authenticated player. `expires_at`: when the token expires, in seconds since the epoch, or None."""
 
     player_id: str
     expires_at: int | None = None
+    rooms: RoomPermissions = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,12 @@ class Connection:
     connected_at: int
     client_data: Mapping[str, str]
     expires_at: int | None = None
+    rooms: RoomPermissions = field(default_factory=dict)
+
+
+def has_expired(connection: Connection, now_ms: int) -> bool:
+    """Return whether the connection's token has expired."""
+    return connection.expires_at is not None and now_ms >= 1000 * connection.expires_at
 
 
 class StreamPosition(NamedTuple):
@@ -92,6 +115,7 @@ class PlayerConnections:
     The mappings are by connection id. `live` holds the stream position after which a connection receives
     messages, and `registered_at` when it was registered, in milliseconds since the epoch. `progress` holds
     replays of more than one page. `missed_from` is the first message that reached no connection, if any.
+    The player can't connect before `banned_until`, in milliseconds since the epoch.
     """
 
     id: str
@@ -102,13 +126,25 @@ class PlayerConnections:
     missed_from: str | None = None
     registered_at: Mapping[str, int] = field(default_factory=dict)
     progress: Mapping[str, ReplayProgress] = field(default_factory=dict)
+    banned_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room's members, and the players that can't send to it (`muted`) or join it (`banned`)."""
+
+    id: str
+    members: frozenset[str] = frozenset()
+    muted: frozenset[str] = frozenset()
+    banned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message. `sent_at` is in milliseconds since the epoch.
+    """A message to a player. `sent_at` is in milliseconds since the epoch.
 
-    `stream_position` is known only if the message was read from the stream.
+    A copy of a room's message has the `room_id` and the `room_message_id`. Its own id is its place among the
+    member's messages. `stream_position` is known only if the message was read from the stream.
     """
 
     id: str
@@ -116,7 +152,50 @@ class Message:
     src_player_id: str
     text: str
     sent_at: int
+    _: KW_ONLY
+    room_id: str | None = None
+    room_message_id: str | None = None
     stream_position: StreamPosition = field(default=UNKNOWN_POSITION, compare=False)
+
+    @property
+    def destination(self) -> str:
+        return self.destination_player_id
+
+
+ROOM = "room#"
+"""The prefix of a room's destination. Player ids don't contain `#`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMessage:
+    """A message to a room. The push function copies it to the members.
+
+    A message that the backend stored again has the first one's id in `room_message_id`.
+    """
+
+    id: str
+    room_id: str
+    src_player_id: str
+    text: str
+    sent_at: int
+    _: KW_ONLY
+    room_message_id: str | None = None
+    stream_position: StreamPosition = field(default=UNKNOWN_POSITION, compare=False)
+
+    @property
+    def destination(self) -> str:
+        return ROOM + self.room_id
+
+    def copy_for(self, member: str, new_id: str) -> Message:
+        return Message(
+            new_id,
+            member,
+            self.src_player_id,
+            self.text,
+            self.sent_at,
+            room_id=self.room_id,
+            room_message_id=self.room_message_id or self.id,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +226,14 @@ class ReplayMarker:
     tries: int = 0
     stream_position: StreamPosition = field(default=UNKNOWN_POSITION, compare=False)
 
+    @property
+    def destination(self) -> str:
+        return self.destination_player_id
 
-Entry = Message | ReplayMarker
+
+SentMessage = Message | RoomMessage
+PlayerEntry = Message | ReplayMarker
+Entry = PlayerEntry | RoomMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +247,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """The key of the message that a `clientMessageId` claims. The message isn't necessarily stored."""
+    """The key of the message that a `clientMessageId` claims. The message isn't necessarily stored.
 
-    destination_player_id: str
+    `destination` is a player id, or ROOM and a room id.
+    """
+
+    destination: str
     message_id: str
 
 

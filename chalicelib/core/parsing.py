@@ -59,9 +59,9 @@ def ack_id_of(frame: Mapping[str, Any]) -> str | int | None:
 
 
 def describe(invalid: ValidationError) -> str:
-    """Return the first validation error as `key: message`."""
+    """Return the first validation error as `key: message`. An error of several keys names them itself."""
     error: ErrorDetails = invalid.errors(include_input=False, include_url=False)[0]
-    return f"{error['loc'][0]}: {error['msg']}"
+    return f"{error['loc'][0]}: {error['msg']}" if error["loc"] else error["msg"]
 
 
 def _name_unknown(keys: list[str]) -> str:

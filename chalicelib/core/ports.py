@@ -1,6 +1,6 @@
 """The ports: what the use cases need of the outside. Adapters in chalicelib.aws implement them."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from chalicelib.core.model import (
@@ -13,9 +13,13 @@ from chalicelib.core.model import (
     Page,
     PlayerConnections,
     ReplayProgress,
+    Room,
     Send,
+    SentMessage,
     StreamPosition,
 )
+
+Calls = Iterable[Callable[[], None]]
 
 
 class ConnectionStore(Protocol):
@@ -25,20 +29,26 @@ class ConnectionStore(Protocol):
         """Save the connection as one of its player's. It isn't live yet.
 
         Costs one unit of the player's rate limit, or as much as a `sync` if it `replays` or the player has
-        missed messages. Raises RateLimited and TooManyConnections, and then saves nothing.
+        missed messages. Raises RateLimited, TooManyConnections and Banned, and then saves nothing.
         """
 
     def find(self, connection_id: str) -> Connection | None:
         """Return the connection, or None if it isn't registered."""
 
-    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> PlayerConnections | None:
-        """Count a frame. Return the player, or None if the connection isn't the player's.
+    def check_rate(self, player_id: str, connection_id: str, cost: int) -> None:
+        """Raise RateLimited if this process already knows that the player can't pay the cost.
+
+        It makes no call to the store.
+        """
+
+    def admit(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
+        """Count a frame's cost. Return the player, or None if the connection isn't the player's.
 
         Raises RateLimited.
         """
 
     def charge_replay(self, player_id: str, connection_id: str) -> None:
-        """Count a replay, in addition to the frame that requested it. Raises RateLimited."""
+        """Count a replay that no frame has requested. Raises RateLimited."""
 
     def make_live(
         self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
@@ -52,8 +62,11 @@ class ConnectionStore(Protocol):
     def save_progress(self, player_id: str, connection_id: str, progress: ReplayProgress) -> None:
         """Save the replay's progress if the connection is still the player's."""
 
-    def note_missed(self, player_id: str, message_id: str) -> None:
-        """Save the id of the first message that reached no connection, unless one is saved already."""
+    def note_missed(self, player_id: str, message_id: str, banned_until: int | None = None) -> None:
+        """Save the id of the first message that reached no connection, unless one is saved already.
+
+        A ban until `banned_until`, in milliseconds since the epoch, stays saved at least as long.
+        """
 
     def advance_missed(self, player_id: str, old: str, new: str) -> None:
         """Replace `missed_from` with a later message id, if it is still `old`."""
@@ -64,8 +77,39 @@ class ConnectionStore(Protocol):
     def remove_by_id(self, connection_id: str) -> str | None:
         """Delete this connection and no other. Return its player's id, or None if it isn't registered."""
 
-    def players(self, player_ids: Collection[str]) -> dict[str, PlayerConnections]:
-        """Return all the players, strongly consistent. A player without an item has no connections."""
+
+class Directory(Protocol):
+    """Reads players and rooms, many at a time."""
+
+    def read(
+        self, player_ids: Collection[str], room_ids: Collection[str] = (), *, consistent: bool = True
+    ) -> tuple[dict[str, PlayerConnections], dict[str, Room]]:
+        """Return all of these players and rooms by their ids. Raises Unavailable.
+
+        A player without an item has no connections, and a room without an item has no members.
+        """
+
+
+class RoomStore(Protocol):
+    """The rooms. Every method can raise Unavailable."""
+
+    def join(self, room_id: str, player_id: str) -> tuple[bool, Room]:
+        """Make the player a member unless the room is full or has banned the player. Idempotent.
+
+        Return whether the player is a member, and the room.
+        """
+
+    def leave(self, room_id: str, player_id: str) -> None:
+        """End the player's membership. Idempotent."""
+
+    def count_message(self, room_id: str, player_id: str) -> tuple[bool, Room]:
+        """Count a message against the room's rate if the player is a member and isn't muted.
+
+        Return whether it was counted, and the room. Raises RateLimited.
+        """
+
+    def find(self, room_id: str) -> Room:
+        """Return the room, strongly consistent. A room that isn't stored has no members."""
 
 
 class MessageStore(Protocol):
@@ -74,10 +118,13 @@ class MessageStore(Protocol):
     def put(self, entry: Entry) -> None:
         """Store the message or marker."""
 
-    def put_unless_withdrawn(self, message: Message) -> bool:
+    def put_copies(self, copies: Sequence[Message]) -> list[Message]:
+        """Store at most COPIES_PER_CALL messages with one call. Return those that weren't stored."""
+
+    def put_unless_withdrawn(self, message: SentMessage) -> bool:
         """Store the message. Return False if it was withdrawn, and so can't be stored any more."""
 
-    def withdraw(self, send: Send) -> Message | None:
+    def withdraw(self, send: Send) -> SentMessage | None:
         """Return the message if it is stored; otherwise withdraw it, so that it never can be."""
 
     def page(self, player_id: str, after: str, until: str | None, limit: int) -> Page:
@@ -85,6 +132,10 @@ class MessageStore(Protocol):
 
         The page leaves out expired messages. It can be short or empty even if there are more messages.
         """
+
+
+COPIES_PER_CALL = 25
+"""DynamoDB's limit for BatchWriteItem."""
 
 
 class IdempotencyStore(Protocol):

@@ -11,6 +11,7 @@ from pydantic import (
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
@@ -20,8 +21,16 @@ VERSION = "1.0.0"
 
 _UUID7 = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
-PLAYER_ID = r"^[A-Za-z0-9._@|:+!'/=-]{1,128}$"
-PLAYER_ID_IN_WORDS = "1 to 128 of A-Z a-z 0-9 . _ - @ | : + ! ' / ="
+LARGEST_FRAME_BYTES = 128 * 1024
+"""API Gateway's limit for one WebSocket message."""
+
+ID_CHARACTERS = "A-Za-z0-9._@|:+!'/=-"
+PLAYER_ID = f"^[{ID_CHARACTERS}]{{1,128}}$"
+ROOM_ID = f"^[{ID_CHARACTERS}]{{1,64}}$"
+SENDER = f"^(#[{ID_CHARACTERS}]{{1,64}}|[{ID_CHARACTERS}]{{1,128}})$"
+"""A player id, or the name of a sender that writes to the tables itself. Such a name begins with `#`."""
+
+ID_CHARACTERS_IN_WORDS = "A-Z a-z 0-9 . _ - @ | : + ! ' / ="
 MESSAGE_ID = f"^{_UUID7}$"
 CURSOR = f"^(0|{_UUID7})$"
 """A `messageId`, or 0 for all stored messages."""
@@ -36,6 +45,8 @@ ErrorCode = Literal[
     "unauthorized",
     "unknown_connection",
     "unavailable",
+    "not_a_member",
+    "room_full",
 ]
 
 RETRYABLE: dict[ErrorCode, bool] = {
@@ -48,6 +59,8 @@ RETRYABLE: dict[ErrorCode, bool] = {
     "unauthorized": True,
     "unknown_connection": True,
     "unavailable": True,
+    "not_a_member": False,
+    "room_full": False,
 }
 """All error codes, and whether a retry of the same frame can succeed."""
 
@@ -72,7 +85,18 @@ def _player_id(value: object, validate: ValidatorFunctionWrapHandler) -> str:
     try:
         return str(validate(value))
     except ValidationError:
-        raise PydanticCustomError("player_id", f"must be a string of {PLAYER_ID_IN_WORDS}") from None
+        raise PydanticCustomError(
+            "player_id", f"must be a string of 1 to 128 of {ID_CHARACTERS_IN_WORDS}"
+        ) from None
+
+
+def _room_id(value: object, validate: ValidatorFunctionWrapHandler) -> str:
+    try:
+        return str(validate(value))
+    except ValidationError:
+        raise PydanticCustomError(
+            "room_id", f"must be a string of 1 to 64 of {ID_CHARACTERS_IN_WORDS}"
+        ) from None
 
 
 def _cursor(value: object, validate: ValidatorFunctionWrapHandler) -> str:
@@ -93,6 +117,10 @@ def _ack_id(value: object, validate: ValidatorFunctionWrapHandler) -> str | int:
 PlayerId = Annotated[str, StringConstraints(pattern=PLAYER_ID), WrapValidator(_player_id)]
 """ASCII only, so that different ids look different. Without `#`, the separator in the tables' keys."""
 
+RoomId = Annotated[str, StringConstraints(pattern=ROOM_ID), WrapValidator(_room_id)]
+RoomPattern = Annotated[str, StringConstraints(pattern=f"^[{ID_CHARACTERS}]{{0,64}}\\*?$")]
+"""A room id, or a prefix of room ids that ends with `*`."""
+
 Cursor = Annotated[str, StringConstraints(pattern=CURSOR), WrapValidator(_cursor)]
 
 EchoedAckId = Annotated[str, StringConstraints(min_length=1, max_length=64)] | int
@@ -101,7 +129,15 @@ ACK_IDS: TypeAdapter[str | int] = TypeAdapter(AckId, config=ConfigDict(strict=Tr
 
 MessageId = Annotated[str, Field(json_schema_extra={"pattern": MESSAGE_ID})]
 KnownPlayerId = Annotated[str, Field(json_schema_extra={"pattern": PLAYER_ID})]
-"""The service sets both itself, so it doesn't validate them. The patterns are for docs/asyncapi.yaml."""
+KnownRoomId = Annotated[str, Field(json_schema_extra={"pattern": ROOM_ID})]
+Sender = Annotated[
+    str,
+    Field(
+        json_schema_extra={"pattern": SENDER},
+        description="A player, or a program with access to the tables, whose name begins with `#`.",
+    ),
+]
+"""The service sets these itself, so it doesn't validate them. The patterns are for docs/asyncapi.yaml."""
 
 
 class ClientFrame(BaseModel):
@@ -113,11 +149,27 @@ class ClientFrame(BaseModel):
     route_key: Annotated[Any, Field(description="Accepted and ignored.")] = None
 
 
+ONE_DESTINATION: dict[str, Any] = {
+    "oneOf": [{"required": ["destinationPlayerId"]}, {"required": ["roomId"]}],
+}
+
+
+def require_one_destination(player_id: str | None, room_id: str | None) -> None:
+    """Raise an error unless exactly one of them is given."""
+    if player_id is None and room_id is None:
+        raise PydanticCustomError("destination", "destinationPlayerId: Field required, or roomId")
+    if player_id is not None and room_id is not None:
+        raise PydanticCustomError("destination", "roomId: cannot be sent with destinationPlayerId")
+
+
 class SendMessage(ClientFrame):
-    """Store a message and push it to its recipient."""
+    """Store a message and push it to its recipient, or to the members of a room."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_DESTINATION)
 
     action: Literal["sendmessage"]
-    destination_player_id: Annotated[PlayerId, Field(description="The recipient.")]
+    destination_player_id: Annotated[PlayerId | None, Field(description="The recipient.")] = None
+    room_id: Annotated[RoomId | None, Field(description="The room, instead of a recipient.")] = None
     message: Annotated[str, StringConstraints(min_length=1)]
     player_id: Annotated[
         PlayerId | None, Field(description="The sender. If given, it must be the connection's player.")
@@ -126,6 +178,11 @@ class SendMessage(ClientFrame):
         Annotated[str, StringConstraints(min_length=1, max_length=64)] | None,
         Field(description="A unique id, such as a UUID. Retries with the same id store the message once."),
     ] = None
+
+    @model_validator(mode="after")
+    def _has_one_destination(self) -> "SendMessage":
+        require_one_destination(self.destination_player_id, self.room_id)
+        return self
 
 
 class Sync(ClientFrame):
@@ -137,17 +194,41 @@ class Sync(ClientFrame):
     )
 
 
+class Join(ClientFrame):
+    """Become a member of a room. Can be repeated."""
+
+    action: Literal["join"]
+    room_id: RoomId
+
+
+class Leave(ClientFrame):
+    """Stop being a member of a room. Can be repeated."""
+
+    action: Literal["leave"]
+    room_id: RoomId
+
+
+class Members(ClientFrame):
+    """Request a room's members. Only for members. It costs one second of the player's rate limit."""
+
+    action: Literal["members"]
+    room_id: RoomId
+
+
 class Ping(ClientFrame):
     """Check that the connection is alive."""
 
     action: Literal["ping"]
 
 
-Action = SendMessage | Sync | Ping
+Action = SendMessage | Sync | Ping | Join | Leave | Members
 ACTIONS: dict[str, type[Action]] = {
     "sendmessage": SendMessage,
     "sync": Sync,
     "ping": Ping,
+    "join": Join,
+    "leave": Leave,
+    "members": Members,
 }
 
 
@@ -165,12 +246,16 @@ Replayed = Annotated[int, Field(description="How many messages were replayed bef
 
 
 class MessageFrame(ServiceFrame):
-    """A message to this player."""
+    """A message to this player, or to a room of which this player is a member."""
 
     type: Literal["message"] = "message"
     message: str
     message_id: MessageId
-    src_player_id: KnownPlayerId
+    position: Annotated[
+        MessageId | None, Field(description="With a room's message: the position, instead of `messageId`.")
+    ] = None
+    room_id: KnownRoomId | None = None
+    src_player_id: Sender
     destination_player_id: KnownPlayerId
     sent_at: SentAt
     replayed: Annotated[Literal[True] | None, Field(description="True if this is a replay.")] = None
@@ -184,7 +269,8 @@ class Ack(ServiceFrame):
     message_id: Annotated[MessageId, Field(description="The message's id. Not a position to reconnect with.")]
     message: str
     src_player_id: KnownPlayerId
-    destination_player_id: KnownPlayerId
+    destination_player_id: KnownPlayerId | None = None
+    room_id: KnownRoomId | None = None
     sent_at: SentAt
     duplicate: Annotated[
         Literal[True] | None,
@@ -214,6 +300,32 @@ class Synced(ServiceFrame):
     more: Annotated[
         bool, Field(description="Send another `sync`, with `after` as the newest `messageId` received.")
     ]
+    ack_id: EchoedAckId | None = None
+
+
+class Joined(ServiceFrame):
+    """This player is a member of the room."""
+
+    type: Literal["joined"] = "joined"
+    room_id: KnownRoomId
+    members: Annotated[int, Field(description="How many members the room has.")]
+    ack_id: EchoedAckId | None = None
+
+
+class Left(ServiceFrame):
+    """This player is no member of the room."""
+
+    type: Literal["left"] = "left"
+    room_id: KnownRoomId
+    ack_id: EchoedAckId | None = None
+
+
+class RoomMembers(ServiceFrame):
+    """The members of a room, in alphabetical order."""
+
+    type: Literal["members"] = "members"
+    room_id: KnownRoomId
+    members: list[KnownPlayerId]
     ack_id: EchoedAckId | None = None
 
 

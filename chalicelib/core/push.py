@@ -1,32 +1,35 @@
-"""Posts a batch of stream records to the recipients' live connections.
+"""Posts a batch of stream records to the recipients' live connections, and copies rooms' messages.
 
 A failing client or API Gateway never fails the batch, because every message is stored and can be replayed.
-The batch fails, and Lambda redelivers it, only if DynamoDB can't return the players, or can't save that a
-player has missed a message.
+The batch fails, and Lambda redelivers it, only if DynamoDB can't return the players and rooms, can't save
+that a player has missed a message, or can't store a copy of a room's message.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from chalicelib.core.delivery import Posts, Recipient, frame_of
-from chalicelib.core.model import Delivery, Entry, Message
-from chalicelib.core.ports import POST_SECONDS, ConnectionStore, Telemetry
+from chalicelib.core.delivery import Posts, Recipient
+from chalicelib.core.fan_out import FanOut
+from chalicelib.core.frames import frame_of
+from chalicelib.core.model import Delivery, Entry, Message, PlayerEntry, RoomMessage
+from chalicelib.core.ports import POST_SECONDS, Calls, ConnectionStore, Directory, Telemetry
 from chalicelib.core.replay import Replays
-
-Calls = Iterable[Callable[[], None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
     """Pushes batches. `clock` returns milliseconds since the epoch, `monotonic` seconds.
 
-    `run_per_player` and `run_per_connection` run calls concurrently, and return when all have ended.
+    `run_per_player` and `run_per_connection` run calls concurrently, and return when all have ended. The
+    former runs the rooms' calls too.
     """
 
     connections: ConnectionStore
+    directory: Directory
     posts: Posts
     replays: Replays
+    fan_out: FanOut
     run_per_player: Callable[[Calls], None]
     run_per_connection: Callable[[Calls], None]
     clock: Callable[[], int]
@@ -39,22 +42,29 @@ class Push:
         A batch can be pushed again, in whole or in part, because clients drop duplicates. `time_left` returns
         the seconds left of the invocation.
         """
-        by_player: dict[str, list[Entry]] = {}
+        by_player: dict[str, list[PlayerEntry]] = {}
+        by_room: dict[str, list[RoomMessage]] = {}
         for entry in entries:
-            by_player.setdefault(entry.destination_player_id, []).append(entry)
-        if not by_player:
+            if isinstance(entry, RoomMessage):
+                by_room.setdefault(entry.room_id, []).append(entry)
+            else:
+                by_player.setdefault(entry.destination_player_id, []).append(entry)
+        if not by_player and not by_room:
             return
         asked = self.monotonic()
-        players = self.connections.players(by_player.keys())
+        players, rooms = self.directory.read(by_player.keys(), by_room.keys())
         look_up_ms = round(1000 * (self.monotonic() - asked), 2)
-        self.run_per_player(
-            [
-                partial(self._push_to, Recipient.of(players[player_id], time_left, look_up_ms), theirs)
-                for player_id, theirs in by_player.items()
-            ]
-        )
+        pushes = [
+            partial(self._push_to, Recipient.of(players[player_id], time_left, look_up_ms), theirs)
+            for player_id, theirs in by_player.items()
+        ]
+        copies = [
+            partial(self.fan_out.copy, rooms[room_id], messages, time_left)
+            for room_id, messages in by_room.items()
+        ]
+        self.run_per_player([*pushes, *copies])
 
-    def _push_to(self, recipient: Recipient, entries: list[Entry]) -> None:
+    def _push_to(self, recipient: Recipient, entries: list[PlayerEntry]) -> None:
         """Push one player's entries of a batch in order."""
         messages: list[Message] = []
         for entry in entries:
@@ -146,7 +156,7 @@ class Push:
 
     def _note_missed(self, recipient: Recipient, missed: list[str]) -> None:
         if missed and recipient.missed_from is None:
-            self.connections.note_missed(recipient.id, missed[0])
+            self.connections.note_missed(recipient.id, missed[0], recipient.banned_until)
             recipient.missed_from = missed[0]
         for message_id in missed:
             self.note("missed", player=recipient.id, message=message_id)

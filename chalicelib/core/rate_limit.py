@@ -10,6 +10,12 @@ from dataclasses import dataclass
 
 BYTES_PER_UNIT = 4096
 
+ROOM_MESSAGE_FACTOR = 4
+"""How many times as much a message to a room costs, because it is copied to every member."""
+
+ROOM_BURST_SECONDS = 3
+"""A room's burst, in seconds of its rate."""
+
 WINDOW_PERCENT = 80
 """A window's length in percent of the time in which `per_second` units add up to `burst`."""
 
@@ -45,13 +51,18 @@ class RateLimit:
         """Return a frame's cost in units. It is at most `burst`, so that every frame can be accepted."""
         return min(max(1, -(-size_bytes // BYTES_PER_UNIT)), self.burst)
 
+    def cost_of_room_message(self, size_bytes: int) -> int:
+        return min(ROOM_MESSAGE_FACTOR * self.cost_of_frame(size_bytes), self.burst)
+
+    @property
+    def cost_of_second(self) -> int:
+        """The cost of a frame that reads much, such as a `sync`: one second of the rate."""
+        return min(self.per_second, self.burst)
+
     @property
     def cost_of_replay(self) -> int:
-        """The cost of a replay in units, in addition to the unit of the frame or connect that requests it.
-
-        Together they cost one second of the rate.
-        """
-        return min(self.per_second, self.burst) - 1
+        """The cost of a replay in units, in addition to the unit of the connect that requests it."""
+        return self.cost_of_second - 1
 
 
 class CurrentWindow:

@@ -6,7 +6,8 @@ docs/architecture.md explains why a replay neither skips nor reorders messages.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from chalicelib.core.delivery import RESERVE_SECONDS, Posts, Recipient, frame_of
+from chalicelib.core.delivery import RESERVE_SECONDS, Posts, Recipient
+from chalicelib.core.frames import frame_of
 from chalicelib.core.message_id import cursor_at, moved_back, timestamp_of
 from chalicelib.core.model import Delivery, Message, Page, ReplayMarker, ReplayProgress, Unavailable
 from chalicelib.core.ports import POST_SECONDS, ConnectionStore, MessageStore, Telemetry

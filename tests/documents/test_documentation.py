@@ -10,9 +10,9 @@ from pathlib import Path
 from chalicelib.aws.telemetry import BATCH_UNITS, METRICS_BY_OUTCOME, UNITS
 from chalicelib.core.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS
 from chalicelib.core.parsing import parse_frame, parse_object
-from chalicelib.core.protocol import ACTIONS, RETRYABLE, VERSION
+from chalicelib.core.protocol import ACTIONS, LARGEST_FRAME_BYTES, RETRYABLE, VERSION
 from chalicelib.core.replay import OVERLAP_MS
-from chalicelib.settings import LARGEST_FRAME_BYTES, SECRET_BYTES, Settings
+from chalicelib.settings import SECRET_BYTES, Settings
 from localdev.limits import Limits
 from localdev.local_aws import DYNAMODB_PORT, WEBSOCKET_PORT
 from tests.support.bad_input import CONNECTS, FRAMES, RECORDS

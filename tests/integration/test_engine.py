@@ -6,6 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.aws.connections import ConnectionsTable
+from chalicelib.aws.directory import DirectoryTable
 from chalicelib.aws.idempotency import IdempotencyTable
 from chalicelib.aws.messages import MessagesTable
 from chalicelib.core.model import Connection, Endpoint, Message, Send, StreamPosition, Unavailable
@@ -79,7 +80,7 @@ def test_the_stores_work_over_its_client(client: Any) -> None:
     connections.register(Connection("c", "1", Endpoint("api", "dev"), 1000, {}))
     messages.put(message)
 
-    assert connections.players(["1"])["1"].connections == {"c"}
+    assert DirectoryTable(client, "websockets").read(["1"])[0]["1"].connections == {"c"}
     assert connections.make_live("1", "c", StreamPosition("s", 7))
     assert messages.page("2", "0", None, 10).messages == (message,)
     assert (

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.aws.connections import ConnectionsTable
+from chalicelib.aws.directory import DirectoryTable
 from chalicelib.aws.dynamodb import CONFIG
 from chalicelib.aws.idempotency import IdempotencyTable
 from chalicelib.aws.messages import (
@@ -37,10 +38,16 @@ from chalicelib.core.model import (
     TooManyConnections,
     Unavailable,
 )
-from chalicelib.core.ports import ConnectionStore, IdempotencyStore, MessageStore
+from chalicelib.core.ports import ConnectionStore, Directory, IdempotencyStore, MessageStore
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 from tests.support.dynamodb_tables import Tables, count_calls, make_tables
-from tests.support.fakes import InMemoryConnections, InMemoryIdempotency, InMemoryMessages
+from tests.support.fakes import (
+    InMemoryConnections,
+    InMemoryDirectory,
+    InMemoryIdempotency,
+    InMemoryMessages,
+    InMemoryRooms,
+)
 from tests.support.sockets import PATIENCE_SECONDS
 from tests.support.stream_records import STREAM, inserted, position
 
@@ -64,7 +71,6 @@ def failing_tables() -> Tables:
 RATE = RateLimit(per_second=10, burst=5)
 WINDOW_MS = 400
 MOST = 3
-SIZE = 100
 
 
 @dataclass
@@ -80,9 +86,24 @@ class Clock:
         self.now += milliseconds
 
 
-def connections_table(tables: Tables, player_seconds: int = DAY, **options: Any) -> ConnectionsTable:
+class ReadableConnections(ConnectionsTable):
+    """A ConnectionsTable with the Directory that reads what it has written."""
+
+    directory: DirectoryTable
+
+
+def connections_table(tables: Tables, player_seconds: int = DAY, **options: Any) -> ReadableConnections:
     limits: dict[str, Any] = {"rate": RateLimit(20, 10_000), "connections_per_player": 100} | options
-    return ConnectionsTable(tables.client, tables.websockets, player_seconds=player_seconds, **limits)
+    store = ReadableConnections(tables.client, tables.websockets, player_seconds=player_seconds, **limits)
+    store.directory = DirectoryTable(tables.client, tables.websockets)
+    return store
+
+
+def directory_of(store: ConnectionStore) -> Directory:
+    if isinstance(store, InMemoryConnections):
+        return InMemoryDirectory(store, InMemoryRooms())
+    assert isinstance(store, ReadableConnections)
+    return store.directory
 
 
 @pytest.fixture(params=["dynamodb", "in memory"])
@@ -108,7 +129,8 @@ def connection(connection_id: str, player_id: str = "1") -> Connection:
 
 
 def player(store: ConnectionStore, player_id: str = "1") -> PlayerConnections:
-    return store.players([player_id])[player_id]
+    players, _ = directory_of(store).read([player_id])
+    return players[player_id]
 
 
 def test_a_registered_connection_is_found_as_it_was_saved(store: ConnectionStore) -> None:
@@ -134,18 +156,18 @@ def test_a_connection_is_found_after_an_earlier_miss(store: ConnectionStore) -> 
 def test_only_a_players_own_connection_is_admitted_or_made_live(store: ConnectionStore) -> None:
     store.register(connection("c"))
 
-    assert store.admit("1", "c", SIZE) == PlayerConnections(
+    assert store.admit("1", "c", 1) == PlayerConnections(
         "1", HERE, frozenset({"c"}), registered_at={"c": 1000}
     )
-    assert store.admit("1", "other", SIZE) is None
-    assert store.admit("2", "c", SIZE) is None
+    assert store.admit("1", "other", 1) is None
+    assert store.admit("2", "c", 1) is None
     assert store.make_live("1", "other", position(7)) is False
     assert store.make_live("1", "c", position(7)) is True
     assert player(store).live == {"c": position(7)}
 
 
 def test_looking_up_an_unknown_connection_stores_nothing(store: ConnectionStore) -> None:
-    store.admit("stranger", "c", SIZE)
+    store.admit("stranger", "c", 1)
     store.make_live("stranger", "c", position(7))
 
     assert player(store, "stranger") == PlayerConnections("stranger")
@@ -162,7 +184,7 @@ def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) 
     assert player(store) == PlayerConnections(
         "1", HERE, frozenset({"b"}), {"b": position(7)}, registered_at={"b": 1000}
     )
-    assert store.admit("1", "a", SIZE) is None
+    assert store.admit("1", "a", 1) is None
 
 
 def test_a_connection_can_be_removed_by_its_id_alone(store: ConnectionStore) -> None:
@@ -250,7 +272,7 @@ def test_any_number_of_players_can_be_read_at_once(store: ConnectionStore) -> No
     ids = [f"p{number}" for number in range(120)]
     store.register(connection("c", "p119"))
 
-    found = store.players(ids)
+    found, _ = directory_of(store).read(ids)
 
     assert list(found) == ids
     assert found["p119"].connections == {"c"}
@@ -291,9 +313,9 @@ def test_the_embedded_dynamodb_counts_correctly_with_many_threads(tables: Tables
 # Limits
 
 
-def admitted(store: ConnectionStore, connection_id: str = "c", size_bytes: int = SIZE) -> bool:
+def admitted(store: ConnectionStore, connection_id: str = "c", size_bytes: int = 1) -> bool:
     try:
-        assert store.admit("1", connection_id, size_bytes) is not None
+        assert store.admit("1", connection_id, RATE.cost_of_frame(size_bytes)) is not None
     except RateLimited:
         return False
     return True
@@ -320,7 +342,7 @@ def test_a_refused_frame_is_admitted_exactly_after_its_retry_time(
     while admitted(limited):
         pass
     with pytest.raises(RateLimited) as caught:
-        limited.admit("1", "c", SIZE)
+        limited.admit("1", "c", 1)
     clock.advance(caught.value.retry_after_ms - 1)
     too_early = admitted(limited)
     clock.advance(1)
@@ -351,7 +373,7 @@ def test_consecutive_refusals_are_counted(limited: ConnectionStore, clock: Clock
         pass
 
     with pytest.raises(RateLimited) as caught:
-        limited.admit("1", "c", SIZE)
+        limited.admit("1", "c", 1)
 
     assert caught.value.in_a_row == 2
 
@@ -437,7 +459,7 @@ def test_each_admitted_frame_costs_one_update(tables: Tables) -> None:
     calls = count_calls(tables.client)
 
     for _ in range(5):
-        store.admit("1", "c", SIZE)
+        store.admit("1", "c", 1)
 
     assert calls == ["UpdateItem"] * 5
 
@@ -494,7 +516,7 @@ def test_a_window_that_is_current_for_a_slower_clock_is_kept(tables: Tables) -> 
     store.register(connection("c"))
     for _ in range(OLD_WINDOWS + 2):
         clock.advance(WINDOW_MS)
-        store.admit("1", "c", SIZE)
+        store.admit("1", "c", 1)
         behind.now = clock.now - 1
 
         let_in = [admitted(other) for _ in range(RATE.burst)]
@@ -583,7 +605,7 @@ def test_a_sync_and_its_replay_cost_one_second_of_the_rate(slow: ConnectionStore
     clock.advance(SLOW.window_ms)
 
     for _ in range(2):
-        slow.admit("1", "c", SIZE)
+        slow.admit("1", "c", 1)
         slow.charge_replay("1", "c")
 
     assert not admitted(slow)
@@ -606,7 +628,7 @@ def test_a_connect_after_missed_messages_costs_one_second_of_the_rate(slow: Conn
 
 def test_a_connect_with_a_replay_over_the_rate_stores_nothing(slow: ConnectionStore) -> None:
     slow.register(connection("c"), replays=True)
-    slow.admit("1", "c", SIZE)
+    slow.admit("1", "c", 1)
 
     with pytest.raises(RateLimited):
         slow.register(connection("d"), replays=True)
@@ -685,7 +707,7 @@ def test_a_warm_lambda_reads_a_connection_once(tables: Tables) -> None:
     assert calls == ["GetItem"]
 
 
-def test_a_batch_of_players_costs_one_consistent_read(tables: Tables) -> None:
+def test_a_batch_of_players_and_rooms_costs_one_consistent_read(tables: Tables) -> None:
     store = connections_table(tables)
     calls = count_calls(tables.client)
     requests: list[Any] = []
@@ -693,7 +715,7 @@ def test_a_batch_of_players_costs_one_consistent_read(tables: Tables) -> None:
         "provide-client-params.dynamodb.BatchGetItem", lambda params, **_: requests.append(params)
     )
 
-    store.players([f"p{number}" for number in range(100)])
+    store.directory.read([f"p{number}" for number in range(99)], ["lobby"])
 
     assert calls == ["BatchGetItem"]
     assert requests[0]["RequestItems"][tables.websockets]["ConsistentRead"] is True
@@ -721,7 +743,7 @@ def test_keys_that_stay_unprocessed_are_unavailable(failing_tables: Tables) -> N
     )
 
     with pytest.raises(Unavailable):
-        store.players(["1"])
+        store.directory.read(["1"])
 
 
 @pytest.mark.parametrize(
@@ -738,11 +760,11 @@ def test_every_dynamodb_error_is_unavailable(failing_tables: Tables, failure: st
     for call in (
         lambda: store.register(connection("c")),
         lambda: store.find("c"),
-        lambda: store.admit("1", "c", SIZE),
+        lambda: store.admit("1", "c", 1),
         lambda: store.make_live("1", "c", position(7)),
         lambda: store.remove("1", "c"),
         lambda: store.remove_by_id("c"),
-        lambda: store.players(["1"]),
+        lambda: store.directory.read(["1"]),
         lambda: store.note_missed("1", "m"),
         lambda: store.advance_missed("1", "m", "n"),
         lambda: store.save_progress("1", "c", ReplayProgress("m", "n", "n")),

@@ -82,7 +82,7 @@ class Tables:
             entry = parse_record({**record, "eventSourceARN": self._stream})
             if entry is not None:
                 self.history[entry.id] = entry
-                self._world.shard_of(entry.destination_player_id).records.append(entry)
+                self._world.shard_of(entry.destination).records.append(entry)
 
     def _call(self, operation: str, request: Item) -> Item:
         """Make one AWS call, which can fail. Other tasks can run before it and after it."""

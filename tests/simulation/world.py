@@ -5,18 +5,16 @@
 
 import json
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from chalicelib.aws.connections import ConnectionsTable
-from chalicelib.aws.idempotency import IdempotencyTable
+from chalicelib.aws.directory import DirectoryTable
 from chalicelib.aws.messages import MessagesTable
+from chalicelib.bootstrap import limits_of, stores_of
 from chalicelib.core.access import Access
-from chalicelib.core.delivery import Posts
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import MessageIds, timestamp_of
-from chalicelib.core.messenger import Messenger
 from chalicelib.core.model import (
     UNKNOWN_POSITION,
     Delivery,
@@ -27,11 +25,10 @@ from chalicelib.core.model import (
     StreamPosition,
     Unavailable,
 )
-from chalicelib.core.ports import POST_SECONDS
-from chalicelib.core.push import Calls, Push
+from chalicelib.core.ports import POST_SECONDS, Calls
 from chalicelib.core.rate_limit import RateLimit
-from chalicelib.core.replay import Replays
-from chalicelib.settings import LARGEST_FRAME_BYTES
+from chalicelib.core.service import Runtime, assemble
+from chalicelib.settings import Settings
 from tests.simulation.dynamodb import MESSAGES, WEBSOCKETS, Tables
 from tests.simulation.schedule import Crash, Schedule
 
@@ -105,58 +102,32 @@ class World:
         if self.random.random() < 0.3:
             rate, most = RateLimit(2, 5), 3
         client, reliable, clock = self.tables.client, self.tables.reliable, self._milliseconds
-        limits: dict[str, Any] = {
-            "player_seconds": retention,
-            "rate": rate,
-            "connections_per_player": most,
-            "clock": clock,
-        }
-        connections = ConnectionsTable(client, WEBSOCKETS, **limits)
-        messages = MessagesTable(client, MESSAGES, retention, clock)
-        sends = IdempotencyTable(client, WEBSOCKETS, retention, clock)
-        self._connections = ConnectionsTable(reliable, WEBSOCKETS, **limits)
-        self.messages = MessagesTable(reliable, MESSAGES, retention, clock)
-        self.new_message_id = new_message_id = MessageIds(self._time_ns)
-        gateway = Posting(self)
-        self.messenger = Messenger(
-            access=Access(is_open=True),
-            connections=connections,
-            messages=messages,
-            sends=sends,
-            gateway=gateway,
-            new_message_id=new_message_id,
-            clock=self._milliseconds,
-            note=self._note,
-            max_message_bytes=LARGEST_FRAME_BYTES,
+        settings = replace(
+            Settings.from_environment(
+                {"WEBSOCKETS_TABLE": WEBSOCKETS, "MESSAGES_TABLE": MESSAGES, "AUTH_MODE": "open"}
+            ),
+            messages_per_second=rate.per_second,
+            message_burst=rate.burst,
+            connections_per_player=most,
+            message_retention_seconds=retention,
         )
-        monotonic = lambda: self.schedule.now  # noqa: E731
-        posts = Posts(
-            gateway=gateway,
-            connections=connections,
-            monotonic=monotonic,
+        stores = stores_of(client, settings, clock)
+        self._directory = DirectoryTable(reliable, WEBSOCKETS)
+        self.messages = MessagesTable(reliable, MESSAGES, retention, clock)
+        self.new_message_id = MessageIds(self._time_ns)
+        runtime = Runtime(
+            new_message_id=self.new_message_id,
+            clock=clock,
+            monotonic=lambda: self.schedule.now,
             sleep=self.schedule.pause,
             jitter=self.random.random,
-            note=self._note,
-        )
-        replays = Replays(
-            connections=connections,
-            messages=messages,
-            posts=posts,
-            new_message_id=new_message_id,
-            clock=self._milliseconds,
-            note=self._note,
-            page_size=self.random.choice((1, 2, 5)),
-        )
-        self.push = Push(
-            connections=connections,
-            posts=posts,
-            replays=replays,
             run_per_player=self._run_shuffled,
             run_per_connection=self._run_shuffled,
-            clock=self._milliseconds,
-            monotonic=monotonic,
+            run_per_chunk=self._run_shuffled,
             note=self._note,
         )
+        limits = replace(limits_of(settings), page_messages=self.random.choice((1, 2, 5)))
+        self.service = assemble(Access(is_open=True), stores, Posting(self), runtime, limits)
 
     # Clients' actions
 
@@ -182,14 +153,14 @@ class World:
         return socket
 
     def _handshake(self, socket: Socket, query: dict[str, list[str]]) -> None:
-        self.messenger.connect(socket.id, ENDPOINT, query, {})
+        self.service.registration.connect(socket.id, ENDPOINT, query, {})
 
     def send(self, socket: Socket, frame: dict[str, Any]) -> None:
         body = json.dumps(frame)
         if socket.open and not socket.cut:
             self.schedule.start(
                 "message",
-                lambda: self.messenger.receive(socket.id, ENDPOINT, body),
+                lambda: self.service.messenger.receive(socket.id, ENDPOINT, body),
                 MESSAGE_SECONDS,
                 self._raise_bug,
             )
@@ -204,7 +175,7 @@ class World:
                 self.random.choice((0, 0.01, 1, 40)),
                 lambda: self.schedule.start(
                     "disconnect",
-                    lambda: self.messenger.disconnect(socket.id),
+                    lambda: self.service.registration.disconnect(socket.id),
                     CONNECT_SECONDS,
                     self._raise_bug,
                 ),
@@ -239,7 +210,7 @@ class World:
 
         self.schedule.start(
             "push",
-            lambda: self.push.batch(batch, self.schedule.time_left),
+            lambda: self.service.push.batch(batch, self.schedule.time_left),
             PUSH_SECONDS,
             finished,
         )
@@ -292,7 +263,7 @@ class World:
         item = self.tables.websockets_item(f"player#{player_id}")
         known = self._players.get(player_id)
         if known is None or known[0] is not item:
-            known = item, self._connections.players([player_id])[player_id]
+            known = item, self._directory.read([player_id])[0][player_id]
             self._players[player_id] = known
         return known[1]
 

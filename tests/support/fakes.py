@@ -2,11 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from chalicelib.core.model import (
+    Banned,
     Connection,
     Delivery,
     Endpoint,
@@ -15,7 +16,9 @@ from chalicelib.core.model import (
     Page,
     PlayerConnections,
     ReplayProgress,
+    Room,
     Send,
+    SentMessage,
     StreamPosition,
     TooManyConnections,
     Unavailable,
@@ -43,6 +46,8 @@ class InMemoryConnections:
         player = self.player(connection.player_id)
         connections = player.connections | {connection.id}
         cost = 1 + self.rate.cost_of_replay if replays or player.missed_from is not None else 1
+        if player.banned_until is not None and player.banned_until > self.clock():
+            raise Banned(player.banned_until)
         self._check(player.id, player.id, cost)
         if len(connections) > self.connections_per_player:
             self._use(player.id, 1)
@@ -60,9 +65,13 @@ class InMemoryConnections:
         self._fail("find")
         return self.registered.get(connection_id)
 
-    def admit(self, player_id: str, connection_id: str, size_bytes: int) -> PlayerConnections | None:
+    def check_rate(self, player_id: str, connection_id: str, cost: int) -> None:
+        """The fake knows every use, as a process that has made all of them."""
+        self._check(player_id, connection_id, cost)
+
+    def admit(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
         self._fail("admit")
-        return self._count_own(player_id, connection_id, self.rate.cost_of_frame(size_bytes))
+        return self._count_own(player_id, connection_id, cost)
 
     def charge_replay(self, player_id: str, connection_id: str) -> None:
         self._fail("charge_replay")
@@ -87,7 +96,7 @@ class InMemoryConnections:
         if connection_id in player.connections:
             self.by_player[player_id] = replace(player, progress={**player.progress, connection_id: progress})
 
-    def note_missed(self, player_id: str, message_id: str) -> None:
+    def note_missed(self, player_id: str, message_id: str, banned_until: int | None = None) -> None:
         self._fail("note_missed")
         player = self.player(player_id)
         self.by_player[player_id] = replace(player, missed_from=player.missed_from or message_id)
@@ -118,10 +127,6 @@ class InMemoryConnections:
         self.remove(connection.player_id, connection_id)
         return connection.player_id
 
-    def players(self, player_ids: Collection[str]) -> dict[str, PlayerConnections]:
-        self._fail("players")
-        return {player_id: self.player(player_id) for player_id in player_ids}
-
     def player(self, player_id: str) -> PlayerConnections:
         return self.by_player.get(player_id, PlayerConnections(player_id))
 
@@ -151,29 +156,100 @@ class InMemoryConnections:
 
 
 @dataclass
+class InMemoryRooms:
+    """`failing` names the methods that raise Unavailable. `clock` returns milliseconds."""
+
+    failing: set[str] = field(default_factory=set)
+    by_id: dict[str, Room] = field(default_factory=dict)
+    members_per_room: int = 250
+    rate: RateLimit = field(default_factory=lambda: RateLimit(1000, 3000))
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    used: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def join(self, room_id: str, player_id: str) -> tuple[bool, Room]:
+        self._fail("join")
+        room = self.find(room_id)
+        members = room.members | {player_id}
+        if player_id in room.banned or len(members) > max(self.members_per_room, len(room.members)):
+            return False, room
+        self.by_id[room_id] = replace(room, members=members)
+        return True, self.by_id[room_id]
+
+    def leave(self, room_id: str, player_id: str) -> None:
+        self._fail("leave")
+        room = self.find(room_id)
+        self.by_id[room_id] = replace(room, members=room.members - {player_id})
+
+    def count_message(self, room_id: str, player_id: str) -> tuple[bool, Room]:
+        self._fail("count_message")
+        room, now = self.find(room_id), self.clock()
+        window = self.rate.window_at(now)
+        if self.used[room_id, window] + 1 > self.rate.burst:
+            raise RateLimited(window + self.rate.window_ms - now, 1)
+        if player_id not in room.members or player_id in room.muted:
+            return False, room
+        self.used[room_id, window] += 1
+        return True, room
+
+    def find(self, room_id: str) -> Room:
+        self._fail("find")
+        return self.by_id.get(room_id, Room(room_id))
+
+    def _fail(self, method: str) -> None:
+        if method in self.failing:
+            raise Unavailable(method)
+
+
+@dataclass
+class InMemoryDirectory:
+    connections: InMemoryConnections
+    rooms: InMemoryRooms
+    failing: bool = False
+
+    def read(
+        self, player_ids: Collection[str], room_ids: Collection[str] = (), *, consistent: bool = True
+    ) -> tuple[dict[str, PlayerConnections], dict[str, Room]]:
+        if self.failing:
+            raise Unavailable("read")
+        players = {player_id: self.connections.player(player_id) for player_id in player_ids}
+        return players, {room_id: self.rooms.find(room_id) for room_id in room_ids}
+
+
+@dataclass
 class InMemoryMessages:
-    """`stored` is in the order of the stream. `failing` names the methods that raise Unavailable."""
+    """`stored` is in the order of the stream. `failing` names the methods that raise Unavailable.
+
+    `unprocessed`: how many copies of each successive call are not stored.
+    """
 
     failing: set[str] = field(default_factory=set)
     stored: list[Entry] = field(default_factory=list)
     withdrawn: set[Send] = field(default_factory=set)
+    unprocessed: list[int] = field(default_factory=list)
 
     def put(self, entry: Entry) -> None:
         self._fail("put")
         if entry not in self.stored:
             self.stored.append(entry)
 
-    def put_unless_withdrawn(self, message: Message) -> bool:
+    def put_copies(self, copies: Sequence[Message]) -> list[Message]:
+        self._fail("put_copies")
+        unprocessed = self.unprocessed.pop(0) if self.unprocessed else 0
+        for copy in copies[unprocessed:]:
+            self.put(copy)
+        return list(copies[:unprocessed])
+
+    def put_unless_withdrawn(self, message: SentMessage) -> bool:
         self._fail("put_unless_withdrawn")
-        if Send(message.destination_player_id, message.id) in self.withdrawn:
+        if Send(message.destination, message.id) in self.withdrawn:
             return False
         self.put(message)
         return True
 
-    def withdraw(self, send: Send) -> Message | None:
+    def withdraw(self, send: Send) -> SentMessage | None:
         self._fail("withdraw")
         for message in self.stored:
-            if isinstance(message, Message) and send == Send(message.destination_player_id, message.id):
+            if isinstance(message, SentMessage) and send == Send(message.destination, message.id):
                 return message
         self.withdrawn.add(send)
         return None

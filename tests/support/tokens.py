@@ -66,7 +66,9 @@ def with_published_keys(*algorithms: str, **further: Any) -> TokenSettings:
 
 def settings(**given: Any) -> TokenSettings:
     nothing: dict[str, Any] = dict.fromkeys(("secret", "secret_name", "jwks_url", "issuer", "audience"))
-    return TokenSettings(**(nothing | {"audience_claim": "aud", "player_claim": "sub"} | given))
+    return TokenSettings(
+        **(nothing | {"audience_claim": "aud", "player_claim": "sub", "rooms_claim": "rooms"} | given)
+    )
 
 
 def described(key: Any) -> dict[str, Any]:

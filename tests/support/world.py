@@ -9,25 +9,28 @@ from typing import Any
 import pytest
 
 from chalicelib.core.access import Access
-from chalicelib.core.delivery import Posts
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.messenger import Messenger
-from chalicelib.core.model import Connection, Endpoint, Entry, Message, ReplayMarker
-from chalicelib.core.push import Push
-from chalicelib.core.replay import Replays
-from chalicelib.settings import LARGEST_FRAME_BYTES
+from chalicelib.core.model import EVERY_ROOM, Connection, Endpoint, Entry, Message, ReplayMarker
+from chalicelib.core.ports import ConnectionStore
+from chalicelib.core.protocol import LARGEST_FRAME_BYTES
+from chalicelib.core.registration import Registration
+from chalicelib.core.service import Limits, Runtime, Service, Stores, assemble
 from tests.support.fakes import (
     FakeGateway,
     InMemoryConnections,
+    InMemoryDirectory,
     InMemoryIdempotency,
     InMemoryMessages,
+    InMemoryRooms,
     Notes,
     one_after_the_other,
 )
 from tests.support.stream_records import position
 
 HERE = Endpoint("api", "dev")
+ROOM_BYTES = 8192
 
 
 def at(second: float) -> str:
@@ -42,8 +45,19 @@ class World:
     `time_left` is how many seconds an invocation of push has left.
     """
 
-    def __init__(self, access: Access = Access(is_open=True), now: int = 1000) -> None:  # noqa: B008  # Immutable.
+    def __init__(
+        self,
+        access: Access = Access(is_open=True),  # noqa: B008  # Immutable.
+        now: int = 1000,
+        new_message_id: Callable[[], str] | None = None,
+        max_message_bytes: int = LARGEST_FRAME_BYTES,
+    ) -> None:
+        self.access = access
+        self.max_message_bytes = max_message_bytes
         self.connections = InMemoryConnections(clock=self.clock)
+        self.connection_store: ConnectionStore = self.connections
+        self.rooms = InMemoryRooms(clock=self.clock)
+        self.directory = InMemoryDirectory(self.connections, self.rooms)
         self.messages = InMemoryMessages()
         self.sends = InMemoryIdempotency()
         self.gateway = FakeGateway()
@@ -52,52 +66,47 @@ class World:
         self.slept = 0.0
         self.time_left = 30.0
         self.markers_read = 0
-        self.messenger = self._messenger(access)
-        self.push = self._push()
+        numbers, seconds = count(1), count(1_000_000)
+        self.new_message_id = new_message_id or (lambda: f"id-{next(numbers)}")
+        self.new_marker_id = lambda: at(next(seconds))
 
-    def _messenger(self, access: Access) -> Messenger:
-        numbers = count(1)
-        return Messenger(
-            access=access,
-            connections=self.connections,
+    @property
+    def service(self) -> Service:
+        return self._assemble(self.new_message_id)
+
+    @property
+    def registration(self) -> Registration:
+        return self.service.registration
+
+    @property
+    def messenger(self) -> Messenger:
+        return self.service.messenger
+
+    def _assemble(self, new_message_id: Callable[[], str]) -> Service:
+        stores = Stores(
+            connections=self.connection_store,
+            directory=self.directory,
+            rooms=self.rooms,
             messages=self.messages,
             sends=self.sends,
-            gateway=self.gateway,
-            new_message_id=lambda: f"id-{next(numbers)}",
-            clock=self.clock,
-            note=self.notes,
-            max_message_bytes=LARGEST_FRAME_BYTES,
         )
-
-    def _push(self) -> Push:
-        seconds = count(1_000_000)
-        monotonic: Callable[[], float] = lambda: self.slept  # noqa: E731
-        posts = Posts(
-            gateway=self.gateway,
-            connections=self.connections,
-            monotonic=monotonic,
+        runtime = Runtime(
+            new_message_id=new_message_id,
+            clock=self.clock,
+            monotonic=lambda: self.slept,
             sleep=self.sleep,
             jitter=lambda: 1.0,
-            note=self.notes,
-        )
-        replays = Replays(
-            connections=self.connections,
-            messages=self.messages,
-            posts=posts,
-            new_message_id=lambda: at(next(seconds)),
-            clock=self.clock,
-            note=self.notes,
-        )
-        return Push(
-            connections=self.connections,
-            posts=posts,
-            replays=replays,
             run_per_player=one_after_the_other,
             run_per_connection=one_after_the_other,
-            clock=self.clock,
-            monotonic=monotonic,
+            run_per_chunk=one_after_the_other,
             note=self.notes,
         )
+        limits = Limits(
+            rate=self.connections.rate,
+            max_message_bytes=self.max_message_bytes,
+            max_room_message_bytes=ROOM_BYTES,
+        )
+        return assemble(self.access, stores, self.gateway, runtime, limits)
 
     def clock(self) -> int:
         return self.now
@@ -112,7 +121,7 @@ class World:
     def shake_hands(
         self, connection_id: str, query: dict[str, str], headers: dict[str, str] | None = None
     ) -> str | None:
-        return self.messenger.connect(
+        return self.registration.connect(
             connection_id,
             HERE,
             {name: [value] for name, value in query.items()},
@@ -136,7 +145,7 @@ class World:
 
     def register(self, player_id: str, connection_id: str, endpoint: Endpoint = HERE) -> None:
         """Add a connection whose marker push has not handled yet."""
-        self.connections.register(Connection(connection_id, player_id, endpoint, 0, {}))
+        self.connections.register(Connection(connection_id, player_id, endpoint, 0, {}, rooms=EVERY_ROOM))
 
     def live(self, player_id: str, *connection_ids: str) -> None:
         """Add connections that receive messages."""
@@ -149,7 +158,7 @@ class World:
 
     def batch(self, *entries: Entry) -> None:
         """Invoke push with these entries of the stream."""
-        self.push.batch(entries, lambda: self.time_left)
+        self._assemble(self.new_marker_id).push.batch(entries, lambda: self.time_left)
 
     def frames(self, connection_id: str) -> list[dict[str, Any]]:
         return [json.loads(frame) for frame in self.gateway.frames_to(connection_id)]

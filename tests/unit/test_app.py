@@ -9,7 +9,6 @@ import pytest
 from chalice.app import DynamoDBEventConfig
 
 import app
-from chalicelib.bootstrap import Service
 from chalicelib.core.model import Connection, Endpoint, ReplayMarker, Unavailable
 from localdev.events import Origin, connect_event, disconnect_event, message_event
 from localdev.functions import function, websocket_routes
@@ -30,7 +29,7 @@ ORIGIN = Origin("api", "dev", "domain", "c", 0, "127.0.0.1", None)
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.push))
+    monkeypatch.setattr(app, "service", lambda: world.service)
     return world
 
 
@@ -127,7 +126,7 @@ def test_unreadable_records_are_logged_and_the_rest_is_pushed(
 
 
 def test_a_batch_is_redelivered_when_the_players_cannot_be_read(world: World) -> None:
-    world.connections.failing = {"players"}
+    world.directory.failing = True
     with pytest.raises(Unavailable):
         push(inserted(MARKER))
 

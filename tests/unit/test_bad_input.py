@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import app
 from chalicelib.aws.tokens import JwtTokens, SecretKey
-from chalicelib.bootstrap import Service
 from chalicelib.core.access import Access
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.protocol import ACTIONS, RETRYABLE, ClientFrame, SendMessage, Sync
@@ -35,9 +34,11 @@ class AppWithBystander(World):
     """The functions of app.py over fakes, with player 2 as a live bystander."""
 
     def __init__(self) -> None:
-        super().__init__(Access(is_open=False, tokens=lambda: TOKENS), now=1_790_000_000_000)
-        self.messenger = replace(
-            self.messenger, max_message_bytes=MAX_MESSAGE_BYTES, new_message_id=MessageIds()
+        super().__init__(
+            Access(is_open=False, tokens=lambda: TOKENS),
+            now=1_790_000_000_000,
+            new_message_id=MessageIds(),
+            max_message_bytes=MAX_MESSAGE_BYTES,
         )
         self.unreadable = Notes()
         self.connect_with_token("b", "2")
@@ -58,7 +59,7 @@ class AppWithBystander(World):
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> AppWithBystander:
     world = AppWithBystander()
-    monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.push))
+    monkeypatch.setattr(app, "service", lambda: world.service)
     monkeypatch.setattr(app, "note", world.unreadable)
     return world
 
@@ -71,8 +72,7 @@ def says_nothing_it_should_not(text: str) -> bool:
 def test_a_bad_handshake_is_refused_and_stores_nothing(row: Connect, world: AppWithBystander) -> None:
     origins = frozenset({"https://game.example"} if any(name == "Origin" for name, _ in row.headers) else ())
     strict = "audience" in row.name or "issuer" in row.name
-    access = STRICT if strict else world.messenger.access
-    world.messenger = replace(world.messenger, access=replace(access, allowed_origins=origins))
+    world.access = replace(STRICT if strict else world.access, allowed_origins=origins)
     before, noted = world.state(), len(world.notes.outcomes)
     headers = [(name, value()) for name, value in row.headers]
 
@@ -174,7 +174,7 @@ def lasting(monkeypatch: pytest.MonkeyPatch) -> AppWithBystander:
     world = AppWithBystander()
     world.connect_with_token("c", "1")
     world.connections.make_live("1", "c", position(0))
-    monkeypatch.setattr(app, "service", lambda: Service(world.messenger, world.push))
+    monkeypatch.setattr(app, "service", lambda: world.service)
     return world
 
 

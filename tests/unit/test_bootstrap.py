@@ -16,16 +16,16 @@ def test_calls_run_at_the_same_time() -> None:
     def meet() -> None:
         all_of_them.wait()
 
-    concurrent_runner("test")([meet] * MAX_CONCURRENT_POSTS)
+    concurrent_runner("test", MAX_CONCURRENT_POSTS)([meet] * MAX_CONCURRENT_POSTS)
 
 
 def test_an_empty_list_of_calls_returns_at_once() -> None:
-    concurrent_runner("test")([])
+    concurrent_runner("test", MAX_CONCURRENT_POSTS)([])
 
 
 def test_calls_do_not_wait_for_the_calls_of_other_threads() -> None:
     """Calls that do not end occupy all threads."""
-    run_concurrently, end = concurrent_runner("test"), threading.Event()
+    run_concurrently, end = concurrent_runner("test", MAX_CONCURRENT_POSTS), threading.Event()
     others = threading.Thread(
         target=run_concurrently, args=([lambda: end.wait(10)] * (3 * MAX_CONCURRENT_POSTS),)
     )
@@ -53,6 +53,6 @@ def test_an_exception_is_raised_after_all_calls_have_ended() -> None:
         ended.set()
 
     with pytest.raises(RuntimeError, match="told to"):
-        concurrent_runner("test")([fail, go_on])
+        concurrent_runner("test", MAX_CONCURRENT_POSTS)([fail, go_on])
 
     assert ended.is_set()

@@ -21,8 +21,9 @@ class Flooded:
         self.world = World()
         self.tables = make_tables()
         stores = [connections_of(self.tables, self.world) for _ in range(lambdas)]
+        self.world.connections.rate = RATE
+        self.world.connection_store = stores[0]
         self.messengers = [replace(self.world.messenger, connections=store) for store in stores]
-        self.world.messenger = self.messengers[0]
         self.world.connect("1", "c")
         stores[0].make_live("1", "c", position(1))
         self.world.now = 1000 * RATE.window_ms

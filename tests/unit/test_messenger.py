@@ -1,7 +1,6 @@
 """How connects, frames and disconnects are handled."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from chalicelib.core.access import Access
 from chalicelib.core.handshake import HandshakeRejected
 from chalicelib.core.message_id import cursor_at
-from chalicelib.core.messenger import HANDSHAKE_MS, LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED
+from chalicelib.core.messenger import LIVE_WITHIN_MS, REFUSALS_UNTIL_CLOSED
 from chalicelib.core.model import (
     Delivery,
     Identity,
@@ -19,8 +18,9 @@ from chalicelib.core.model import (
     TokenRefused,
     Unavailable,
 )
+from chalicelib.core.protocol import LARGEST_FRAME_BYTES
 from chalicelib.core.rate_limit import RateLimit
-from chalicelib.settings import LARGEST_FRAME_BYTES
+from chalicelib.core.registration import HANDSHAKE_MS
 from tests.support.stream_records import position
 from tests.support.tokens import bearing
 from tests.support.world import HERE, World
@@ -64,8 +64,8 @@ def test_a_player_can_have_several_connections_and_disconnect_ends_one(world: Wo
     world.connect("1", "phone")
     world.connect("1", "laptop")
 
-    world.messenger.disconnect("phone")
-    world.messenger.disconnect("phone")
+    world.registration.disconnect("phone")
+    world.registration.disconnect("phone")
 
     assert world.connections.player("1").connections == {"laptop"}
     assert list(world.connections.registered) == ["laptop"]
@@ -73,7 +73,7 @@ def test_a_player_can_have_several_connections_and_disconnect_ends_one(world: Wo
 
 def test_a_query_without_a_player_is_refused_with_400(world: World) -> None:
     with pytest.raises(HandshakeRejected) as caught:
-        world.messenger.connect("c", HERE, {}, {})
+        world.registration.connect("c", HERE, {}, {})
 
     assert caught.value.status == 400
     assert world.connections.registered == {}
@@ -168,7 +168,7 @@ def test_a_removed_connection_is_unknown_even_where_its_item_is_cached(
 ) -> None:
     world.connect("1", "c")
     remembered = world.connections.registered["c"]
-    world.messenger.disconnect("c")
+    world.registration.disconnect("c")
     world.connections.registered["c"] = remembered
 
     assert world.send("c", action="ping")["code"] == "unknown_connection"
@@ -220,7 +220,7 @@ def test_a_disconnect_that_cannot_be_stored_is_logged_and_not_raised(world: Worl
     world.connect("1", "c")
     world.connections.failing = {"remove_by_id"}
 
-    world.messenger.disconnect("c")
+    world.registration.disconnect("c")
 
     assert world.notes.names()[-1] == "disconnect_failed"
 
@@ -720,7 +720,7 @@ def test_a_dead_live_connection_is_replaced_at_once(world: World) -> None:
 
 
 def test_a_lower_message_limit_is_enforced_and_named_in_the_error(world: World) -> None:
-    world.messenger = replace(world.messenger, max_message_bytes=1024)
+    world.max_message_bytes = 1024
     world.connect("1", "c")
 
     reply = world.send("c", action="sendmessage", message="\u00e9" * 500, destinationPlayerId="2")
@@ -735,8 +735,8 @@ def test_a_disconnect_removes_no_other_connection(world: World) -> None:
     for player_id, connection_id in (("1", "a"), ("1", "b"), ("2", "c")):
         world.connect(player_id, connection_id)
 
-    world.messenger.disconnect("a")
-    world.messenger.disconnect("1")
-    world.messenger.disconnect("player#2")
+    world.registration.disconnect("a")
+    world.registration.disconnect("1")
+    world.registration.disconnect("player#2")
 
     assert set(world.connections.registered) == {"b", "c"}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core import parsing, protocol
-from chalicelib.core.protocol import Action, FrameError, SendMessage
+from chalicelib.core.protocol import ACTIONS, Action, FrameError, SendMessage
 
 ORIGINAL_FRAME = (
     '{"routeKey": "sendmessage", "action": "sendmessage", "message": "Hello, from player 1!", '
@@ -68,7 +68,7 @@ def test_the_error_for_an_unknown_action_lists_the_actions(action: str) -> None:
     error = refusal(action)
 
     assert error.code == "unknown_action"
-    assert error.detail == "action must be one of: sendmessage, sync, ping"
+    assert error.detail == f"action must be one of: {', '.join(ACTIONS)}"
 
 
 @pytest.mark.parametrize(

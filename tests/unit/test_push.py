@@ -24,7 +24,7 @@ OVERLAP = OVERLAP_MS // 1000
 
 
 def message(name: str, number: int = 1, to: str = "2", second: float = 1000, stream: str = STREAM) -> Message:
-    return Message(at(second), to, "1", name, 1000, position(number, stream))
+    return Message(at(second), to, "1", name, 1000, stream_position=position(number, stream))
 
 
 def marker(connection_id: str, number: int = 5, to: str = "2", **asked: Any) -> ReplayMarker:
@@ -788,7 +788,7 @@ def test_connections_are_closed_without_an_exception_when_the_invocation_is_out_
 
 
 def test_a_batch_is_redelivered_when_the_players_cannot_be_read(world: World) -> None:
-    world.connections.failing = {"players"}
+    world.directory.failing = True
 
     with pytest.raises(Unavailable):
         world.batch(message("m1"))

@@ -65,7 +65,7 @@ def test_a_stage_is_open_only_with_auth_mode_open() -> None:
 def test_a_stage_with_a_key_is_not_open(mode: dict[str, str]) -> None:
     assert not settings(JWT_SECRET=SECRET, **mode).is_open
     assert settings(JWT_SECRET=SECRET, **mode).tokens == TokenSettings(
-        SECRET, None, None, ("HS256",), None, None, "aud", "sub"
+        SECRET, None, None, ("HS256",), None, None, "aud", "sub", "rooms"
     )
 
 
@@ -77,10 +77,19 @@ def test_all_token_settings_are_read() -> None:
         JWT_AUDIENCE="game",
         JWT_AUDIENCE_CLAIM="client_id",
         JWT_PLAYER_CLAIM="custom:player",
+        JWT_ROOMS_CLAIM="acl",
     ).tokens
 
     assert chosen == TokenSettings(
-        None, None, URL, ("ES256", "RS256"), "https://issuer.example", "game", "client_id", "custom:player"
+        None,
+        None,
+        URL,
+        ("ES256", "RS256"),
+        "https://issuer.example",
+        "game",
+        "client_id",
+        "custom:player",
+        "acl",
     )
 
 
