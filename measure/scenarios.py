@@ -41,7 +41,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a scenario works with.
+    """The context of a scenario.
 
     `player` takes a name and returns a player. `server_kib` returns the server's memory in KiB, if known. An
     attacker connects to `url` as the player `attacker`.
@@ -180,7 +180,7 @@ async def _connected_pairs(stage: Stage, load: Load) -> tuple[list[LoadPlayer], 
 
 
 async def _connect(stage: Stage, players: Sequence[LoadPlayer]) -> None:
-    """Connect a few players at a time, because connects aren't what this measures. Raises NotConnected."""
+    """Connect a few players at a time, because this doesn't measure connects. Raises NotConnected."""
     slots = asyncio.Semaphore(CONCURRENT_CONNECTS)
     connected = 0
 

@@ -926,7 +926,7 @@ def test_a_page_costs_one_query_even_if_all_items_are_tombstones(tables: Tables)
     assert calls == ["Query"] * len(pages)
 
 
-def test_a_page_does_not_read_what_has_expired_and_is_still_there(tables: Tables) -> None:
+def test_a_page_does_not_read_expired_messages_that_still_exist(tables: Tables) -> None:
     """DynamoDB deletes expired items up to two days late."""
     old = MessageIds(lambda: time.time_ns() - 10**9 * (DAY + EXPIRY_SLACK_SECONDS + 1))
     expired = MessagesTable(tables.client, tables.messages, retention_seconds=-1)
@@ -978,7 +978,7 @@ def test_a_tombstone_is_not_pushed(tables: Tables) -> None:
     assert parse_record(inserted(item)) is None
 
 
-def test_what_has_expired_is_not_replayed_though_dynamodb_still_has_it(tables: Tables) -> None:
+def test_an_expired_message_is_not_replayed_while_dynamodb_still_has_it(tables: Tables) -> None:
     MessagesTable(tables.client, tables.messages, retention_seconds=-1).put(message(mid(1)))
     store = MessagesTable(tables.client, tables.messages, DAY)
     store.put(message(mid(2)))
@@ -1071,7 +1071,7 @@ def test_only_inserts_are_pushed(event_name: str) -> None:
         inserted({}) | {"dynamodb": {}},
     ],
 )
-def test_an_odd_new_item_is_unreadable_and_the_error_has_none_of_its_content(record: Any) -> None:
+def test_an_invalid_new_item_is_unreadable_and_the_error_omits_its_content(record: Any) -> None:
     with pytest.raises(UnreadableRecord) as caught:
         parse_record(record)
 
