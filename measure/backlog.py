@@ -149,7 +149,7 @@ def _calls_of_a_replay() -> dict[str, int]:
     aws = CountedAws.start()
     _store(boto3.client("dynamodb"), "messages", COUNTED)
     aws.push()
-    aws.service.messenger.connect("c-hoarder", HERE, {"playerId": ["hoarder"], "after": ["0"]}, {})
+    aws.service.registration.connect("c-hoarder", HERE, {"playerId": ["hoarder"], "after": ["0"]}, {})
     with aws.counting() as calls:
         posts = aws.calls["PostToConnection"] + COUNTED + 1  # The last one is the greeting.
         while aws.calls["PostToConnection"] < posts:
