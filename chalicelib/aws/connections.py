@@ -307,6 +307,7 @@ class ConnectionsTable:
         condition: str = IS_OWN,
     ) -> Item | None:
         """Update the player's item. Return the new item, or None if the condition failed."""
+        named = {"ExpressionAttributeNames": names} if names else {}  # DynamoDB refuses an empty map.
         try:
             with unavailable_on_failure():
                 answer = self._client.update_item(
@@ -314,13 +315,13 @@ class ConnectionsTable:
                     Key=player_key(player_id),
                     UpdateExpression=update,
                     ConditionExpression=condition,
-                    ExpressionAttributeNames=names,
                     ExpressionAttributeValues={
                         ":connection": {"S": connection_id},
                         ":expires": in_seconds(self._player_seconds, self._clock()),
                         **values,
                     },
                     ReturnValues="ALL_NEW",
+                    **named,
                 )
         except ClientError:
             return None

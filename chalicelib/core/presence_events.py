@@ -49,7 +49,7 @@ class PresenceEvents:
                 for connection_id in recipient.live
             ]
         )
-        self.note("presence", room=room.id, players=len(poked))
+        self.note("presence_told", room=room.id, players=len(poked))
 
     def _post(self, recipient: Recipient, connection_id: str, frame: str) -> None:
         """Post to one connection. One that fails is dropped, as for a message: it would delay every event."""

@@ -39,6 +39,7 @@ from chalicelib.core.model import (
     Unavailable,
 )
 from chalicelib.core.ports import ConnectionStore, Directory, IdempotencyStore, MessageStore
+from chalicelib.core.protocol import MAX_PRESENCE_ROOMS
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 from tests.support.dynamodb_tables import Tables, count_calls, make_tables
 from tests.support.fakes import (
@@ -1097,3 +1098,63 @@ def scan(tables: Tables, table: str) -> dict[str, dict[str, Any]]:
     """Return a table's items by their sort key, or by the hash key if that is the whole key."""
     items = tables.client.scan(TableName=table)["Items"]
     return {item.get("messageId", item.get("id"))["S"]: item for item in items}
+
+
+# Presence
+
+
+def test_a_players_presence_rooms_are_added_and_removed(store: ConnectionStore) -> None:
+    store.register(connection("c"))
+
+    assert store.add_presence_room("1", "c", "lobby")
+    assert store.add_presence_room("1", "c", "lobby")
+    assert not store.add_presence_room("1", "other", "arena")
+    assert player(store).presence_rooms == {"lobby"}
+
+    store.remove_presence_room("1", "lobby")
+    store.remove_presence_room("1", "lobby")
+    assert player(store).presence_rooms == set()
+
+
+def test_a_player_has_a_limited_number_of_presence_rooms(store: ConnectionStore) -> None:
+    store.register(connection("c"))
+    rooms = [f"r{number}" for number in range(MAX_PRESENCE_ROOMS)]
+
+    assert all(store.add_presence_room("1", "c", room_id) for room_id in rooms)
+
+    assert not store.add_presence_room("1", "c", "one-too-many")
+    assert store.add_presence_room("1", "c", "r0")
+
+
+def test_going_live_and_being_removed_return_the_player(store: ConnectionStore) -> None:
+    for connection_id in ("a", "b"):
+        store.register(connection(connection_id))
+    store.add_presence_room("1", "a", "lobby")
+
+    first, second = (store.make_live("1", each, position(7)) for each in ("a", "b"))
+    before_first, before_second = (store.remove("1", each) for each in ("a", "b"))
+
+    assert first is not None
+    assert second is not None
+    assert (set(first.live), set(second.live)) == ({"a"}, {"a", "b"})
+    assert (set(before_first.live), set(before_second.live)) == ({"a", "b"}, {"b"})
+    assert before_second.presence_rooms == {"lobby"}
+
+
+def test_a_connect_of_a_player_with_presence_rooms_costs_as_much_as_a_replay(slow: ConnectionStore) -> None:
+    slow.register(connection("a"))
+    slow.add_presence_room("1", "a", "lobby")
+
+    slow.register(connection("b"))
+
+    assert [admitted(slow, "a") for _ in range(3)] == [True] * 2 + [False]
+
+
+def test_a_player_was_last_seen_in_its_newest_window(limited: ConnectionStore, clock: Clock) -> None:
+    limited.register(connection("c"))
+    clock.advance(10 * WINDOW_MS)
+    limited.admit("1", "c", 1)
+    seen = clock.now
+    clock.advance(10 * WINDOW_MS)
+
+    assert player(limited).last_seen_at == RATE.window_at(seen)
