@@ -112,7 +112,7 @@ refreshRows();
 await follow(
   steps => {
     steps.forEach(step => sequence.happened(step));
-    refreshRows();
+    if (steps.some(({step}) => step !== "signalled")) refreshRows();  // A signal stores nothing.
   },
   () => sequence.clear(),
 );

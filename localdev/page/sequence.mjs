@@ -25,7 +25,7 @@ const ARROWS = {
   "live": [PUSH, RECIPIENT, "connected"],
   "joined": [CLIENT, FUNCTION, "join"],
   "left": [CLIENT, FUNCTION, "leave"],
-  "presence": [PUSH, RECIPIENT, "presence"],
+  "presence_told": [PUSH, RECIPIENT, "presence"],
   "signalled": [FUNCTION, RECIPIENT, "signal"],
   "disconnected": [CLIENT, FUNCTION, "$disconnect"],
   "refused": [FUNCTION, CLIENT, "refused", "bad"],
@@ -33,7 +33,7 @@ const ARROWS = {
 };
 
 /* Steps that become one step with a count when they are repeated. */
-const COUNTED = new Set(["refused", "triggered", "presence", "signalled"]);
+const COUNTED = new Set(["refused", "triggered", "presence_told", "signalled"]);
 
 export class Sequence {
   #episodes = new Map();
@@ -96,7 +96,7 @@ export class Sequence {
     if (id !== undefined) return this.#message(this.#roomMessages.get(id) ?? id);
     if (step === "joined") return this.#episode(`joined ${room} ${connection}`, `Player ${player} joins #${room}`);
     if (step === "left") return this.#episode(`left ${room} ${connection}`, `Player ${player} leaves #${room}`);
-    if (step === "presence") return this.#episode(`presence ${room}`, `Presence in #${room}`);
+    if (step === "presence_told") return this.#episode(`presence ${room}`, `Presence in #${room}`);
     if (step === "signalled") return this.#episode(`signals ${connection}`, `Signals of player ${player}`);
     if (step === "failed") return this.#episode(`failed ${route}`, `Function failed: ${route}`);
     if (step === "refused") {
@@ -141,10 +141,11 @@ class Episode {
 
   /* Add a step, and redraw the steps in order of time. */
   add(step, at, detail) {
-    const last = this.#steps.at(-1);
-    if (last?.step === step && COUNTED.has(step)) last.times++;
-    else this.#steps.push({step, at, detail, times: 1});
-    this.#steps.sort((one, other) => one.at - other.at);
+    const place = this.#steps.findLastIndex(each => each.at <= at) + 1;
+    const same = COUNTED.has(step) ? this.#steps.slice(Math.max(0, place - 1), place + 1) : [];
+    const counted = same.find(each => each.step === step);
+    if (counted === undefined) this.#steps.splice(place, 0, {step, at, detail, times: 1});
+    else counted.times++;
     const began = this.#steps[0].at;
     this.element.lastElementChild.replaceChildren(...this.#steps.map(each => draw(each, began)));
   }
