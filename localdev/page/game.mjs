@@ -58,7 +58,10 @@ async function followPresence() {
 
 function takePresence({type, members, online, playerId, member}) {
   const here = new Set(type === "members" ? Object.keys(online ?? {}) : []);
-  if (type === "presence" && online && member !== false) here.add(playerId);
+  if (type === "presence" && online && member !== false) {
+    here.add(playerId);
+    signalled = undefined;  // A newcomer doesn't know where I am. Nor does a player who has reloaded the page.
+  }
   for (const each of type === "members" ? [...others.keys(), ...members] : [playerId]) {
     if (here.has(each)) enter(each);
     else leave(each);
@@ -69,7 +72,6 @@ function takePresence({type, members, online, playerId, member}) {
 function enter(playerId) {
   if (playerId === myId || others.has(playerId)) return;
   others.set(playerId, {skater: new Skater(), heardAt: -Infinity, drawn: skaterElement(playerId)});
-  signalled = undefined;  // The newcomer doesn't know where I am.
   showPoints();
 }
 

@@ -12,7 +12,7 @@ export class Roster {
     const before = this.#members;
     this.#members = new Map(members.map(playerId => {
       if (Object.hasOwn(online ?? {}, playerId)) return [playerId, {lastSeenAt: online[playerId], offlineAt: null}];
-      const {lastSeenAt = 0, offlineAt = 0} = before.get(playerId) ?? {};
+      const {lastSeenAt = 0, offlineAt = -Infinity} = before.get(playerId) ?? {};
       return [playerId, {lastSeenAt, offlineAt: offlineAt ?? now}];
     }));
   }
@@ -20,7 +20,7 @@ export class Roster {
   /* Take one member's change. The client has already waited before it reports that a member is offline. */
   change({playerId, member, online, lastSeenAt}) {
     if (member === false) this.#members.delete(playerId);
-    else this.#members.set(playerId, {lastSeenAt: lastSeenAt ?? 0, offlineAt: online ? null : 0});
+    else this.#members.set(playerId, {lastSeenAt: lastSeenAt ?? 0, offlineAt: online ? null : -Infinity});
   }
 
   /* Take that a member was just heard of, such as by a message. */
