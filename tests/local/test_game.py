@@ -54,21 +54,10 @@ def pages(browsers: tuple[Page, Page], local: ChaliceLocal, room: str) -> tuple[
     return browsers
 
 
-def place_of(page: Page, selector: str) -> tuple[float, float]:
-    """Return the center of an element in the window, in CSS pixels."""
-    x, y = page.evaluate(
-        f"""(() => {{
-            const {{left, top, width, height}} = document.querySelector("{selector}").getBoundingClientRect();
-            return [left + width / 2, top + height / 2];
-        }})()"""
-    )
-    return x, y
-
-
 def catch_star(page: Page, points: str) -> None:
     """Skate to the star with a finger, until the page shows these points."""
     page.until(STAR_IS_THERE)
-    with page.holding_finger(*place_of(page, "#star")):
+    with page.holding_finger(*page.place_of("#star")):
         page.until(f"{POINTS} === {json.dumps(points)}")
 
 
@@ -76,7 +65,7 @@ def catch_star(page: Page, points: str) -> None:
 @pytest.mark.parametrize("key", ["ArrowRight", "d"])
 def test_a_skater_who_moves_in_one_page_moves_in_the_other(pages: tuple[Page, Page], key: str) -> None:
     anna, ben = pages
-    start, _ = place_of(ben, ".skater:not(.mine)")
+    start, _ = ben.place_of(".skater:not(.mine)")
 
     with anna.holding_key(key):
         ben.until(
@@ -94,12 +83,12 @@ def test_a_catch_counts_in_both_pages_and_after_a_reload(
     catch_star(anna, "You ★ 1ben ★ 0")
     ben.until(f"{POINTS} === 'You ★ 0anna ★ 1'")
     catch_star(ben, "You ★ 1anna ★ 1")
-    star = place_of(ben, "#star")
+    star = ben.place_of("#star")
 
     open_game(anna, local, "anna", room)
     anna.until(f"{POINTS} === 'You ★ 1ben ★ 1'")
 
-    assert place_of(anna, "#star") == pytest.approx(star, abs=1)
+    assert anna.place_of("#star") == pytest.approx(star, abs=1)
     assert ben.evaluate(POINTS) == "You ★ 1anna ★ 1"
 
 

@@ -94,6 +94,17 @@ class Page:
             time.sleep(0.02)
         return value
 
+    def place_of(self, selector: str) -> tuple[float, float]:
+        """Return the center of an element in the window, in CSS pixels."""
+        x, y = self.evaluate(
+            f"""(() => {{
+                const {{left, top, width, height}} =
+                  document.querySelector({json.dumps(selector)}).getBoundingClientRect();
+                return [left + width / 2, top + height / 2];
+            }})()"""
+        )
+        return x, y
+
     def type(self, text: str) -> None:
         self.command("Input.insertText", text=text)
 
