@@ -156,6 +156,7 @@ export class Panel {
   #state(text, isConnected = false) {
     this.#find(".state").textContent = text;
     this.#find(".state").classList.toggle("connected", isConnected);
+    this.#find(".members").classList.toggle("unknown", !isConnected);
     if (!isConnected) this.connectionId = null;
   }
 

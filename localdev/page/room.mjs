@@ -26,7 +26,7 @@ export class Room {
     this.#typing = typing;
     this.#changed = changed;
     setInterval(() => this.#draw(), REDRAW_MS);
-    setInterval(() => this.#refresh().catch(() => {}), 1000 * PING_SECONDS);  // Or after the next reconnection.
+    setInterval(() => this.#refresh(), 1000 * PING_SECONDS);
   }
 
   /* Reject as the player's join() does. */
@@ -83,9 +83,13 @@ export class Room {
   /* Ask for the members, because presence events can be lost, and don't say who still pings. */
   async #refresh() {
     if (this.id === null || document.hidden) return;
-    const members = await this.#player.members(this.id);
-    if (members.roomId === this.id) this.#roster.replace(members, Date.now());
-    this.#draw();
+    try {
+      const members = await this.#player.members(this.id);
+      if (members.roomId === this.id) this.#roster.replace(members, Date.now());
+      this.#draw();
+    } catch (failure) {  // A player who is offline gets the members after the next reconnection.
+      if (failure.code === "not_a_member") this.#left();
+    }
   }
 
   #left() {
