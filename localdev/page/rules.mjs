@@ -8,6 +8,7 @@ const FRICTION = 1.1;
 const BOUNCE = 0.7;
 const RADIUS = 0.18;
 const CORRECTED_PER_SECOND = 8;
+const NEAR = 1;  // A new star is farther from the old one, so that it isn't next to who caught that.
 
 /* The game that results from the room's messages. All members get them in one order, so all count alike.
 
@@ -15,14 +16,18 @@ const CORRECTED_PER_SECOND = 8;
    star, everybody counts the one that the room stored first, and ignores the other. */
 export class Game {
   star = null;  // The id of the message that placed the star. Null before the first game.
+  place = null;  // Where the star is, as {x, y}.
   points = new Map();
 
   /* Count a message, and return whether it changed the game. Players can send anything. */
   count({messageId, srcPlayerId, message}) {
     const {move, star} = parsed(message);
-    if (move === "start" && (star === this.star || star === null)) this.points = new Map();
-    else if (move === "catch" && star === this.star && star !== null && this.winner === undefined) {
+    if (move === "start" && (star === this.star || star === null)) {
+      this.points = new Map();
+      this.place = placeOf(messageId);
+    } else if (move === "catch" && star === this.star && star !== null && this.winner === undefined) {
       this.points.set(srcPlayerId, this.pointsOf(srcPlayerId) + 1);
+      this.place = placeOf(messageId, this.place);
     } else return false;
     this.star = messageId;
     return true;
@@ -36,19 +41,21 @@ export class Game {
     return [...this.points].find(([, points]) => points >= GOAL)?.[0];
   }
 
-  /* Return the star's place. It comes from random digits of the id, so nobody knows it earlier than others. */
-  get place() {
-    const digits = this.star.replaceAll("-", "").slice(-12);
-    const [across, down] = [digits.slice(0, 6), digits.slice(6)].map(part => parseInt(part, 16) / 0xffffff);
-    return {x: WIDTH * (0.1 + 0.8 * across), y: HEIGHT * (0.1 + 0.8 * down)};
-  }
-
   /* Return how strongly a player can push: less while the player leads. */
   powerOf(playerId) {
     const others = [...this.points].filter(([other]) => other !== playerId).map(([, points]) => points);
     const lead = Math.max(0, this.pointsOf(playerId) - Math.max(0, ...others));
     return POWER * (1 - SLOWER_PER_STAR * lead);
   }
+}
+
+/* Return a star's place, which isn't near `before`. It comes from random digits of the message's id, so nobody knows
+   it earlier than others. */
+function placeOf(messageId, before) {
+  const digits = messageId.replaceAll("-", "").slice(-12);
+  const [across, down] = [digits.slice(0, 6), digits.slice(6)].map(part => parseInt(part, 16) / 0xffffff);
+  const at = share => ({x: WIDTH * (0.1 + 0.8 * share), y: HEIGHT * (0.1 + 0.8 * down)});
+  return before && distance(at(across), before) < NEAR ? at((across + 0.5) % 1) : at(across);
 }
 
 /* A skater's place, speed and push. `push` has a length of at most 1. */
@@ -74,8 +81,8 @@ export class Skater {
     return {x: this.x + this.#jump.x, y: this.y + this.#jump.y};
   }
 
-  reaches({x, y}) {
-    return Math.hypot(this.x - x, this.y - y) < 1.8 * RADIUS;
+  reaches(place) {
+    return distance(this, place) < 1.8 * RADIUS;
   }
 
   /* Return the text of a signal. It says everything, so a lost signal doesn't matter after the next one. */
@@ -93,6 +100,10 @@ export class Skater {
     this.#jump = {x: x - this.x, y: y - this.y};
     return true;
   }
+}
+
+function distance(one, other) {
+  return Math.hypot(one.x - other.x, one.y - other.y);
 }
 
 function bounced(place, speed, end) {

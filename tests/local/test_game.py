@@ -55,10 +55,26 @@ def pages(browsers: tuple[Page, Page], local: ChaliceLocal, room: str) -> tuple[
 
 
 def catch_star(page: Page, points: str) -> None:
-    """Skate to the star with a finger, until the page shows these points."""
+    """Skate to the star with a finger, until the page shows these points and the skater rests there.
+
+    A skater that glides on could catch the next star.
+    """
     page.until(STAR_IS_THERE)
-    with page.holding_finger(*page.place_of("#star")):
+    x, y = page.place_of("#star")
+    with page.holding_finger(x, y):
         page.until(f"{POINTS} === {json.dumps(points)}")
+        page.until(
+            f"""new Promise(done => {{
+                const frames = [];
+                requestAnimationFrame(function look() {{
+                    const {{left, top, width, height}} =
+                      document.querySelector(".skater.mine").getBoundingClientRect();
+                    frames.push(Math.hypot(left + width / 2 - {x}, top + height / 2 - {y}));
+                    if (frames.length < 5) requestAnimationFrame(look);
+                    else done(frames.every(distance => distance < 5));
+                }});
+            }})"""
+        )
 
 
 @needs_browser
@@ -115,6 +131,33 @@ def test_a_new_game_begins_for_both(pages: tuple[Page, Page]) -> None:
 
     anna.until(f"{POINTS} === 'You ★ 0ben ★ 0'")
     ben.until(f"{POINTS} === 'You ★ 0anna ★ 0'")
+
+
+@needs_browser
+def test_a_new_star_is_far_from_the_star_that_was_caught(
+    browsers: tuple[Page, Page], local: ChaliceLocal
+) -> None:
+    page, _ = browsers
+    page.open(f"http://127.0.0.1:{local.http_port}/game?player=counting")
+
+    nearest, widest = page.evaluate(
+        """(async () => {
+            const {Game, HEIGHT, WIDTH} = await import("/page/rules.mjs"), game = new Game();
+            const moves = [], ids = Array.from({length: 2000}, () => crypto.randomUUID());
+            for (const messageId of ids) {
+              const before = game.place, move = before === null || game.winner ? "start" : "catch";
+              const message = JSON.stringify({move, star: game.star});
+              game.count({messageId, srcPlayerId: "1", message});
+              const {x, y} = game.place;
+              if (move === "catch") moves.push(Math.hypot(x - before.x, y - before.y));
+              if (x < 0.3 || y < 0.3 || x > WIDTH - 0.3 || y > HEIGHT - 0.3) return [0, 0];
+            }
+            return [Math.min(...moves), Math.max(...moves)];
+        })()"""
+    )
+
+    assert nearest > 0.5
+    assert widest > 3
 
 
 Move = tuple[str, str, str, str | None]
