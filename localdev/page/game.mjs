@@ -25,7 +25,7 @@ const me = new Skater(), mine = skaterElement(myId);
 const others = new Map();  // The players who are on the ice, each with a skater and the time of the last signal.
 const keys = new Set();
 let finger = null;  // Where the mouse or a finger presses, on the ice.
-let signalled, caught, ripeAt = 0, player;
+let signalled, caught, soughtStar, ripeAt = 0, player;
 
 // What the service says
 
@@ -164,6 +164,7 @@ function animate() {
     const seconds = Math.min(0.1, Math.max(0, now - before) / 1000);
     before = now;
     me.push = pushOf(keys, finger);
+    if (me.push.x !== 0 || me.push.y !== 0) soughtStar = game.star;
     me.move(seconds, game.powerOf(myId));
     place(mine, me.shown);
     for (const [playerId, {skater, heardAt, drawn}] of others) {
@@ -183,6 +184,7 @@ function showStar(now) {
   place(find("star"), game.place);
   find("star").classList.toggle("ripe", now >= ripeAt);
   if (now < ripeAt || caught === game.star || !me.reaches(game.place)) return;
+  if (soughtStar !== game.star) return;  // A star can appear below a player who does nothing.
   caught = game.star;
   tell("catch");
 }
