@@ -1,1 +1,1 @@
-"""A world of clients, a gateway, tables and a stream around the real handlers, in which everything fails."""
+"""Runs the real handlers against simulated clients, API Gateway, tables and a stream, all with faults."""

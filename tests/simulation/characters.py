@@ -1,4 +1,4 @@
-"""Players who are a burden to the others: one with a long backlog, one who floods itself, one who aborts."""
+"""Players that put load on others: one has a long backlog, one floods itself, some abort their handshakes."""
 
 from dataclasses import dataclass, field
 from random import Random
@@ -16,15 +16,18 @@ ACTS = 0.15
 
 @dataclass(slots=True)
 class Characters:
-    """In one schedule of four there is one of them; the draws of the others stay what they are."""
+    """At most one of these players, in one of four schedules.
+
+    They have their own random numbers, so they don't change the draws of the other devices.
+    """
 
     world: World
     random: Random
     hoarder: Device | None = None
     flooder: Device | None = None
     aborts: bool = False
-    lasts: bool = False
-    """Whether the hoarder connects only after the faults, and its replay lasts for a minute and more."""
+    replays_slowly: bool = False
+    """Whether the hoarder connects only after the faults, and its replay then lasts for over a minute."""
 
     late: list[Message] = field(default_factory=list)
     began: float = 0
@@ -37,7 +40,7 @@ class Characters:
         kind = random.choice(("hoarder", "hoarder", "flooder", "aborts", *[None] * 12))
         if kind == "hoarder":
             characters.hoarder = _hoarder(world, characters.late)
-            characters.lasts = random.random() < 0.5
+            characters.replays_slowly = random.random() < 0.5
         elif kind == "flooder":
             characters.flooder = Device("flooder", "p-flooder", True, world)
         characters.aborts = kind == "aborts"
@@ -45,8 +48,8 @@ class Characters:
 
     @property
     def steps(self) -> int:
-        """How many more steps the schedule needs, for a long replay to go on."""
-        return HOARDERS_STEPS if self.hoarder is not None and not self.lasts else 0
+        """Return how many more steps the schedule needs for a long replay."""
+        return HOARDERS_STEPS if self.hoarder is not None and not self.replays_slowly else 0
 
     @property
     def devices(self) -> list[Device]:
@@ -57,14 +60,14 @@ class Characters:
             return
         if self.aborts:
             self._abort()
-        if self.hoarder is not None and not self.lasts:
+        if self.hoarder is not None and not self.replays_slowly:
             self.ping(self.hoarder)
-            self._store_a_late_one(self.hoarder)
+            self._store_late(self.hoarder)
         if self.flooder is not None:
             self._flood(self.flooder)
 
     def _abort(self) -> None:
-        """Players of the same shards connect and are gone before the handshake has ended."""
+        """Let players connect and disconnect before their handshakes have ended."""
         for number in range(self.random.randint(1, ABORTS_AT_ONCE)):
             socket = self.world.connect(f"p-abort-{number}", self.random.choice((None, "0")))
             self.world.cut_off(socket)
@@ -74,11 +77,11 @@ class Characters:
             pass
         if device.socket is None:
             device.connect()
-        elif device.connected and device.asked is None:
+        elif device.connected and device.requested is None:
             device.ping()
 
-    def _store_a_late_one(self, device: Device) -> None:
-        """Store a message some time after its id was made, and its sender's next one right after it."""
+    def _store_late(self, device: Device) -> None:
+        """Store a message long after its id was made, and then its sender's next message."""
         is_in_time = self.world.schedule.now - self.began < OVERLAP_MS / 1000
         if self.late and is_in_time and device.connected and self.random.random() < 0.5:
             late = self.late.pop(self.random.randrange(len(self.late)))
@@ -90,16 +93,16 @@ class Characters:
             pass
         if device.socket is None:
             device.connect()
-        elif device.connected and device.asked is None:
-            device.say(device.player_id, once=True)
+        elif device.connected and device.requested is None:
+            device.send_message(device.player_id, idempotent=True)
         elif device.connected and device.greeted and self.random.random() < 0.3:
             device.leave(cut=self.random.random() < 0.5)
 
 
 def _hoarder(world: World, late: list[Message]) -> Device:
-    """Somebody has been away for long, and then stays connected and asks whether it still is.
+    """Return a device with a backlog, which stays connected and pings.
 
-    Some of the messages are on their way to the table: they go to `late`.
+    A fourth of its messages aren't in the table yet. They are in `late`.
     """
     device = Device("hoarder", "p-hoarder", True, world)
     for number in range(BACKLOG):
@@ -117,4 +120,4 @@ def _message(world: World, device: Device, by: str, number: int) -> Message:
 def _store(world: World, device: Device, message: Message) -> None:
     world.messages.put(message)
     by, _, number = message.text.rpartition("#")
-    device.sent.append(Sent(message.text, by, device.player_id, int(number), once=True, acked=True))
+    device.sent.append(Sent(message.text, by, device.player_id, int(number), idempotent=True, acked=True))

@@ -1,4 +1,4 @@
-"""What became of every message, and whether every open socket can be reached."""
+"""Checks the guarantees: the fate of each message, and whether each open socket can be reached."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,84 +8,98 @@ from chalicelib.core.model import Message
 from tests.simulation.devices import Device, Sent
 from tests.simulation.world import MESSAGE_SECONDS, World
 
-BAD = ("lost", "shown twice", "out of order", "misdelivered", "never sent", "unreachable", "expired")
+VIOLATIONS = ("lost", "shown twice", "out of order", "misdelivered", "never sent", "unreachable", "expired")
 
 
 @dataclass(slots=True)
 class Verdict:
-    """How many sends ended in each way, and a line for each that must not be."""
+    """How many sends had each outcome, and a line for each violation of a guarantee."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    wrongs: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
 
-    def wrong(self, outcome: str, about: str) -> None:
+    def add(self, outcome: str, about: str) -> None:
         self.counts[outcome] += 1
-        self.wrongs.append(f"{outcome}: {about}")
+        self.violations.append(f"{outcome}: {about}")
 
 
 def judge(world: World, devices: list[Device]) -> Verdict:
-    """Judge a world that has come to rest, with every client connected."""
+    """Return the verdict on a world that has settled, with each client connected."""
     verdict = Verdict()
     all_sent = {sent.text: sent for device in devices for sent in device.sent}
     history = list(world.tables.history.values())
-    places = {m.text: index for index, m in enumerate(history) if isinstance(m, Message)}
-    times = {m.text: m.id for m in history if isinstance(m, Message)}
-    ids = {entry.id: index for index, entry in enumerate(history)}
+    index_of_text = {m.text: index for index, m in enumerate(history) if isinstance(m, Message)}
+    id_of_text = {m.text: m.id for m in history if isinstance(m, Message)}
+    index_of_id = {entry.id: index for index, entry in enumerate(history)}
     for sent in all_sent.values():
         if sent.table_was_deleted:
             verdict.counts["deleted"] += 1
             continue
-        owed = [d for d in devices if d.player_id == sent.to and _is_owed(d, sent, places, ids)]
-        missing = [device.name for device in owed if sent.text not in device.shown]
+        recipients = [device for device in devices if device.player_id == sent.to]
+        due = [each for each in recipients if _must_receive(each, sent, index_of_text, index_of_id)]
+        missing = [device.name for device in due if sent.text not in device.shown]
         if not sent.acked:
             verdict.counts["unknown"] += 1
-        elif missing and sent.text in times and world.has_expired(times[sent.text], -MESSAGE_SECONDS):
+        elif missing and _has_expired(world, id_of_text.get(sent.text)):
             verdict.counts["too late"] += 1
         elif missing:
-            verdict.wrong("lost", f"{sent.text} to {missing}")
+            verdict.add("lost", f"{sent.text} to {missing}")
         else:
             verdict.counts["ok"] += 1
     for device in devices:
-        has_order = {text for text, sent in all_sent.items() if _is_owed(device, sent, places, ids)}
-        _judge_shown(verdict, device, all_sent, has_order)
+        ordered = {
+            text for text, sent in all_sent.items() if _must_receive(device, sent, index_of_text, index_of_id)
+        }
+        _judge_shown(verdict, device, all_sent, ordered)
     return verdict
 
 
 def unreachable(world: World) -> Iterable[str]:
-    """Sockets that were told they receive, are open, do not receive, and would not be told so by a ping;
+    """Yield the ids of sockets that violate reachability.
 
-    and those that were given up though nothing had failed.
+    These are open sockets that got a greeting and are registered, but aren't live and have no pending work:
+    even a ping wouldn't reveal that. Sockets that were closed although no fault had happened count too.
     """
-    yield from world.dropped_for_nothing
+    yield from world.needlessly_closed
     for socket in world.sockets.values():
-        if socket.open and socket.greeted and not world.is_about_to_work_for(socket):
+        if socket.open and socket.greeted and not world.has_pending_work(socket):
             player = world.player(socket.player_id)
             if socket.id not in player.live and socket.id in player.connections:
                 yield socket.id
 
 
-def _is_owed(device: Device, sent: Sent, places: dict[str, int], ids: dict[str, int]) -> bool:
-    """Whoever asks from the beginning is owed all, a latecomer what was stored after its first greeting."""
+def _has_expired(world: World, message_id: str | None) -> bool:
+    return message_id is not None and world.has_expired(message_id, -MESSAGE_SECONDS)
+
+
+def _must_receive(
+    device: Device, sent: Sent, index_of_text: dict[str, int], index_of_id: dict[str, int]
+) -> bool:
+    """Return whether the device must receive the message. A latecomer can miss those before its greeting."""
     if device.name.endswith("latecomer"):
-        return sent.text in places and places[sent.text] > ids.get(device.first_greeting or "", 1 << 60)
+        greeting = index_of_id.get(device.first_greeting or "", 1 << 60)
+        return index_of_text.get(sent.text, -1) > greeting
     return True
 
 
-def _judge_shown(verdict: Verdict, device: Device, all_sent: dict[str, Sent], has_order: set[str]) -> None:
-    """A latecomer may be shown some of what was before its time when it comes again: that has no order."""
+def _judge_shown(verdict: Verdict, device: Device, all_sent: dict[str, Sent], ordered: set[str]) -> None:
+    """Check what a device showed.
+
+    A latecomer that reconnects can receive some messages from before its first greeting, in any order.
+    """
     newest: dict[str, int] = {}
     texts: set[str] = set()
     for text in device.shown:
         sent = all_sent.get(text)
         if sent is None:
-            verdict.wrong("never sent", f"{text} at {device.name}")
+            verdict.add("never sent", f"{text} at {device.name}")
             continue
         if sent.to != device.player_id:
-            verdict.wrong("misdelivered", f"{text} at {device.name}")
+            verdict.add("misdelivered", f"{text} at {device.name}")
         if text in texts and not sent.table_was_deleted:
-            verdict.wrong("shown twice", f"{text} at {device.name}")
-        elif sent.acked and text in has_order and not sent.table_was_deleted:
+            verdict.add("shown twice", f"{text} at {device.name}")
+        elif sent.acked and text in ordered and not sent.table_was_deleted:
             if newest.get(sent.by, -1) > sent.number:
-                verdict.wrong("out of order", f"{text} at {device.name} after #{newest[sent.by]}")
+                verdict.add("out of order", f"{text} at {device.name} after #{newest[sent.by]}")
             newest[sent.by] = max(newest.get(sent.by, -1), sent.number)
         texts.add(text)

@@ -1,4 +1,4 @@
-"""Clients that keep the protocol: they remember their position, drop what they have seen, and send again."""
+"""Clients that follow the protocol: they keep a position, drop duplicates and retry sends."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,45 +6,48 @@ from typing import Any
 from tests.simulation.world import Socket, World
 
 REPLY_SECONDS = 12.0
-"""How long a client waits for an answer before it takes the connection for dead."""
+"""A client that waits longer for a reply considers the connection dead."""
 
 
 @dataclass(eq=False, slots=True)
 class Sent:
-    """One message that somebody wanted to send. `once`: with a clientMessageId, so it is sent until acked.
+    """One message of a device. `idempotent`: it has a clientMessageId, so it is sent until it is acked.
 
-    `table_was_deleted`: after its first try, so nothing is promised for it.
+    `table_was_deleted`: the Messages table was deleted after the first try, so no guarantee holds.
     """
 
     text: str
     by: str
     to: str
     number: int
-    once: bool
+    idempotent: bool
     acked: bool = False
     table_was_deleted: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class Device:
-    """One client of a player. `shown` is what its person has seen, in order."""
+    """One client of a player. `shown` has the texts that its user has seen, in order.
+
+    `requested` is the action that waits for a reply. `confirmed`: a recent pong showed that it is live.
+    """
 
     name: str
     player_id: str
-    from_the_beginning: bool
+    wants_all: bool
     world: World
     socket: Socket | None = None
     position: str | None = None
     greeted: bool = False
-    answered: bool = False
+    confirmed: bool = False
     seen: set[str] = field(default_factory=set)
     shown: list[str] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
-    waiting: Sent | None = None
-    asked: str | None = None
-    asked_at: float = 0.0
+    unacked: Sent | None = None
+    requested: str | None = None
+    requested_at: float = 0.0
     pings: int = 0
-    doubted_after: int = 0
+    last_ignored_ping: int = 0
     first_greeting: str | None = None
 
     @property
@@ -52,16 +55,16 @@ class Device:
         return self.socket is not None and self.socket.opened
 
     @property
-    def at_rest(self) -> bool:
-        """It receives, has heard so since it was last asked, and waits for nothing."""
-        return self.socket is not None and self.socket.open and self.answered and self.waiting is None
+    def is_settled(self) -> bool:
+        """Return whether the connection is open and confirmed, and no message waits for its ack."""
+        return self.socket is not None and self.socket.open and self.confirmed and self.unacked is None
 
     def connect(self) -> None:
-        after = self.position or ("0" if self.from_the_beginning else None)
-        self.from_the_beginning = True  # Should this attempt fail, it will not be known what it brought.
+        after = self.position or ("0" if self.wants_all else None)
+        self.wants_all = True  # If this attempt fails, the device can't know what it missed.
         self.socket = self.world.connect(self.player_id, after)
-        self.greeted = self.answered = False
-        self.asked = None
+        self.greeted = self.confirmed = False
+        self.requested = None
 
     def leave(self, cut: bool) -> None:
         assert self.socket is not None
@@ -73,35 +76,35 @@ class Device:
         self.socket = None
         self._give_up()
 
-    def say(self, to: str, once: bool) -> None:
-        """Send a new message, or again the one that was not acknowledged."""
-        if self.waiting is None:
+    def send_message(self, to: str, idempotent: bool) -> None:
+        """Send a new message, or retry the unacknowledged one."""
+        if self.unacked is None:
             number = len(self.sent)
-            self.waiting = Sent(f"{self.name}#{number}", self.name, to, number, once)
-            self.sent.append(self.waiting)
+            self.unacked = Sent(f"{self.name}#{number}", self.name, to, number, idempotent)
+            self.sent.append(self.unacked)
         frame = {
             "action": "sendmessage",
-            "destinationPlayerId": self.waiting.to,
-            "message": self.waiting.text,
+            "destinationPlayerId": self.unacked.to,
+            "message": self.unacked.text,
         }
-        if self.waiting.once:
-            frame["clientMessageId"] = self.waiting.text
-        self.ask(frame)
+        if self.unacked.idempotent:
+            frame["clientMessageId"] = self.unacked.text
+        self.send_frame(frame)
 
     def ping(self) -> None:
         self.pings += 1
-        self.ask({"action": "ping", "ackId": self.pings})
+        self.send_frame({"action": "ping", "ackId": self.pings})
 
-    def doubt(self) -> None:
-        """From now on only the answer to a further ping counts: one on its way may be of long ago."""
-        self.answered = False
-        self.doubted_after = self.pings
+    def require_new_pong(self) -> None:
+        """Accept only the pong of a later ping as confirmation. A pong in flight could be outdated."""
+        self.confirmed = False
+        self.last_ignored_ping = self.pings
 
     def sync(self) -> None:
-        self.ask({"action": "sync", "after": self.position or "0"})
+        self.send_frame({"action": "sync", "after": self.position or "0"})
 
     def read(self) -> bool:
-        """Take in the next frame, or see that the connection is over; False when there is neither."""
+        """Process the next frame or the end of the connection. Return False if there is neither."""
         socket = self.socket
         if socket is None:
             return False
@@ -112,21 +115,21 @@ class Device:
             self.socket = None
             self._give_up()
             return True
-        if self.asked is not None and self.world.schedule.now - self.asked_at > REPLY_SECONDS:
+        if self.requested is not None and self.world.schedule.now - self.requested_at > REPLY_SECONDS:
             self.leave(cut=True)
             return True
         return False
 
-    def ask(self, frame: dict[str, Any]) -> None:
+    def send_frame(self, frame: dict[str, Any]) -> None:
         assert self.socket is not None
-        if self.asked is None:
-            self.asked, self.asked_at = frame["action"], self.world.schedule.now
+        if self.requested is None:
+            self.requested, self.requested_at = frame["action"], self.world.schedule.now
         self.world.send(self.socket, frame)
 
     def _give_up(self) -> None:
-        """Without a clientMessageId it is not known what became of a message: it is not sent again."""
-        if self.waiting is not None and not self.waiting.once:
-            self.waiting = None
+        """Stop waiting for the ack of a message without a clientMessageId: a retry could store it twice."""
+        if self.unacked is not None and not self.unacked.idempotent:
+            self.unacked = None
 
     def _take(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
@@ -137,12 +140,12 @@ class Device:
         elif kind == "system":
             self._on_system(frame)
         elif kind == "pong":
-            self._answered("ping")
-            self.answered = self.greeted and frame["ackId"] > self.doubted_after
+            self._complete("ping")
+            self.confirmed = self.greeted and frame["ackId"] > self.last_ignored_ping
         elif kind == "ack":
             self._on_ack(frame)
         else:
-            self.asked = None
+            self.requested = None
             self._give_up()
 
     def _show(self, frame: dict[str, Any]) -> None:
@@ -155,17 +158,17 @@ class Device:
             self.greeted = True
             self.first_greeting = self.first_greeting or frame["messageId"]
         else:
-            self._answered("sync")
-            if frame["more"] and self.asked is None:
+            self._complete("sync")
+            if frame["more"] and self.requested is None:
                 self.sync()
 
     def _on_ack(self, frame: dict[str, Any]) -> None:
-        if self.waiting is not None and frame["message"] == self.waiting.text:
-            self.waiting.acked = True
-            self.waiting = None
-            self._answered("sendmessage")
+        if self.unacked is not None and frame["message"] == self.unacked.text:
+            self.unacked.acked = True
+            self.unacked = None
+            self._complete("sendmessage")
 
-    def _answered(self, action: str) -> None:
-        """Replies may come twice, as everything that the stream brings: only the awaited one counts."""
-        if self.asked == action:
-            self.asked = None
+    def _complete(self, action: str) -> None:
+        """Clear the pending request if it is this action. The stream can deliver a reply twice."""
+        if self.requested == action:
+            self.requested = None

@@ -1,4 +1,4 @@
-"""The tables of a simulated stage: the DynamoDB engine in memory, with faults at the calls of the stores."""
+"""The simulated tables: the DynamoDB engine in memory, with faults in the stores' calls."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 WEBSOCKETS, MESSAGES = "websockets", "messages"
 EARLIER_CHANGES = 1_000_000
-"""How many changes the first stream has had. A stream of a new table has lower sequence numbers."""
+"""The first stream's sequence numbers begin above this, so a new table's stream has lower ones."""
 
 SLOW_SECONDS = 5.0
 LATE_SECONDS = 3.0
-"""How long after its function was given up a write can still take effect."""
+"""A failed write can still take effect within this time."""
 
 READ = ("before", "crash before", "throttled")
 BATCH_READ = (*READ, "unprocessed")
 WRITE = ("before", "after", "late", "twice", "crash before", "crash after", "throttled")
-"""`late`: the write takes effect after its caller has given up. `twice`: boto3 sends it again, because the
-first response was lost."""
+"""`late`: the write takes effect after its caller got an error. `twice`: boto3 retries because the first
+response was lost."""
 
 KINDS = {"GetItem": READ, "Query": READ, "BatchGetItem": BATCH_READ}
-"""The faults of the operations that read."""
+"""The faults of read operations. All others have those in WRITE."""
 
 Item = dict[str, Any]
 
 
 class Tables:
-    """`client` is for the simulated functions; `reliable`, whose calls never fail, for the world itself.
+    """The simulated functions use `client`. The world itself uses `reliable`, whose calls never fail.
 
-    `history` has all entries that the stream has brought, in its order, also those of a deleted table.
+    `history` has all entries of all streams, in their order, including those of a deleted table.
     """
 
     def __init__(self, world: "World", slow_puts: float) -> None:
@@ -55,7 +55,7 @@ class Tables:
         self._stream, self._iterator = self._open_stream()
 
     def websockets_item(self, item_id: str) -> Item | None:
-        """Return the item as the engine keeps it: another one after each change."""
+        """Return the engine's own item. Each change replaces it with a new object."""
         return self._engine.tables[WEBSOCKETS].get((item_id, ""))
 
     def recreate_messages(self) -> None:
@@ -69,24 +69,25 @@ class Tables:
         (stream,) = self.reliable.list_streams(TableName=MESSAGES)["Streams"]
         arn = stream["StreamArn"]
         shards = self.reliable.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
-        answer = self.reliable.get_shard_iterator(
+        response = self.reliable.get_shard_iterator(
             StreamArn=arn, ShardId=shards[0]["ShardId"], ShardIteratorType="TRIM_HORIZON"
         )
-        return arn, answer["ShardIterator"]
+        return arn, response["ShardIterator"]
 
     def _read_stream(self) -> None:
-        """Hand over the new records, in order, to the shards of their players."""
-        answer = self._engine.call("GetRecords", {"ShardIterator": self._iterator})
-        self._iterator = answer["NextShardIterator"]
-        for record in answer["Records"]:
+        """Append the new records, in order, to the shards of their players."""
+        response = self._engine.call("GetRecords", {"ShardIterator": self._iterator})
+        self._iterator = response["NextShardIterator"]
+        for record in response["Records"]:
             entry = parse_record({**record, "eventSourceARN": self._stream})
             if entry is not None:
                 self.history[entry.id] = entry
                 self._world.shard_of(entry.destination).records.append(entry)
 
     def _call(self, operation: str, request: Item) -> Item:
-        """One call to AWS: others go on before it, it has its effect or its fault, others go on after it."""
-        table, asked_at = request.get("TableName") or next(iter(request["RequestItems"])), self._schedule.now
+        """Make one AWS call, which can fail. Other tasks can run before it and after it."""
+        table: str = request.get("TableName") or next(iter(request["RequestItems"]))
+        requested_at = self._schedule.now
         name, schedule, random = f"{operation} {table}", self._schedule, self._world.random
         is_slow = table == MESSAGES and operation == "PutItem" and random.random() < self._slow_puts
         if is_slow:
@@ -96,7 +97,7 @@ class Tables:
         if fault == "crash before":
             schedule.crash()
         if fault == "late":
-            schedule.later(random.random() * LATE_SECONDS, lambda: self._take_effect_late(operation, request))
+            schedule.later(random.random() * LATE_SECONDS, lambda: self._apply_late(operation, request))
         if fault in ("before", "late"):
             raise ApiError("InternalServerError", name)
         if fault == "throttled":
@@ -104,32 +105,32 @@ class Tables:
         if fault == "unprocessed":
             return self._part_of(request, table)
         if fault == "twice":
-            self._effect(operation, request)
+            self._apply(operation, request)
             schedule.pause()
-        answer = self._effect(operation, request)
+        response = self._apply(operation, request)
         if operation == "Query":
-            self._check_costs(answer, asked_at)
+            self._check_expired_reads(response, requested_at)
         schedule.pause()
         if fault == "after":
             raise ApiError("InternalServerError", name)
         if fault == "crash after":
             schedule.crash()
-        if isinstance(answer, ApiError):
-            raise answer
-        return answer
+        if isinstance(response, ApiError):
+            raise response
+        return response
 
-    def _take_effect_late(self, operation: str, request: Item) -> None:
-        """Nobody is there any more to read the response."""
-        self._effect(operation, request)
+    def _apply_late(self, operation: str, request: Item) -> None:
+        """Apply the write. Its caller already got an error, so nothing reads the response."""
+        self._apply(operation, request)
 
-    def _check_costs(self, page: Item | ApiError, asked_at: float) -> None:
-        """A page that ends at a message that expired long ago has read it for nothing."""
+    def _check_expired_reads(self, page: Item | ApiError, requested_at: float) -> None:
+        """Record a violation if the page ends at a message that expired long ago: reading it was wasted."""
         last = {} if isinstance(page, ApiError) else page.get("LastEvaluatedKey", {})
-        oldest = asked_at - self._world.retention_seconds - EXPIRY_SLACK_SECONDS - 1
+        oldest = requested_at - self._world.retention_seconds - EXPIRY_SLACK_SECONDS - 1
         if last and timestamp_of(last["messageId"]["S"]) < 1000 * oldest:
-            self._world.expired.append(f"read for nothing: {last['messageId']['S']}")
+            self._world.expired.append(f"wasted read: {last['messageId']['S']}")
 
-    def _effect(self, operation: str, request: Item) -> Item | ApiError:
+    def _apply(self, operation: str, request: Item) -> Item | ApiError:
         """Return the response, or the failed condition. Any other error is a bug."""
         self._remember(operation, request)
         try:
@@ -140,39 +141,40 @@ class Tables:
             return error
 
     def _remember(self, operation: str, request: Item) -> None:
-        """Keep what the item is before this write, for reads that aren't consistent."""
+        """Keep the item as it is before this write, for reads that aren't consistent."""
         if operation not in KINDS and request["TableName"] == WEBSOCKETS:
             item_id = (request.get("Key") or request["Item"])["id"]["S"]
             self._before_last_write[item_id] = self.websockets_item(item_id)
 
-    def _stale(self, operation: str, request: Item, answer: Item) -> Item:
-        """Return the answer, or what an eventually consistent read would find: each item as it was before."""
+    def _stale(self, operation: str, request: Item, response: Item) -> Item:
+        """Return the response. If the read is eventually consistent, items are as before their last write."""
         if operation == "BatchGetItem":
-            (asked,), (items,) = request["RequestItems"].values(), answer["Responses"].values()
-            if not asked.get("ConsistentRead"):
-                ids = [key["id"]["S"] for key in asked["Keys"]]
+            (request_of_table,), (items,) = request["RequestItems"].values(), response["Responses"].values()
+            if not request_of_table.get("ConsistentRead"):
+                ids = [key["id"]["S"] for key in request_of_table["Keys"]]
                 now = {item["id"]["S"]: item for item in items}
                 before = [self._before_last_write.get(item_id, now.get(item_id)) for item_id in ids]
-                answer["Responses"] = {WEBSOCKETS: [item for item in before if item is not None]}
-        return answer
+                response["Responses"] = {WEBSOCKETS: [item for item in before if item is not None]}
+        return response
 
     def _part_of(self, request: Item, table: str) -> Item:
-        """Read some of the keys, or none, as when a batch is too large or is throttled in part."""
-        asked: Mapping[str, Any] = request["RequestItems"][table]
-        keys = list(asked["Keys"])
+        """Read only some of the keys, or none, as if the batch was too large or partly throttled."""
+        request_of_table: Mapping[str, Any] = request["RequestItems"][table]
+        keys = list(request_of_table["Keys"])
         self._world.random.shuffle(keys)
         count = self._world.random.randrange(len(keys))
-        left = {table: {**asked, "Keys": keys[count:]}}
+        left = {table: {**request_of_table, "Keys": keys[count:]}}
         if not count:
             return {"Responses": {}, "UnprocessedKeys": left}
-        answer = self._engine.call("BatchGetItem", {"RequestItems": {table: {**asked, "Keys": keys[:count]}}})
-        answer["UnprocessedKeys"] = left
-        return self._stale("BatchGetItem", {"RequestItems": {table: {**asked, "Keys": keys[:count]}}}, answer)
+        part = {"RequestItems": {table: {**request_of_table, "Keys": keys[:count]}}}
+        response = self._engine.call("BatchGetItem", part)
+        response["UnprocessedKeys"] = left
+        return self._stale("BatchGetItem", part, response)
 
 
 @cache
 def _definitions() -> tuple[Item, ...]:
-    """Return the CreateTable requests that the template's tables are made with."""
+    """Return the CreateTable requests of the template's tables."""
     requests: list[Item] = []
     engine = DynamoDb()
 

@@ -1,4 +1,7 @@
-"""One schedule from a seed: chaos, then rest, then a word from everyone to everyone, then the verdict."""
+"""Runs one schedule from a seed: random events with faults, then none, then the verdict.
+
+Before the verdict, each device reconnects and sends one message to each player.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,14 +13,14 @@ from tests.simulation.devices import Device
 from tests.simulation.world import Faults, World
 
 STEPS = 200
-ROUNDS_TO_REST = 60
+SETTLING_ROUNDS = 60
 SLOW_BATCHES, SLOW_BATCH_SECONDS = 12, 10.0
-"""Of a stream that is slow: as many batches as a replay needs for a minute."""
+"""A slow stream: together, the batches last longer than a minute."""
 
 QUICK_SECONDS = 0.1
-"""A function that stands still for longer is a fault: a few of them outlast what a connect is given."""
-AFTERMATH_SECONDS = 45.0
-"""In which whatever was on its way when the faults ended takes effect: late writes, late disconnects."""
+"""A longer jump of time counts as a fault, because a few of them exceed the connect's timeout."""
+AFTER_FAULTS_SECONDS = 45.0
+"""After the faults, late writes and late disconnects take effect within this time."""
 
 
 @dataclass(slots=True)
@@ -25,13 +28,13 @@ class Result:
     seed: int
     outcomes: Counter[str]
     faults: Counter[str]
-    wrongs: list[str]
+    violations: list[str]
     calls: int
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What a schedule does much and what little: drawn for each, so that rare things meet often in some."""
+    """The frequencies of a schedule's events. They vary, so rare events coincide often in some schedules."""
 
     work: float
     read: float
@@ -39,8 +42,8 @@ class Habits:
     jumps: tuple[float, ...]
     leave: float
     sync: float
-    again: float
-    once: float
+    retry: float
+    idempotent: float
 
     @classmethod
     def draw(cls, random: Random) -> "Habits":
@@ -51,61 +54,64 @@ class Habits:
             jumps=random.choice(((0.01, 0.1), (0.1, 0.5, 2), (2, 6, 20), (6, 20, 70))),
             leave=random.choice((0.02, 0.15, 0.3)),
             sync=random.choice((0.0, 0.05, 0.2)),
-            again=random.choice((0.0, 0.2, 0.5)),
-            once=random.choice((0.0, 0.5, 1.0)),
+            retry=random.choice((0.0, 0.2, 0.5)),
+            idempotent=random.choice((0.0, 0.5, 1.0)),
         )
 
 
 def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
-    """The same seed and faults give the same result, always."""
+    """Run a schedule and return its result. The same seed and faults always give the same result."""
     random = Random(seed ^ 0x5EED)
     world = World(seed, Faults(random.choice((0, 1, 3, 10, 30))) if faults is None else faults)
     devices, habits = _devices(world, random), Habits.draw(random)
     characters = Characters.draw(world, seed)
     recreates_table = Random(~seed).random() < 0.1
-    wrongs: list[str] = []
+    violations: list[str] = []
     for step in range(steps + characters.steps):
         if recreates_table and step == steps // 2:
             _recreate_messages_table(world, devices + characters.devices)
-        _something_happens(world, devices, habits, random)
+        _take_step(world, devices, habits, random)
         characters.act()
-        wrongs += [f"unreachable: {socket}" for socket in unreachable(world)]
-        if wrongs or world.out_of_order or world.expired:
+        violations += [f"unreachable: {socket}" for socket in unreachable(world)]
+        if violations or world.out_of_order or world.expired:
             break
     world.faults = Faults()
-    if characters.lasts:
-        let_all_work_end(world, devices)
+    if characters.replays_slowly:
+        run_until_idle(world, devices)
     devices += characters.devices
     if characters.hoarder is not None:
-        if characters.lasts:
-            _let_the_replay_last(world, characters, characters.hoarder)
-        let_all_work_end(world, devices)  # So that its long replay ends before it connects again.
-    wrongs += world.dropped_for_nothing
-    if not wrongs and not all_hear_from_all(world, devices):
-        wrongs.append(f"unreachable: no rest, {[d.name for d in devices if not d.at_rest]}")
+        if characters.replays_slowly:
+            _run_slow_replay(world, characters, characters.hoarder)
+        run_until_idle(world, devices)  # The long replay ends before the device reconnects.
+    violations += world.needlessly_closed
+    if not violations and not converges(world, devices):
+        violations.append(f"unreachable: not settled: {[d.name for d in devices if not d.is_settled]}")
     verdict = judge(world, devices)
     for about in world.out_of_order:
-        verdict.wrong("out of order", about)
+        verdict.add("out of order", about)
     for about in world.expired:
-        verdict.wrong("expired", about)
-    outcomes = verdict.counts + Counter(unreachable=len(wrongs))
-    return Result(seed, outcomes, world.faulted, wrongs + verdict.wrongs, world.calls)
+        verdict.add("expired", about)
+    outcomes = verdict.counts + Counter(unreachable=len(violations))
+    return Result(seed, outcomes, world.faulted, violations + verdict.violations, world.calls)
 
 
 def _devices(world: World, random: Random) -> list[Device]:
-    """Two or three players; one may have a second device, which comes later or asks from the beginning."""
+    """Return the devices of two or three players. One player can have a second device.
+
+    It connects with `after=0`, or without `after` (the latecomer).
+    """
     devices = [
         Device(f"p{number}", f"p{number}", random.random() < 0.3, world)
         for number in range(random.choice((2, 2, 3)))
     ]
     second = random.choice((None, "p0-other", "p0-latecomer"))
     if second is not None:
-        devices[0].from_the_beginning = True
+        devices[0].wants_all = True
         devices.append(Device(second, "p0", second == "p0-other", world))
     return devices
 
 
-def _something_happens(world: World, devices: list[Device], habits: Habits, random: Random) -> None:
+def _take_step(world: World, devices: list[Device], habits: Habits, random: Random) -> None:
     draw = random.random()
     if draw < habits.work:
         if not world.schedule.step():
@@ -129,8 +135,9 @@ def _recreate_messages_table(world: World, devices: list[Device]) -> None:
     for device in devices:
         for sent in device.sent:
             sent.table_was_deleted = True
-        if device.socket is not None and device.socket.id in world.cut_short:
-            device.leave(cut=True)  # Its marker might be in the old stream: nothing else makes it live.
+        if device.socket is not None and device.socket.id in world.lost_markers:
+            # Its marker was perhaps in the old stream, and only a marker makes it live.
+            device.leave(cut=True)
 
 
 def _act(device: Device, devices: list[Device], habits: Habits, random: Random) -> None:
@@ -142,34 +149,34 @@ def _act(device: Device, devices: list[Device], habits: Habits, random: Random) 
     draw = random.random()
     if draw < habits.leave:
         device.leave(cut=random.random() < 0.5)
-    elif device.asked is not None:
-        if device.waiting is not None and device.waiting.once and random.random() < habits.again:
-            device.say(device.waiting.to, once=True)
+    elif device.requested is not None:
+        if device.unacked is not None and device.unacked.idempotent and random.random() < habits.retry:
+            device.send_message(device.unacked.to, idempotent=True)
     elif draw < habits.leave + habits.sync:
         device.sync()
     elif draw > 0.9:
         device.ping()
     else:
-        device.say(random.choice(devices).player_id, once=random.random() < habits.once)
+        device.send_message(random.choice(devices).player_id, idempotent=random.random() < habits.idempotent)
 
 
-def all_hear_from_all(world: World, devices: list[Device]) -> bool:
-    """No more faults: every client comes to be connected, and what everyone then says arrives everywhere."""
-    world.schedule.advance(AFTERMATH_SECONDS)
-    if not _come_to_rest(world, devices):
+def converges(world: World, devices: list[Device]) -> bool:
+    """Reconnect all devices without faults, then let each send to each player. Return whether all settled."""
+    world.schedule.advance(AFTER_FAULTS_SECONDS)
+    if not _settle(world, devices):
         return False
     for device in devices:
         for player_id in {other.player_id: None for other in devices}:
-            if not device.at_rest:
+            if not device.is_settled:
                 return False
             world.schedule.advance(1)
-            device.say(player_id, once=True)
-            let_all_work_end(world, devices)
-    return all(device.at_rest for device in devices)
+            device.send_message(player_id, idempotent=True)
+            run_until_idle(world, devices)
+    return all(device.is_settled for device in devices)
 
 
-def _let_the_replay_last(world: World, characters: Characters, hoarder: Device) -> None:
-    """The stream is slow: between two of its batches pass seconds, in which the client asks how it is."""
+def _run_slow_replay(world: World, characters: Characters, hoarder: Device) -> None:
+    """Let seconds pass between the batches of the stream, while the client pings."""
     for _ in range(SLOW_BATCHES):
         for shard in world.shards:
             world.poll(shard)
@@ -182,27 +189,27 @@ def _let_the_replay_last(world: World, characters: Characters, hoarder: Device) 
         world.schedule.advance(SLOW_BATCH_SECONDS)
 
 
-def _come_to_rest(world: World, devices: list[Device]) -> bool:
+def _settle(world: World, devices: list[Device]) -> bool:
     for device in devices:
-        device.doubt()
-    for _ in range(ROUNDS_TO_REST):
-        let_all_work_end(world, devices)
+        device.require_new_pong()
+    for _ in range(SETTLING_ROUNDS):
+        run_until_idle(world, devices)
         for device in devices:
             if device.socket is None:
                 device.connect()
-            elif device.connected and device.asked is None:
-                if device.waiting is not None:
-                    device.say(device.waiting.to, once=True)
-                elif not device.answered:
+            elif device.connected and device.requested is None:
+                if device.unacked is not None:
+                    device.send_message(device.unacked.to, idempotent=True)
+                elif not device.confirmed:
                     device.ping()
-        let_all_work_end(world, devices)
-        if all(device.at_rest for device in devices):
+        run_until_idle(world, devices)
+        if all(device.is_settled for device in devices):
             return True
         world.schedule.advance(5)
     return False
 
 
-def let_all_work_end(world: World, devices: list[Device]) -> None:
+def run_until_idle(world: World, devices: list[Device]) -> None:
     busy = True
     while busy:
         busy = world.schedule.step()

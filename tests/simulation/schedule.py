@@ -1,6 +1,6 @@
-"""Virtual time, and tasks that go on in an order drawn from a seed.
+"""Virtual time, and tasks that run interleaved in an order drawn from a seed.
 
-A task is ordinary code in a greenlet: it lets the others have their turn wherever it calls `pause`.
+A task is ordinary code in a greenlet. It yields to other tasks where it calls `pause`.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from greenlet import getcurrent, greenlet
 
 
 class Crash(BaseException):
-    """The process that runs a function is gone, in the middle of it."""
+    """Raised in a task whose process has crashed."""
 
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """`deadline`: when the function is given up, in virtual seconds. `done` is told whether it succeeded."""
+    """`deadline`: when the function times out, in virtual seconds. `done` gets its error, or None."""
 
     name: str
     run: greenlet
@@ -47,7 +47,7 @@ class Schedule:
         self.tasks.append(Task(name, greenlet(work, self._hub), self.now + seconds, done=done))
 
     def pause(self, seconds: float = 0) -> None:
-        """Let others have their turn; on, in no less than so many seconds."""
+        """Let other tasks run for at least `seconds`. Raises Crash if this task has crashed."""
         task = self._running
         assert task is not None
         if not task.crashed:
@@ -57,22 +57,22 @@ class Schedule:
             raise Crash
 
     def crash(self) -> NoReturn:
-        """The running task's process is gone: whatever its code still tries to do has no effect."""
+        """Crash the running task. Calls that its code still makes, such as in `finally`, raise Crash too."""
         assert self._running is not None
         self._running.crashed = True
         raise Crash
 
     def time_left(self) -> float:
-        """Seconds that the running task has left."""
+        """Return the seconds until the running task's deadline."""
         assert self._running is not None
         return self._running.deadline - self.now
 
     def later(self, seconds: float, effect: Callable[[], None]) -> None:
-        """Something that happens by itself."""
+        """Schedule an effect that no task causes, such as a late write."""
         self._later.append((self.now + seconds, effect))
 
     def step(self) -> bool:
-        """Let one task go on; False when none can."""
+        """Run one ready task until it yields or ends. Return False if no task is ready."""
         ready = [task for task in self.tasks if task.wakes_at <= self.now]
         if not ready:
             return False
@@ -90,7 +90,7 @@ class Schedule:
         return True
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and give up the functions whose time is over."""
+        """Let time pass, and crash the functions that have timed out."""
         self.now += seconds
         due = [effect for at, effect in self._later if at <= self.now]
         self._later = [(at, effect) for at, effect in self._later if at > self.now]
@@ -106,7 +106,7 @@ class Schedule:
             task.done(Crash())
 
     def wake(self) -> None:
-        """Let time pass until some task can go on, or something happens by itself."""
+        """Let time pass until a task is ready or a scheduled effect is due."""
         times = [task.wakes_at for task in self.tasks] + [at for at, _ in self._later]
         if times:
             self.advance(max(0.0, min(times) - self.now) + 0.001)

@@ -1,4 +1,4 @@
-"""The promises, under every fault at every call, in pairs, and in thousands of schedules."""
+"""Tests the guarantees under each fault at each call, under pairs of faults, and in many random schedules."""
 
 import os
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.simulation.checker import judge, unreachable
 from tests.simulation.devices import Device
 from tests.simulation.dynamodb import BATCH_READ, WRITE
-from tests.simulation.prove import prove, report
-from tests.simulation.run import all_hear_from_all, let_all_work_end, run
+from tests.simulation.prove import report, run_all
+from tests.simulation.run import converges, run, run_until_idle
 from tests.simulation.world import Faults, World
 
 
 @pytest.mark.parametrize("schedules", [500, pytest.param(20_000, marks=pytest.mark.slow)])
-def test_nothing_is_lost_doubled_disordered_or_unreachable_in_any_schedule(schedules: int) -> None:
-    """`make prove` runs a million."""
-    total = prove(schedules, first_seed=0, processes=os.cpu_count() or 1)
+def test_no_schedule_violates_a_guarantee(schedules: int) -> None:
+    """`make simulate` runs a million schedules."""
+    total = run_all(schedules, first_seed=0, processes=os.cpu_count() or 1)
 
-    assert total.wrong == [], report(total)
+    assert total.failed == [], report(total)
     assert total.schedules == schedules
     assert min(total.outcomes["ok"], total.faults.total()) > schedules, report(total)
 
@@ -38,62 +38,65 @@ def test_a_seed_gives_the_same_schedule_every_time() -> None:
 
 
 def conversation(faults: dict[int, str]) -> tuple[World, int, list[str]]:
-    """Player 1 writes to 2, who is away, comes, asks, and is cut off: its calls to AWS, and its wrongs."""
+    """Return the world after a short conversation, its number of AWS calls, and its violations.
+
+    Player 1 writes to player 2, who is offline, then connects, sends a `sync`, and loses its connection.
+    """
     world = World(1, Faults(only=dict(faults)))
-    one, two = (Device(name, name, from_the_beginning=False, world=world) for name in ("p1", "p2"))
+    one, two = (Device(name, name, wants_all=False, world=world) for name in ("p1", "p2"))
     devices = [one, two]
     acts: tuple[tuple[Device, Callable[[], None] | None], ...] = (
         (one, None),
-        (one, lambda: one.say("p2", once=True)),
+        (one, lambda: one.send_message("p2", idempotent=True)),
         (two, None),
-        (one, lambda: one.say("p2", once=True)),
+        (one, lambda: one.send_message("p2", idempotent=True)),
         (two, two.sync),
         (two, lambda: two.leave(cut=True)),
-        (one, lambda: one.say("p2", once=True)),
+        (one, lambda: one.send_message("p2", idempotent=True)),
     )
     for speaker, act in acts:
         if speaker.socket is None:
             speaker.connect()
-        elif act is not None and speaker.connected and speaker.asked is None:
+        elif act is not None and speaker.connected and speaker.requested is None:
             act()
-        let_all_work_end(world, devices)
-    wrongs = [f"unreachable: {socket}" for socket in unreachable(world)]
+        run_until_idle(world, devices)
+    violations = [f"unreachable: {socket}" for socket in unreachable(world)]
     calls, world.faults = world.calls, Faults()
-    if not all_hear_from_all(world, devices):
-        wrongs.append(f"no rest: {[device.name for device in devices if not device.at_rest]}")
-    return world, calls, wrongs + judge(world, devices).wrongs
+    if not converges(world, devices):
+        violations.append(f"not settled: {[device.name for device in devices if not device.is_settled]}")
+    return world, calls, violations + judge(world, devices).violations
 
 
 KINDS = sorted({*BATCH_READ, *WRITE, *Faults.POST})
 
 
-def test_a_fault_before_or_after_any_one_call_breaks_no_promise() -> None:
+def test_one_fault_at_any_call_violates_no_guarantee() -> None:
     _, calls, _ = conversation({})
 
     met = 0
     for call, kind in product(range(1, calls + 1), KINDS):
-        world, _, wrongs = conversation({call: kind})
+        world, _, violations = conversation({call: kind})
         met += world.faulted.total()
-        assert wrongs == [], (call, kind)
+        assert violations == [], (call, kind)
 
     assert met > 2 * calls
 
 
 @pytest.mark.parametrize("later", [1, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (2, 3, 5))])
-def test_a_second_fault_while_the_first_is_made_up_for_breaks_no_promise(later: int) -> None:
+def test_a_second_fault_during_recovery_violates_no_guarantee(later: int) -> None:
     _, calls, _ = conversation({})
     harsh = ("before", "after", "crash before", "crash after", "late")
 
     for call, first, second in product(range(1, calls + 1), harsh, harsh):
-        _, _, wrongs = conversation({call: first, call + later: second})
-        assert wrongs == [], (call, first, second)
+        _, _, violations = conversation({call: first, call + later: second})
+        assert violations == [], (call, first, second)
 
 
 # A state machine
 
 
-class Promises(RuleBasedStateMachine):
-    """Any order of what clients, functions and faults can do."""
+class Guarantees(RuleBasedStateMachine):
+    """Any order of the actions of clients, functions and faults."""
 
     @initialize(seed=st.integers(0, 2**32), percent=st.sampled_from((0, 5, 20)))
     def begin(self, seed: int, percent: int) -> None:
@@ -106,16 +109,16 @@ class Promises(RuleBasedStateMachine):
         if self.devices[index].socket is None:
             self.devices[index].connect()
 
-    @rule(index=st.integers(0, 2), to=st.sampled_from(("p0", "p1")), once=st.booleans())
-    def say(self, index: int, to: str, once: bool) -> None:
+    @rule(index=st.integers(0, 2), to=st.sampled_from(("p0", "p1")), idempotent=st.booleans())
+    def send_message(self, index: int, to: str, idempotent: bool) -> None:
         device = self.devices[index]
-        if device.connected and device.asked is None:
-            device.say(to, once)
+        if device.connected and device.requested is None:
+            device.send_message(to, idempotent)
 
     @rule(index=st.integers(0, 2))
     def sync(self, index: int) -> None:
         device = self.devices[index]
-        if device.connected and device.asked is None:
+        if device.connected and device.requested is None:
             device.sync()
 
     @rule(index=st.integers(0, 2), cut=st.booleans())
@@ -149,17 +152,17 @@ class Promises(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "world"):
             self.world.faults = Faults()
-            assert all_hear_from_all(self.world, self.devices)
-            assert judge(self.world, self.devices).wrongs == []
+            assert converges(self.world, self.devices)
+            assert judge(self.world, self.devices).violations == []
 
 
-TestPromises = Promises.TestCase
-TestPromises.settings = settings(
+TestGuarantees = Guarantees.TestCase
+TestGuarantees.settings = settings(
     max_examples=200, stateful_step_count=60, suppress_health_check=list(HealthCheck)
 )
 
 
-# What it costs
+# Costs
 
 
 @pytest.mark.parametrize(
@@ -187,12 +190,12 @@ TestPromises.settings = settings(
         ),
     ],
 )
-def test_a_frame_costs_no_more_calls_than_it_must(frame: dict[str, Any], calls: list[str]) -> None:
-    """Only a Lambda's first frame of a connection costs a GetItem: the store keeps what it has read."""
+def test_a_frame_costs_exactly_its_budget_of_calls(frame: dict[str, Any], calls: list[str]) -> None:
+    """Only a connection's first frame in a Lambda process costs a GetItem: the store caches the item."""
     world = World(1, Faults())
     device = Device("p1", "p1", False, world)
     device.connect()
-    let_all_work_end(world, [device])
+    run_until_idle(world, [device])
     assert device.socket is not None
     made: list[str] = []
     draw = world.draw
@@ -202,7 +205,7 @@ def test_a_frame_costs_no_more_calls_than_it_must(frame: dict[str, Any], calls: 
         return draw(name, kinds)
 
     setattr(world, "draw", remember)  # noqa: B010  # mypy forbids it plainly.
-    device.ask(frame)
+    device.send_frame(frame)
     while world.schedule.step():
         pass
 

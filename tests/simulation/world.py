@@ -1,6 +1,6 @@
-"""The world: the real use cases over tables, a stream and a gateway that fail as AWS does.
+"""The world: the real use cases on tables, a stream and a gateway that fail in the ways AWS does.
 
-`Faults` says how often. Everything is drawn from one seed, so a schedule can be repeated.
+`Faults` says how often they fail. All random draws come from one seed, so a schedule can be repeated.
 """
 
 import json
@@ -32,16 +32,16 @@ from chalicelib.settings import Settings
 from tests.simulation.dynamodb import MESSAGES, WEBSOCKETS, Tables
 from tests.simulation.schedule import Crash, Schedule
 
-HERE = Endpoint("api", "dev")
+ENDPOINT = Endpoint("api", "dev")
 SHARDS = 2
 CONNECT_SECONDS, MESSAGE_SECONDS, PUSH_SECONDS = 29.0, 10.0, 30.0
 RETENTION_SECONDS = (7 * 24 * 60 * 60, 60)
-"""A week in most schedules. In the others, messages expire before some clients have come."""
+"""A week in most schedules. In the others, messages expire before some clients connect."""
 
 
 @dataclass(slots=True)
 class Faults:
-    """Of a hundred calls to AWS, how many fail; `only` narrows them to one call: (its number, its fault)."""
+    """The percentage of AWS calls that fail. `only` adds faults at chosen calls, by the calls' numbers."""
 
     percent: float = 0.0
     only: dict[int, str] = field(default_factory=dict)
@@ -51,9 +51,9 @@ class Faults:
 
 @dataclass(eq=False, slots=True)
 class Socket:
-    """A client's connection. `arriving`: frames posted and not yet read by the client.
+    """A client's connection. `arriving` has the frames that were posted but not yet read by the client.
 
-    `open` is what the gateway believes; a socket that was `cut` is believed open for a while.
+    `open` is the gateway's view: a socket that was `cut` stays open there for a while.
     """
 
     id: str
@@ -66,13 +66,13 @@ class Socket:
     connected_at: float = 0
     replayed_at: float = 0
     arriving: deque[dict[str, Any]] = field(default_factory=deque)
-    had: set[str] = field(default_factory=set)
+    posted_ids: set[str] = field(default_factory=set)
     newest_position: StreamPosition = UNKNOWN_POSITION
 
 
 @dataclass(eq=False, slots=True)
 class Shard:
-    """A shard of the stream and its mapping: one batch at a time, from `position`."""
+    """A shard of the stream. Its mapping pushes one batch at a time; the next begins at index `position`."""
 
     records: list[Entry] = field(default_factory=list)
     position: int = 0
@@ -89,8 +89,8 @@ class World:
         self.faulted: Counter[str] = Counter()
         self.sockets: dict[str, Socket] = {}
         self.shards = [Shard() for _ in range(SHARDS)]
-        self.cut_short: set[str] = set()
-        self.dropped_for_nothing: list[str] = []
+        self.lost_markers: set[str] = set()
+        self.needlessly_closed: list[str] = []
         self.out_of_order: list[str] = []
         self.expired: list[str] = []
         self._repeats = self.random.choice((0.0, 0.1, 0.4))
@@ -121,15 +121,15 @@ class World:
             monotonic=lambda: self.schedule.now,
             sleep=self.schedule.pause,
             jitter=self.random.random,
-            run_per_player=self._in_any_order,
-            run_per_connection=self._in_any_order,
-            run_per_chunk=self._in_any_order,
+            run_per_player=self._run_shuffled,
+            run_per_connection=self._run_shuffled,
+            run_per_chunk=self._run_shuffled,
             note=self._note,
         )
         limits = replace(limits_of(settings), page_messages=self.random.choice((1, 2, 5)))
         self.service = assemble(Access(is_open=True), stores, Posting(self), runtime, limits)
 
-    # What clients do
+    # Clients' actions
 
     def connect(self, player_id: str, after: str | None) -> Socket:
         socket = Socket(f"c{len(self.sockets)}", player_id)
@@ -137,7 +137,7 @@ class World:
         query = {"playerId": [player_id]} | ({"after": [after]} if after is not None else {})
 
         def opened(error: BaseException | None) -> None:
-            self._expected(error)
+            self._raise_bug(error)
             if error is None and not socket.cut:
                 socket.opened = socket.open = True
                 socket.connected_at = self.schedule.now
@@ -153,20 +153,20 @@ class World:
         return socket
 
     def _handshake(self, socket: Socket, query: dict[str, list[str]]) -> None:
-        self.service.registration.connect(socket.id, HERE, query, {})
+        self.service.registration.connect(socket.id, ENDPOINT, query, {})
 
     def send(self, socket: Socket, frame: dict[str, Any]) -> None:
         body = json.dumps(frame)
         if socket.open and not socket.cut:
             self.schedule.start(
                 "message",
-                lambda: self.service.messenger.receive(socket.id, HERE, body),
+                lambda: self.service.messenger.receive(socket.id, ENDPOINT, body),
                 MESSAGE_SECONDS,
-                self._expected,
+                self._raise_bug,
             )
 
     def close(self, socket: Socket) -> None:
-        """Either side has closed: the gateway knows, and mostly tells `$disconnect`, sooner or later."""
+        """Close the socket, by either side. In most cases the gateway calls `$disconnect`, perhaps late."""
         if not socket.open:
             return
         socket.open = False
@@ -177,12 +177,12 @@ class World:
                     "disconnect",
                     lambda: self.service.registration.disconnect(socket.id),
                     CONNECT_SECONDS,
-                    self._expected,
+                    self._raise_bug,
                 ),
             )
 
     def cut_off(self, socket: Socket) -> None:
-        """The client is gone without a word: what was on its way to it is lost; the gateway sees it late."""
+        """Let the client vanish. Frames in flight are lost, and the gateway notices it later."""
         socket.cut = True
         socket.arriving.clear()
         self.schedule.later(self.random.choice((0, 0.5, 30)), lambda: self.close(socket))
@@ -190,7 +190,7 @@ class World:
     # The stream mapping
 
     def poll(self, shard: Shard) -> bool:
-        """Give a shard's next records to the push function, unless it is at work."""
+        """Push the shard's next records. Return False if it is busy or has no more records."""
         if shard.busy or shard.position >= len(shard.records):
             return False
         size = self.random.randint(1, shard.largest)
@@ -198,7 +198,7 @@ class World:
         shard.busy = True
 
         def finished(error: BaseException | None) -> None:
-            self._expected(error)
+            self._raise_bug(error)
             shard.busy = False
             if error is not None:
                 shard.largest = max(1, len(batch) // 2)
@@ -219,22 +219,22 @@ class World:
     def shard_of(self, player_id: str) -> Shard:
         return self.shards[sum(player_id.encode()) % SHARDS]
 
-    def is_about_to_work_for(self, socket: Socket) -> bool:
-        """Whether the shard is at work, or a batch with one of the connection's markers comes again.
+    def has_pending_work(self, socket: Socket) -> bool:
+        """Return whether the shard is busy, or one of the socket's markers will be delivered.
 
-        A connection whose marker was in a deleted table might be greeted and never go live. Its pings tell it
-        so, after a minute.
+        A connection whose marker was in a deleted table counts too. It can be greeted and never go live.
+        Its pings reveal that after a minute.
         """
         shard = self.shard_of(socket.player_id)
         markers = (each for each in shard.records[shard.position :] if isinstance(each, ReplayMarker))
         return (
             shard.busy
-            or socket.id in self.cut_short
+            or socket.id in self.lost_markers
             or any(marker.connection_id == socket.id for marker in markers)
         )
 
-    def should_know(self, socket: Socket) -> bool:
-        """Whether nothing has failed in this schedule, or a replay to the connection is going on well."""
+    def must_be_registered(self, socket: Socket) -> bool:
+        """Return whether the service must know the connection, because nothing has disturbed its replay."""
         if not self.faulted:
             return self.schedule.now - max(socket.connected_at, socket.replayed_at) < 30
         progress = self.player(socket.player_id).progress.get(socket.id)
@@ -243,12 +243,12 @@ class World:
         return 5 < self.schedule.now - timestamp_of(progress.turn) / 1000 < 30
 
     def recreate_messages_table(self) -> None:
-        """An operator deletes the Messages table and creates it again, and the mapping of the new stream.
+        """Act as an operator who deletes the Messages table and creates it again, with a new mapping.
 
         The old table's messages are lost. So are its markers: connections that wait for one never go live.
         """
         self.faulted["table: recreated"] += 1
-        self.cut_short = {
+        self.lost_markers = {
             socket.id
             for socket in self.sockets.values()
             if socket.id not in self.player(socket.player_id).live
@@ -259,7 +259,7 @@ class World:
     # AWS
 
     def player(self, player_id: str) -> PlayerConnections:
-        """Return what the table says now."""
+        """Return the player's connections as they are in the table."""
         item = self.tables.websockets_item(f"player#{player_id}")
         known = self._players.get(player_id)
         if known is None or known[0] is not item:
@@ -278,11 +278,11 @@ class World:
         return None
 
     def has_expired(self, message_id: str, seconds_ago: float = 0) -> bool:
-        """Return whether a message with this id, put as late as it can be, expired that long ago."""
+        """Return whether a message with this id, put as late as possible, expired over `seconds_ago` ago."""
         age = self.schedule.now - timestamp_of(message_id) / 1000
         return age - MESSAGE_SECONDS - self.retention_seconds > seconds_ago
 
-    def _in_any_order(self, calls: Calls) -> None:
+    def _run_shuffled(self, calls: Calls) -> None:
         several = list(calls)
         self.random.shuffle(several)
         first: Exception | None = None
@@ -294,8 +294,8 @@ class World:
         if first is not None:
             raise first
 
-    def _expected(self, error: BaseException | None) -> None:
-        """Functions may crash, and ask for a batch again; whatever else they raise is a bug."""
+    def _raise_bug(self, error: BaseException | None) -> None:
+        """Raise the error unless it is a crash, a rejected handshake or an unavailable service."""
         if error is not None and not isinstance(error, (Crash, Unavailable, HandshakeRejected)):
             raise error
 
@@ -311,7 +311,7 @@ class World:
 
 
 class Posting:
-    """The management API: 410 for what is not open, or not yet, and every other answer by fault."""
+    """The management API. Posts to a socket that isn't open return GONE; others can have a fault."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -358,13 +358,14 @@ class Posting:
             self._check_age(socket, frame)
         if "replayed" in frame:
             socket.replayed_at = self._world.schedule.now
-        if frame.get("code") == "unknown_connection" and self._world.should_know(socket):
-            self._world.dropped_for_nothing.append(socket.id)
+        if frame.get("code") == "unknown_connection" and self._world.must_be_registered(socket):
+            self._world.needlessly_closed.append(socket.id)
 
     def _check_age(self, socket: Socket, frame: dict[str, Any]) -> None:
-        """One invocation reads a page and posts it, so a page's message can't have expired long before.
+        """Record a violation if a replayed message expired long ago.
 
-        A message that the stream brings to a replay can have expired: a redelivered batch might be old.
+        One invocation reads a page and posts it, so a page's message was valid a short time ago. A message
+        from the stream can have expired, because a redelivered batch can be old.
         """
         shard = self._world.shard_of(socket.player_id)
         from_stream = any(each.id == frame["messageId"] for each in shard.records[shard.position :])
@@ -372,12 +373,12 @@ class Posting:
             self._world.expired.append(f"{frame['message']} replayed to {socket.id}")
 
     def _check_order(self, socket: Socket, frame: dict[str, Any]) -> None:
-        """What is pushed to a connection and new to it was stored after all that was pushed to it before."""
+        """Record a violation if a new push was stored before an earlier push to the same connection."""
         message_id = frame["messageId"]
-        if message_id not in socket.had and "replayed" not in frame:
+        if message_id not in socket.posted_ids and "replayed" not in frame:
             position = self._world.tables.history[message_id].stream_position
             is_of_a_deleted_table = position.stream < socket.newest_position.stream
             if position < socket.newest_position and not is_of_a_deleted_table:
                 self._world.out_of_order.append(f"{frame['message']} on {socket.id}")
             socket.newest_position = max(socket.newest_position, position)
-        socket.had.add(message_id)
+        socket.posted_ids.add(message_id)
