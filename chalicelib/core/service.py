@@ -8,6 +8,7 @@ from chalicelib.core.delivery import Posts
 from chalicelib.core.fan_out import FanOut
 from chalicelib.core.messenger import Messenger
 from chalicelib.core.ports import (
+    COPIES_PER_CALL,
     Calls,
     ConnectionStore,
     Directory,
@@ -55,12 +56,16 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Sizes are in bytes. `page_messages` is how many messages a page of replay reads."""
+    """Sizes are in bytes. `page_messages` is how many messages a page of replay reads.
+
+    `copies_per_call` is how many copies of a room's message one call stores.
+    """
 
     rate: RateLimit
     max_message_bytes: int
     max_room_message_bytes: int
     page_messages: int = PAGE_MESSAGES
+    copies_per_call: int = COPIES_PER_CALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def assemble(access: Access, stores: Stores, gateway: Gateway, runtime: Runtime,
             note=runtime.note,
         ),
         _messenger(stores, gateway, runtime, limits),
-        _push(stores, gateway, runtime, limits.page_messages),
+        _push(stores, gateway, runtime, limits),
     )
 
 
@@ -110,7 +115,7 @@ def _messenger(stores: Stores, gateway: Gateway, runtime: Runtime, limits: Limit
     )
 
 
-def _push(stores: Stores, gateway: Gateway, runtime: Runtime, page_messages: int) -> Push:
+def _push(stores: Stores, gateway: Gateway, runtime: Runtime, limits: Limits) -> Push:
     posts = Posts(
         gateway=gateway,
         connections=stores.connections,
@@ -126,7 +131,7 @@ def _push(stores: Stores, gateway: Gateway, runtime: Runtime, page_messages: int
         new_message_id=runtime.new_message_id,
         clock=runtime.clock,
         note=runtime.note,
-        page_size=page_messages,
+        page_size=limits.page_messages,
     )
     fan_out = FanOut(
         messages=stores.messages,
@@ -135,6 +140,7 @@ def _push(stores: Stores, gateway: Gateway, runtime: Runtime, page_messages: int
         sleep=runtime.sleep,
         jitter=runtime.jitter,
         note=runtime.note,
+        chunk_size=limits.copies_per_call,
     )
     return Push(
         connections=stores.connections,

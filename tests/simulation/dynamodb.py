@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chalicelib.aws.messages import EXPIRY_SLACK_SECONDS, parse_record
 from chalicelib.core.message_id import timestamp_of
-from chalicelib.core.model import Entry
+from chalicelib.core.model import ROOM, Entry
 from localdev.dynamodb import create_tables
 from localdev.engine import ApiError, Client, DynamoDb
 from tests.simulation.schedule import Schedule
@@ -28,16 +28,27 @@ WRITE = ("before", "after", "late", "twice", "crash before", "crash after", "thr
 """`late`: the write takes effect after its caller got an error. `twice`: boto3 retries because the first
 response was lost."""
 
-KINDS = {"GetItem": READ, "Query": READ, "BatchGetItem": BATCH_READ}
-"""The faults of read operations. All others have those in WRITE."""
+BATCH_WRITE = (*WRITE, "unprocessed", "partial")
+"""`partial`: some writes take effect, and of the others some do so after the caller got an error."""
+
+KINDS = {"GetItem": READ, "Query": READ, "BatchGetItem": BATCH_READ, "BatchWriteItem": BATCH_WRITE}
+"""The operations' faults. All others have those in WRITE."""
+
+READS = ("GetItem", "Query", "BatchGetItem")
 
 Item = dict[str, Any]
+
+
+class Stored(NamedTuple):
+    entry: Entry
+    moment: float
 
 
 class Tables:
     """The simulated functions use `client`. The world itself uses `reliable`, whose calls never fail.
 
-    `history` has all entries of all streams, in their order, including those of a deleted table.
+    `history` has all entries of all streams, in their order, including those of a deleted table. Its keys
+    are those of the items: the destination and the id.
     """
 
     def __init__(self, world: "World", slow_puts: float) -> None:
@@ -48,7 +59,7 @@ class Tables:
         self._before_last_write: dict[str, Item | None] = {}
         self.client = Client(self._call)
         self.reliable = Client(self._engine.call)
-        self.history: dict[str, Entry] = {}
+        self.history: dict[tuple[str, str], Stored] = {}
         for request in _definitions():
             self._engine.call("CreateTable", request)
         self._engine.tables[MESSAGES].trimmed = EARLIER_CHANGES
@@ -81,7 +92,7 @@ class Tables:
         for record in response["Records"]:
             entry = parse_record({**record, "eventSourceARN": self._stream})
             if entry is not None:
-                self.history[entry.id] = entry
+                self.history[entry.destination, entry.id] = Stored(entry, self._schedule.moment())
                 self._world.shard_of(entry.destination).records.append(entry)
 
     def _call(self, operation: str, request: Item) -> Item:
@@ -89,7 +100,8 @@ class Tables:
         table: str = request.get("TableName") or next(iter(request["RequestItems"]))
         requested_at = self._schedule.now
         name, schedule, random = f"{operation} {table}", self._schedule, self._world.random
-        is_slow = table == MESSAGES and operation == "PutItem" and random.random() < self._slow_puts
+        is_put = table == MESSAGES and operation in ("PutItem", "BatchWriteItem")
+        is_slow = is_put and random.random() < self._slow_puts
         if is_slow:
             self._world.faulted[f"{name}: slow"] += 1
         schedule.pause(random.random() * SLOW_SECONDS if is_slow else 0)
@@ -102,8 +114,17 @@ class Tables:
             raise ApiError("InternalServerError", name)
         if fault == "throttled":
             raise ApiError("ProvisionedThroughputExceededException", name)
-        if fault == "unprocessed":
+        if fault == "unprocessed" and operation == "BatchGetItem":
             return self._part_of(request, table)
+        if fault == "unprocessed":
+            return {"UnprocessedItems": self._write_part_of(request, table)}
+        if fault == "partial":
+            left = self._write_part_of(request, table)
+            late = self._some(left[table])
+            if late:
+                rest = {"RequestItems": {table: late}}
+                schedule.later(random.random() * LATE_SECONDS, lambda: self._apply_late(operation, rest))
+            raise ApiError("InternalServerError", name)
         if fault == "twice":
             self._apply(operation, request)
             schedule.pause()
@@ -134,15 +155,31 @@ class Tables:
         """Return the response, or the failed condition. Any other error is a bug."""
         self._remember(operation, request)
         try:
-            return self._stale(operation, request, self._engine.call(operation, request))
+            response = self._stale(operation, request, self._engine.call(operation, request))
         except ApiError as error:
             if error.code != "ConditionalCheckFailedException":
                 raise AssertionError(f"{operation}: {error.code}: {error.message}") from error
             return error
+        self._record_memberships(operation, request)
+        return response
+
+    def update_room(self, request: Item) -> None:
+        """Update a room's item without faults."""
+        self._apply("UpdateItem", request)
+
+    def _record_memberships(self, operation: str, request: Item) -> None:
+        item_id = request["Key"]["id"]["S"] if operation == "UpdateItem" else ""
+        if item_id.startswith(ROOM):
+            self._world.memberships.record(
+                item_id.removeprefix(ROOM),
+                self._before_last_write[item_id],
+                self.websockets_item(item_id),
+                self._schedule.moment(),
+            )
 
     def _remember(self, operation: str, request: Item) -> None:
         """Keep the item as it is before this write, for reads that aren't consistent."""
-        if operation not in KINDS and request["TableName"] == WEBSOCKETS:
+        if operation not in READS and request.get("TableName") == WEBSOCKETS:
             item_id = (request.get("Key") or request["Item"])["id"]["S"]
             self._before_last_write[item_id] = self.websockets_item(item_id)
 
@@ -170,6 +207,17 @@ class Tables:
         response = self._engine.call("BatchGetItem", part)
         response["UnprocessedKeys"] = left
         return self._stale("BatchGetItem", part, response)
+
+    def _write_part_of(self, request: Item, table: str) -> Item:
+        """Write only some of the items, or none. Return the others as UnprocessedItems."""
+        writes = request["RequestItems"][table]
+        done = self._some(writes)[: len(writes) - 1]
+        if done:
+            self._apply("BatchWriteItem", {"RequestItems": {table: done}})
+        return {table: [write for write in writes if write not in done]}
+
+    def _some(self, writes: list[Item]) -> list[Item]:
+        return [write for write in writes if self._world.random.random() < 0.5]
 
 
 @cache

@@ -10,6 +10,7 @@ from random import Random
 from tests.simulation.characters import Characters
 from tests.simulation.checker import judge, unreachable
 from tests.simulation.devices import Device
+from tests.simulation.room_life import RoomHabits, RoomLife
 from tests.simulation.world import Faults, World
 
 STEPS = 200
@@ -62,20 +63,32 @@ class Habits:
 def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     """Run a schedule and return its result. The same seed and faults always give the same result."""
     random = Random(seed ^ 0x5EED)
-    world = World(seed, Faults(random.choice((0, 1, 3, 10, 30))) if faults is None else faults)
-    devices, habits = _devices(world, random), Habits.draw(random)
+    faults = Faults(random.choice((0, 1, 3, 10, 30))) if faults is None else faults
+    rooms = RoomHabits.draw(seed)
+    if rooms is None:
+        world, life = World(seed, faults), None
+        devices = _devices(world, random)
+    else:
+        world = World(seed, faults, rooms.copies_per_call, rooms.most_members)
+        life = RoomLife(world, rooms)
+        devices = life.devices()
+        life.add_first_members(devices)
+    habits = Habits.draw(random)
     characters = Characters.draw(world, seed)
     recreates_table = Random(~seed).random() < 0.1
     violations: list[str] = []
     for step in range(steps + characters.steps):
         if recreates_table and step == steps // 2:
             _recreate_messages_table(world, devices + characters.devices)
-        _take_step(world, devices, habits, random)
+        _take_step(world, devices, habits, random, life)
+        if life is not None:
+            life.act(devices)
         characters.act()
         violations += [f"unreachable: {socket}" for socket in unreachable(world)]
         if violations or world.out_of_order or world.expired:
             break
     world.faults = Faults()
+    world.end_stalls()
     if characters.replays_slowly:
         run_until_idle(world, devices)
     devices += characters.devices
@@ -84,7 +97,7 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
             _run_slow_replay(world, characters, characters.hoarder)
         run_until_idle(world, devices)  # The long replay ends before the device reconnects.
     violations += world.needlessly_closed
-    if not violations and not converges(world, devices):
+    if not violations and not converges(world, devices, life):
         violations.append(f"unreachable: not settled: {[d.name for d in devices if not d.is_settled]}")
     verdict = judge(world, devices)
     for about in world.out_of_order:
@@ -111,7 +124,9 @@ def _devices(world: World, random: Random) -> list[Device]:
     return devices
 
 
-def _take_step(world: World, devices: list[Device], habits: Habits, random: Random) -> None:
+def _take_step(
+    world: World, devices: list[Device], habits: Habits, random: Random, life: RoomLife | None
+) -> None:
     draw = random.random()
     if draw < habits.work:
         if not world.schedule.step():
@@ -119,7 +134,7 @@ def _take_step(world: World, devices: list[Device], habits: Habits, random: Rand
     elif draw < habits.work + habits.read:
         random.choice(devices).read()
     elif draw < habits.work + habits.read + habits.act:
-        _act(random.choice(devices), devices, habits, random)
+        _act(random.choice(devices), devices, habits, random, life)
     elif draw < 0.97:
         world.poll(world.random.choice(world.shards))
     else:
@@ -140,7 +155,9 @@ def _recreate_messages_table(world: World, devices: list[Device]) -> None:
             device.leave(cut=True)
 
 
-def _act(device: Device, devices: list[Device], habits: Habits, random: Random) -> None:
+def _act(
+    device: Device, devices: list[Device], habits: Habits, random: Random, life: RoomLife | None
+) -> None:
     if device.socket is None:
         device.connect()
         return
@@ -157,20 +174,28 @@ def _act(device: Device, devices: list[Device], habits: Habits, random: Random) 
     elif draw > 0.9:
         device.ping()
     else:
-        device.send_message(random.choice(devices).player_id, idempotent=random.random() < habits.idempotent)
+        to = random.choice(devices).player_id if life is None else life.choose_destination(devices)
+        device.send_message(to, idempotent=random.random() < habits.idempotent)
 
 
-def converges(world: World, devices: list[Device]) -> bool:
-    """Reconnect all devices without faults, then let each send to each player. Return whether all settled."""
+def converges(world: World, devices: list[Device], life: RoomLife | None = None) -> bool:
+    """Reconnect all devices without faults, then let each send. Return whether all settled.
+
+    Each sends to each player, or with rooms to one player and to one room.
+    """
     world.schedule.advance(AFTER_FAULTS_SECONDS)
     if not _settle(world, devices):
         return False
-    for device in devices:
-        for player_id in {other.player_id: None for other in devices}:
+    players = list({device.player_id: None for device in devices})
+    if life is not None:
+        life.let_all_join(devices)
+        run_until_idle(world, devices)
+    for number, device in enumerate(devices):
+        for to in players if life is None else life.last_destinations(number, players):
             if not device.is_settled:
                 return False
             world.schedule.advance(1)
-            device.send_message(player_id, idempotent=True)
+            device.send_message(to, idempotent=True)
             run_until_idle(world, devices)
     return all(device.is_settled for device in devices)
 

@@ -34,8 +34,14 @@ class Schedule:
     now: float = 1_000_000.0
     tasks: list[Task] = field(default_factory=list)
     _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    _moments: int = 0
     _hub: greenlet = field(default_factory=getcurrent)
     _running: Task | None = None
+
+    def moment(self) -> float:
+        """Return the time in seconds, made unique, so that events at the same time have an order."""
+        self._moments += 1
+        return self.now + 1e-8 * self._moments
 
     def start(
         self,

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.simulation.checker import judge, unreachable
 from tests.simulation.devices import Device
-from tests.simulation.dynamodb import BATCH_READ, WRITE
+from tests.simulation.dynamodb import BATCH_READ, BATCH_WRITE
 from tests.simulation.prove import report, run_all
 from tests.simulation.run import converges, run, run_until_idle
 from tests.simulation.world import Faults, World
@@ -67,7 +67,7 @@ def conversation(faults: dict[int, str]) -> tuple[World, int, list[str]]:
     return world, calls, violations + judge(world, devices).violations
 
 
-KINDS = sorted({*BATCH_READ, *WRITE, *Faults.POST})
+KINDS = sorted({*BATCH_READ, *BATCH_WRITE, *Faults.POST})
 
 
 def test_one_fault_at_any_call_violates_no_guarantee() -> None:
