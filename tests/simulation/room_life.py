@@ -1,9 +1,10 @@
-"""What happens with rooms in two of five schedules: players join and leave, and the backend intervenes.
+"""What happens with rooms in one of six schedules: players join and leave, and the backend intervenes.
 
 The shards of the stream also stand still and split in these schedules.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from random import Random
 
 from botocore.exceptions import ClientError
@@ -15,9 +16,10 @@ from tests.simulation.devices import Device
 from tests.simulation.dynamodb import WEBSOCKETS, Item
 from tests.simulation.memberships import Kind
 from tests.simulation.schedule import Crash
-from tests.simulation.world import MESSAGE_SECONDS, World
+from tests.simulation.world import MESSAGE_SECONDS, Faults, World
 
-SHARE = 0.4
+SHARE = 1 / 6
+STEPS = 40
 STALL_SECONDS = (5.0, 20.0, 60.0)
 """The longer two exceed the overlap of a replay."""
 
@@ -39,18 +41,21 @@ UPDATES = {
 
 @dataclass(frozen=True, slots=True)
 class RoomHabits:
-    """How often things happen with a schedule's rooms, per step. They have their own random numbers."""
+    """The limits of a schedule's rooms, and how often their events happen. `random` is only for rooms.
+
+    `weights` are those of RoomLife.events. `paces`: how many steps of work can follow an event.
+    """
 
     room_ids: tuple[str, ...]
     players: int
+    faults: Faults
     copies_per_call: int
     most_members: int
+    weights: tuple[int, ...]
+    paces: tuple[int, ...]
+    jumps: tuple[float, ...]
     to_rooms: float
-    join: float
-    leave: float
-    backend: float
-    stall: float
-    split: float
+    idempotent: float
     backoff_seconds: float
     random: Random
 
@@ -60,17 +65,27 @@ class RoomHabits:
         if random.random() >= SHARE:
             return None
         return cls(
-            room_ids=random.choice((("a",), ("a", "b"))),
-            players=random.choice((2, 3)),
+            room_ids=random.choice((("a",), ("a",), ("a", "b"))),
+            players=random.choice((2, 2, 3)),
+            faults=Faults(random.choice((0, 3, 10, 10, 20))),
             copies_per_call=random.choice((1, 2, COPIES_PER_CALL)),
             most_members=random.choice((2, 250, 250)),
-            to_rooms=random.choice((0.5, 0.9)),
-            join=random.choice((0.02, 0.06)),
-            leave=random.choice((0.0, 0.01, 0.03)),
-            backend=random.choice((0.0, 0.01, 0.03)),
-            stall=random.choice((0.0, 0.01, 0.02)),
-            split=random.choice((0.0, 0.005)),
-            backoff_seconds=random.choice((0.0, 0.0, 20.0, 60.0)),
+            weights=(
+                random.choice((20, 40)),
+                random.choice((2, 8)),
+                random.choice((0, 2, 6)),
+                random.choice((2, 8)),
+                2,
+                random.choice((0, 2, 6)),
+                random.choice((0, 2, 8)),
+                random.choice((0, 1)),
+                random.choice((2, 6)),
+            ),
+            paces=random.choice(((0, 3, 10), (3, 10, 30), (10, 30, 60))),
+            jumps=random.choice(((0.1, 0.5, 2), (2, 6, 20), (6, 20, 70))),
+            to_rooms=random.choice((0.7, 1.0)),
+            idempotent=random.choice((0.0, 0.5, 1.0)),
+            backoff_seconds=random.choice((0.0, 20.0, 60.0)),
             random=random,
         )
 
@@ -79,64 +94,127 @@ class RoomHabits:
 class RoomLife:
     world: World
     habits: RoomHabits
+    devices: list[Device] = field(default_factory=list)
 
-    def devices(self) -> list[Device]:
-        """Return two devices per player. All of them ask for everything that they missed."""
-        return [
-            Device(f"p{number}{name}", f"p{number}", True, self.world)
-            for number in range(self.habits.players)
-            for name in ("", "-other")
-        ]
+    def begin(self) -> None:
+        """Create two devices per player, and make some of the players members.
 
-    def choose_destination(self, devices: list[Device]) -> str:
-        random = self.habits.random
-        if random.random() < self.habits.to_rooms:
-            return ROOM + random.choice(self.habits.room_ids)
-        return random.choice(devices).player_id
+        All devices ask for everything that they missed.
+        """
+        world, habits = self.world, self.habits
+        world.backoff_seconds = habits.backoff_seconds
+        for number in range(habits.players):
+            for name in ("", "-other"):
+                self.devices.append(Device(f"p{number}{name}", f"p{number}", True, world))
+        for room_id in habits.room_ids:
+            for player_id in self.players[: habits.most_members]:
+                if habits.random.random() < 0.7:
+                    request = world.request_membership(Kind.JOIN, room_id, player_id)
+                    world.tables.update_room(_request(ADD, room_id, player_id))
+                    request.acked = world.schedule.moment()
 
-    def add_first_members(self, devices: list[Device]) -> None:
-        """Make some of the players members before the schedule begins."""
-        self.world.backoff_seconds = self.habits.backoff_seconds
-        players = list({device.player_id: None for device in devices})
+    @property
+    def players(self) -> list[str]:
+        return list({device.player_id: None for device in self.devices})
+
+    @property
+    def events(self) -> tuple[Callable[[], None], ...]:
+        return (
+            self._send,
+            self._join,
+            self._leave,
+            self._disconnect,
+            self._ping_or_sync,
+            self._let_the_backend_update,
+            self._stall,
+            self._split,
+            self._jump,
+        )
+
+    def take_step(self) -> None:
+        """Let one event happen, and then some work."""
+        habits, random, world = self.habits, self.habits.random, self.world
+        (event,) = random.choices(self.events, habits.weights)
+        event()
+        for device in self.devices:
+            if device.socket is None and random.random() < 0.2:
+                device.connect()
+        for _ in range(random.choice(habits.paces)):
+            if random.random() < 0.2 or not world.schedule.step():
+                world.poll(random.choice(world.shards))
+            if random.random() < 0.3:
+                random.choice(self.devices).read()
+            world.schedule.advance(0.002)
+
+    def let_all_join(self) -> None:
+        """Lift all bans and mutes without faults, and let each player join the rooms."""
         for room_id in self.habits.room_ids:
-            for player_id in players[: self.habits.most_members]:
-                if self.habits.random.random() < 0.6:
-                    request = self.world.request_membership(Kind.JOIN, room_id, player_id)
-                    self.world.tables.update_room(_request(ADD, room_id, player_id))
-                    request.acked = self.world.schedule.moment()
-
-    def act(self, devices: list[Device]) -> None:
-        """Let a player or the backend change a membership, or disturb a shard, each with its probability."""
-        habits, random = self.habits, self.habits.random
-        device, room_id = random.choice(devices), random.choice(habits.room_ids)
-        is_free = device.connected and device.requested is None
-        if is_free and random.random() < habits.join:
-            device.join_room(room_id)
-        elif is_free and random.random() < habits.leave:
-            device.leave_room(room_id)
-        if random.random() < habits.backend:
-            self._update(random.choice(list(UPDATES)), room_id, device.player_id)
-        if random.random() < habits.stall:
-            self.world.stall(random.choice(self.world.shards), random.choice(STALL_SECONDS))
-        if random.random() < habits.split:
-            self.world.split(random.choice(self.world.shards))
-
-    def let_all_join(self, devices: list[Device]) -> None:
-        """Lift all bans and mutes without faults, and let the first device of each player join the rooms."""
-        for room_id in self.habits.room_ids:
-            for device in {device.player_id: device for device in reversed(devices)}.values():
+            for device in self._first_devices():
                 for update in (PARDON, UNMUTE):
                     self.world.tables.update_room(_request(update, room_id, device.player_id))
                 device.join_room(room_id)
 
-    def last_destinations(self, number: int, players: list[str]) -> tuple[str, str]:
-        """Return a player and a room, to which the device with this number sends last."""
-        rooms = self.habits.room_ids
-        return players[number % len(players)], ROOM + rooms[number % len(rooms)]
+    def last_sends(self) -> Iterable[tuple[Device, str]]:
+        """Yield the last messages: one from each player to a player and to a room."""
+        first, room_ids = self._first_devices(), self.habits.room_ids
+        for number, device in enumerate(first):
+            yield device, first[number - 1].player_id
+            yield device, ROOM + room_ids[number % len(room_ids)]
 
-    def _update(self, update: str, room_id: str, player_id: str) -> None:
+    def _first_devices(self) -> list[Device]:
+        return list({device.player_id: device for device in reversed(self.devices)}.values())
+
+    def _any_room(self) -> str:
+        return self.habits.random.choice(self.habits.room_ids)
+
+    def _any_free_device(self) -> Iterator[Device]:
+        """Yield one of the connected devices that wait for no reply, if there is one."""
+        free = [device for device in self.devices if device.connected and device.requested is None]
+        if free:
+            yield self.habits.random.choice(free)
+
+    def _send(self) -> None:
+        """Send a message, or retry an unacknowledged one."""
+        random = self.habits.random
+        waiting = [each for each in self.devices if each.connected and each.unacked is not None]
+        for device in waiting:
+            if device.unacked is not None and device.unacked.idempotent and random.random() < 0.3:
+                device.send_message(device.unacked.to, idempotent=True)
+        for device in self._any_free_device():
+            is_to_room = random.random() < self.habits.to_rooms
+            to = ROOM + self._any_room() if is_to_room else random.choice(self.players)
+            device.send_message(to, idempotent=random.random() < self.habits.idempotent)
+
+    def _join(self) -> None:
+        for device in self._any_free_device():
+            device.join_room(self._any_room())
+
+    def _leave(self) -> None:
+        for device in self._any_free_device():
+            device.leave_room(self._any_room())
+
+    def _disconnect(self) -> None:
+        random = self.habits.random
+        connected = [device for device in self.devices if device.connected]
+        if connected:
+            random.choice(connected).leave(cut=random.random() < 0.5)
+
+    def _ping_or_sync(self) -> None:
+        for device in self._any_free_device():
+            if self.habits.random.random() < 0.5:
+                device.ping()
+            else:
+                device.sync()
+
+    def _let_the_backend_update(self) -> None:
         """Let the backend update a room's item with a call that can fail."""
-        world, kind = self.world, UPDATES[update]
+        random, world = self.habits.random, self.world
+        update, room_id, player_id = (
+            random.choice(list(UPDATES)),
+            self._any_room(),
+            random.choice(self.players),
+        )
+        kind = UPDATES[update]
         request = None if kind is None else world.request_membership(kind, room_id, player_id)
 
         def update_room() -> None:
@@ -149,6 +227,16 @@ class RoomLife:
                 raise error
 
         world.schedule.start("backend", update_room, MESSAGE_SECONDS, done)
+
+    def _stall(self) -> None:
+        shard = self.world.shard_of(ROOM + self._any_room())
+        self.world.stall(shard, self.habits.random.choice(STALL_SECONDS))
+
+    def _split(self) -> None:
+        self.world.split(self.habits.random.choice(self.world.shards))
+
+    def _jump(self) -> None:
+        self.world.schedule.advance(self.habits.random.choice(self.habits.jumps))
 
 
 def _request(update: str, room_id: str, player_id: str) -> Item:

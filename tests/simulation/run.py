@@ -5,11 +5,13 @@ Before the verdict, each device reconnects and sends one message to each player.
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 
 from tests.simulation.characters import Characters
 from tests.simulation.checker import judge, unreachable
 from tests.simulation.devices import Device
+from tests.simulation.room_life import STEPS as ROOM_STEPS
 from tests.simulation.room_life import RoomHabits, RoomLife
 from tests.simulation.world import Faults, World
 
@@ -63,26 +65,25 @@ class Habits:
 def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     """Run a schedule and return its result. The same seed and faults always give the same result."""
     random = Random(seed ^ 0x5EED)
-    faults = Faults(random.choice((0, 1, 3, 10, 30))) if faults is None else faults
-    rooms = RoomHabits.draw(seed)
-    if rooms is None:
-        world, life = World(seed, faults), None
-        devices = _devices(world, random)
+    percent = random.choice((0, 1, 3, 10, 30))
+    room_habits = RoomHabits.draw(seed)
+    if room_habits is None:
+        world, rooms = World(seed, faults or Faults(percent)), None
+        devices, habits = _devices(world, random), Habits.draw(random)
+        characters = Characters.draw(world, seed)
     else:
-        world = World(seed, faults, rooms.copies_per_call, rooms.most_members)
-        life = RoomLife(world, rooms)
-        devices = life.devices()
-        life.add_first_members(devices)
-    habits = Habits.draw(random)
-    characters = Characters.draw(world, seed)
+        world, rooms = _begin_with_rooms(seed, room_habits)
+        world.faults = faults or room_habits.faults
+        devices, steps, characters = rooms.devices, ROOM_STEPS, Characters(world, random)
     recreates_table = Random(~seed).random() < 0.1
     violations: list[str] = []
     for step in range(steps + characters.steps):
         if recreates_table and step == steps // 2:
             _recreate_messages_table(world, devices + characters.devices)
-        _take_step(world, devices, habits, random, life)
-        if life is not None:
-            life.act(devices)
+        if rooms is None:
+            _take_step(world, devices, habits, random)
+        else:
+            rooms.take_step()
         characters.act()
         violations += [f"unreachable: {socket}" for socket in unreachable(world)]
         if violations or world.out_of_order or world.expired:
@@ -97,7 +98,7 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
             _run_slow_replay(world, characters, characters.hoarder)
         run_until_idle(world, devices)  # The long replay ends before the device reconnects.
     violations += world.needlessly_closed
-    if not violations and not converges(world, devices, life):
+    if not violations and not converges(world, devices, rooms):
         violations.append(f"unreachable: not settled: {[d.name for d in devices if not d.is_settled]}")
     verdict = judge(world, devices)
     for about in world.out_of_order:
@@ -106,6 +107,17 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
         verdict.add("expired", about)
     outcomes = verdict.counts + Counter(unreachable=len(violations))
     return Result(seed, outcomes, world.faulted, violations + verdict.violations, world.calls)
+
+
+def _begin_with_rooms(seed: int, habits: RoomHabits) -> tuple[World, RoomLife]:
+    """Return a world with rooms, in which all devices have connected without faults."""
+    world = World(seed, Faults(), habits.copies_per_call, habits.most_members)
+    rooms = RoomLife(world, habits)
+    rooms.begin()
+    for device in rooms.devices:
+        device.connect()
+    run_until_idle(world, rooms.devices)
+    return world, rooms
 
 
 def _devices(world: World, random: Random) -> list[Device]:
@@ -124,9 +136,7 @@ def _devices(world: World, random: Random) -> list[Device]:
     return devices
 
 
-def _take_step(
-    world: World, devices: list[Device], habits: Habits, random: Random, life: RoomLife | None
-) -> None:
+def _take_step(world: World, devices: list[Device], habits: Habits, random: Random) -> None:
     draw = random.random()
     if draw < habits.work:
         if not world.schedule.step():
@@ -134,7 +144,7 @@ def _take_step(
     elif draw < habits.work + habits.read:
         random.choice(devices).read()
     elif draw < habits.work + habits.read + habits.act:
-        _act(random.choice(devices), devices, habits, random, life)
+        _act(random.choice(devices), devices, habits, random)
     elif draw < 0.97:
         world.poll(world.random.choice(world.shards))
     else:
@@ -155,9 +165,7 @@ def _recreate_messages_table(world: World, devices: list[Device]) -> None:
             device.leave(cut=True)
 
 
-def _act(
-    device: Device, devices: list[Device], habits: Habits, random: Random, life: RoomLife | None
-) -> None:
+def _act(device: Device, devices: list[Device], habits: Habits, random: Random) -> None:
     if device.socket is None:
         device.connect()
         return
@@ -174,11 +182,10 @@ def _act(
     elif draw > 0.9:
         device.ping()
     else:
-        to = random.choice(devices).player_id if life is None else life.choose_destination(devices)
-        device.send_message(to, idempotent=random.random() < habits.idempotent)
+        device.send_message(random.choice(devices).player_id, idempotent=random.random() < habits.idempotent)
 
 
-def converges(world: World, devices: list[Device], life: RoomLife | None = None) -> bool:
+def converges(world: World, devices: list[Device], rooms: RoomLife | None = None) -> bool:
     """Reconnect all devices without faults, then let each send. Return whether all settled.
 
     Each sends to each player, or with rooms to one player and to one room.
@@ -187,16 +194,16 @@ def converges(world: World, devices: list[Device], life: RoomLife | None = None)
     if not _settle(world, devices):
         return False
     players = list({device.player_id: None for device in devices})
-    if life is not None:
-        life.let_all_join(devices)
+    if rooms is not None:
+        rooms.let_all_join()
         run_until_idle(world, devices)
-    for number, device in enumerate(devices):
-        for to in players if life is None else life.last_destinations(number, players):
-            if not device.is_settled:
-                return False
-            world.schedule.advance(1)
-            device.send_message(to, idempotent=True)
-            run_until_idle(world, devices)
+    sends = product(devices, players) if rooms is None else rooms.last_sends()
+    for device, to in sends:
+        if not device.is_settled:
+            return False
+        world.schedule.advance(1)
+        device.send_message(to, idempotent=True)
+        run_until_idle(world, devices)
     return all(device.is_settled for device in devices)
 
 
