@@ -1,5 +1,6 @@
 """Clients that follow the protocol: they keep a position, drop duplicates and retry sends."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,7 @@ class Device:
     """One client of a player. `shown` has the texts that its user has seen, in order.
 
     `requested` is the action that waits for a reply. `confirmed`: a recent pong showed that it is live.
+    `observe` gets every frame first. It returns whether the frame concerns nobody else.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Device:
     last_ignored_ping: int = 0
     first_greeting: str | None = None
     memberships: list[Request] = field(default_factory=list)
+    observe: Callable[[dict[str, Any]], bool] = lambda frame: False
 
     @property
     def connected(self) -> bool:
@@ -97,15 +100,16 @@ class Device:
             frame["clientMessageId"] = self.unacked.text
         self.send_frame(frame)
 
-    def join_room(self, room_id: str) -> None:
-        self._request_membership("join", Kind.JOIN, room_id)
+    def join_room(self, room_id: str, presence: bool | None = None) -> None:
+        more = {} if presence is None else {"presence": presence}
+        self._request_membership("join", Kind.JOIN, room_id, more)
 
     def leave_room(self, room_id: str) -> None:
-        self._request_membership("leave", Kind.REMOVAL, room_id)
+        self._request_membership("leave", Kind.REMOVAL, room_id, {})
 
-    def _request_membership(self, action: str, kind: Kind, room_id: str) -> None:
+    def _request_membership(self, action: str, kind: Kind, room_id: str, more: dict[str, bool]) -> None:
         self.memberships.append(self.world.request_membership(kind, room_id, self.player_id))
-        self.send_frame({"action": action, "roomId": room_id, "ackId": len(self.memberships) - 1})
+        self.send_frame({"action": action, "roomId": room_id, "ackId": len(self.memberships) - 1, **more})
 
     def ping(self) -> None:
         self.pings += 1
@@ -149,6 +153,8 @@ class Device:
 
     def _take(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
+        if self.observe(frame):
+            return
         if kind in ("message", "system"):
             self.position = max(self.position or "0", position_of(frame))
         if kind == "message":

@@ -12,6 +12,7 @@ from localdev.engine import ApiError, Client, DynamoDb
 from tests.simulation.schedule import Schedule
 
 if TYPE_CHECKING:
+    from tests.simulation.presence_log import PresenceLog
     from tests.simulation.world import World
 
 WEBSOCKETS, MESSAGES = "websockets", "messages"
@@ -19,6 +20,9 @@ EARLIER_CHANGES = 1_000_000
 """The first stream's sequence numbers begin above this, so a new table's stream has lower ones."""
 
 SLOW_SECONDS = 5.0
+STALE_SECONDS = 2.0
+"""A read that isn't consistent can miss a write for this long."""
+
 LATE_SECONDS = 3.0
 """A failed write can still take effect within this time."""
 
@@ -56,7 +60,7 @@ class Tables:
         self._schedule: Schedule = world.schedule
         self._slow_puts = slow_puts
         self._engine = DynamoDb(lambda: self._schedule.now, self._read_stream)
-        self._before_last_write: dict[str, Item | None] = {}
+        self._before_last_write: dict[str, tuple[Item | None, float]] = {}
         self.client = Client(self._call)
         self.reliable = Client(self._engine.call)
         self.history: dict[tuple[str, str], Stored] = {}
@@ -161,6 +165,8 @@ class Tables:
                 raise AssertionError(f"{operation}: {error.code}: {error.message}") from error
             return error
         self._record_memberships(operation, request)
+        if self._world.presence is not None and operation not in READS:
+            self._record_presence(operation, request, self._world.presence)
         return response
 
     def update_room(self, request: Item) -> None:
@@ -172,27 +178,44 @@ class Tables:
         if item_id.startswith(ROOM):
             self._world.memberships.record(
                 item_id.removeprefix(ROOM),
-                self._before_last_write[item_id],
+                self._before_last_write[item_id][0],
                 self.websockets_item(item_id),
                 self._schedule.moment(),
+            )
+
+    def _record_presence(self, operation: str, request: Item, presence: "PresenceLog") -> None:
+        presence.check_write(operation, request)
+        item_id = request["Key"]["id"]["S"] if operation == "UpdateItem" else ""
+        if item_id.startswith("player#"):
+            expression = request["UpdateExpression"]
+            presence.record(
+                item_id, expression, self._before_last_write[item_id][0], self.websockets_item(item_id)
             )
 
     def _remember(self, operation: str, request: Item) -> None:
         """Keep the item as it is before this write, for reads that aren't consistent."""
         if operation not in READS and request.get("TableName") == WEBSOCKETS:
             item_id = (request.get("Key") or request["Item"])["id"]["S"]
-            self._before_last_write[item_id] = self.websockets_item(item_id)
+            self._before_last_write[item_id] = self.websockets_item(item_id), self._schedule.now
 
     def _stale(self, operation: str, request: Item, response: Item) -> Item:
-        """Return the response. If the read is eventually consistent, items are as before their last write."""
+        """Return the response. If the read is eventually consistent, it misses recent writes."""
+        if operation == "GetItem" and not request.get("ConsistentRead"):
+            before = self._earlier(request["Key"]["id"]["S"], response.get("Item"))
+            return {} if before is None else {"Item": before}
         if operation == "BatchGetItem":
             (request_of_table,), (items,) = request["RequestItems"].values(), response["Responses"].values()
             if not request_of_table.get("ConsistentRead"):
                 ids = [key["id"]["S"] for key in request_of_table["Keys"]]
                 now = {item["id"]["S"]: item for item in items}
-                before = [self._before_last_write.get(item_id, now.get(item_id)) for item_id in ids]
-                response["Responses"] = {WEBSOCKETS: [item for item in before if item is not None]}
+                seen = [self._earlier(item_id, now.get(item_id)) for item_id in ids]
+                response["Responses"] = {WEBSOCKETS: [item for item in seen if item is not None]}
         return response
+
+    def _earlier(self, item_id: str, item: Item | None) -> Item | None:
+        """Return the item as it was before its last write, if that was recent."""
+        before, written_at = self._before_last_write.get(item_id, (item, 0.0))
+        return before if self._schedule.now - written_at <= STALE_SECONDS else item
 
     def _part_of(self, request: Item, table: str) -> Item:
         """Read only some of the keys, or none, as if the batch was too large or partly throttled."""

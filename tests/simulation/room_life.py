@@ -90,11 +90,17 @@ class RoomHabits:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RoomLife:
+    """`presence` returns the value of `presence` for the next join, and `end_presence` what the backend does
+    after it has removed a player from a room.
+    """
+
     world: World
     habits: RoomHabits
     devices: list[Device] = field(default_factory=list)
+    presence: Callable[[], bool | None] = lambda: None
+    end_presence: Callable[[str, str], None] = lambda room_id, player_id: None
 
     def begin(self) -> None:
         """Create two devices per player, and make some of the players members.
@@ -187,7 +193,7 @@ class RoomLife:
 
     def _join(self) -> None:
         for device in self._any_free_device():
-            device.join_room(self._any_room())
+            device.join_room(self._any_room(), self.presence())
 
     def _leave(self) -> None:
         for device in self._any_free_device():
@@ -219,6 +225,8 @@ class RoomLife:
 
         def update_room() -> None:
             world.tables.client.update_item(**_request(update, room_id, player_id))
+            if kind is Kind.REMOVAL:
+                self.end_presence(room_id, player_id)
 
         def done(error: BaseException | None) -> None:
             if error is None and request is not None:

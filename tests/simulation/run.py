@@ -13,6 +13,7 @@ from tests.simulation.checker import judge, unreachable
 from tests.simulation.devices import Device
 from tests.simulation.room_life import STEPS as ROOM_STEPS
 from tests.simulation.room_life import RoomHabits, RoomLife
+from tests.simulation.watchers import Watchers
 from tests.simulation.world import Faults, World
 
 STEPS = 200
@@ -68,12 +69,12 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     percent = random.choice((0, 1, 3, 10, 30))
     room_habits = RoomHabits.draw(seed)
     if room_habits is None:
-        world, rooms = World(seed, faults or Faults(percent)), None
+        world, rooms, watchers = World(seed, faults or Faults(percent)), None, None
         devices, habits = _devices(world, random), Habits.draw(random)
         characters = Characters.draw(world, seed)
     else:
-        world, rooms = _begin_with_rooms(seed, room_habits)
-        world.faults = faults or room_habits.faults
+        world, rooms, watchers = _begin_with_rooms(seed, room_habits)
+        world.faults = faults or rooms.habits.faults
         devices, steps, characters = rooms.devices, ROOM_STEPS, Characters(world, random)
     recreates_table = Random(~seed).random() < 0.1
     violations: list[str] = []
@@ -84,12 +85,16 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
             _take_step(world, devices, habits, random)
         else:
             rooms.take_step()
+        if watchers is not None:
+            watchers.act()
         characters.act()
         violations += [f"unreachable: {socket}" for socket in unreachable(world)]
         if violations or world.out_of_order or world.expired:
             break
     world.faults = Faults()
     world.end_stalls()
+    if watchers is not None:
+        watchers.judge_undisturbed(lambda: run_until_idle(world, devices))
     if characters.replays_slowly:
         run_until_idle(world, devices)
     devices += characters.devices
@@ -101,6 +106,8 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     if not violations and not converges(world, devices, rooms):
         violations.append(f"unreachable: not settled: {[d.name for d in devices if not d.is_settled]}")
     verdict = judge(world, devices)
+    if watchers is not None:
+        watchers.finish(verdict, lambda: run_until_idle(world, devices))
     for about in world.out_of_order:
         verdict.add("out of order", about)
     for about in world.expired:
@@ -109,15 +116,19 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     return Result(seed, outcomes, world.faulted, violations + verdict.violations, world.calls)
 
 
-def _begin_with_rooms(seed: int, habits: RoomHabits) -> tuple[World, RoomLife]:
+def _begin_with_rooms(seed: int, habits: RoomHabits) -> tuple[World, RoomLife, Watchers | None]:
     """Return a world with rooms, in which all devices have connected without faults."""
     world = World(seed, Faults(), habits.copies_per_call, habits.most_members)
     rooms = RoomLife(world, habits)
     rooms.begin()
+    watchers = Watchers.draw(seed, world, rooms)
     for device in rooms.devices:
         device.connect()
     run_until_idle(world, rooms.devices)
-    return world, rooms
+    if watchers is not None:
+        watchers.begin()
+        run_until_idle(world, rooms.devices)
+    return world, rooms, watchers
 
 
 def _devices(world: World, random: Random) -> list[Device]:

@@ -14,6 +14,7 @@ VIOLATIONS = (
     "unreachable",
     "stuck",
     "expired",
+    "presence",
 )
 """`incomplete`: a room's message was stored, wasn't acknowledged, and didn't reach all members.
 

@@ -31,6 +31,7 @@ from chalicelib.core.service import Runtime, assemble
 from chalicelib.settings import Settings
 from tests.simulation.dynamodb import MESSAGES, WEBSOCKETS, Tables
 from tests.simulation.memberships import Kind, Memberships, Request
+from tests.simulation.presence_log import PresenceLog
 from tests.simulation.schedule import Crash, Schedule
 
 ENDPOINT = Endpoint("api", "dev")
@@ -42,11 +43,16 @@ RETENTION_SECONDS = (7 * 24 * 60 * 60, 60)
 
 @dataclass(slots=True)
 class Faults:
-    """The percentage of AWS calls that fail. `only` adds faults at chosen calls, by the calls' numbers."""
+    """The percentage of AWS calls that fail. `only` adds faults at chosen calls, by the calls' numbers.
+
+    `mild`: the only faults are those of MILD, after which no event of presence is lost.
+    """
 
     percent: float = 0.0
     only: dict[int, str] = field(default_factory=dict)
+    mild: bool = False
 
+    MILD = ("twice",)
     POST = ("before", "after", "refused", "hang", "hang after", "crash before", "crash after")
 
 
@@ -116,6 +122,7 @@ class World:
         self.out_of_order: list[str] = []
         self.expired: list[str] = []
         self.memberships = Memberships(most_members)
+        self.presence: PresenceLog | None = None
         self.backoff_seconds = 0.0
         self.copied: dict[str, float] = {}
         self._repeats = self.random.choice((0.0, 0.1, 0.4))
@@ -137,7 +144,7 @@ class World:
             message_retention_seconds=retention,
             room_members=most_members,
         )
-        stores = stores_of(client, settings, clock)
+        self.stores = stores_of(client, settings, clock)
         self._directory = DirectoryTable(reliable, WEBSOCKETS)
         self.messages = MessagesTable(reliable, MESSAGES, retention, clock)
         self.new_message_id = MessageIds(self._time_ns)
@@ -157,7 +164,7 @@ class World:
             page_messages=self.random.choice((1, 2, 5)),
             copies_per_call=copies_per_call,
         )
-        self.service = assemble(Access(is_open=True), stores, Posting(self), runtime, limits)
+        self.service = assemble(Access(is_open=True), self.stores, Posting(self), runtime, limits)
 
     # Clients' actions
 
@@ -189,7 +196,7 @@ class World:
         body = json.dumps(frame)
         if socket.open and not socket.cut:
             self.schedule.start(
-                "message",
+                "signal" if frame["action"] == "signal" else "message",
                 lambda: self.service.messenger.receive(socket.id, ENDPOINT, body),
                 MESSAGE_SECONDS,
                 self._raise_bug,
@@ -338,6 +345,8 @@ class World:
         fault = self.faults.only.get(self.calls)
         if fault is None and self.faults.percent and self.random.random() * 100 < self.faults.percent:
             fault = self.random.choice(kinds)
+            if self.faults.mild and fault not in Faults.MILD:
+                return None
         if fault in kinds:
             self.faulted[f"{name}: {fault}"] += 1
             return fault
@@ -418,6 +427,8 @@ class Posting:
     def _arrive(self, socket: Socket, frame: dict[str, Any]) -> None:
         if not socket.cut:
             socket.arriving.append(frame)
+        if self._world.presence is not None:
+            self._world.presence.check_post(socket.id, socket.player_id, frame)
         if frame["type"] == "message":
             self._check_order(socket, frame)
         if frame.get("event") == "connected":
