@@ -5,12 +5,13 @@ lets the presence events that arrive after its request take precedence over the 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import inf
 from random import Random
 
 from chalicelib.aws.connection_items import player_key
-from chalicelib.core.model import ROOM, Poke
+from chalicelib.core.model import ROOM, Poke, Unavailable
 from tests.simulation.devices import REPLY_SECONDS, Device
 from tests.simulation.dynamodb import WEBSOCKETS, Item
 from tests.simulation.presence_log import PresenceLog, SentSignal
@@ -162,7 +163,8 @@ class Watchers:
             UpdateExpression="DELETE rooms :gone",
             ExpressionAttributeValues={":gone": {"SS": [room_id]}},
         )
-        self.world.stores.messages.put_pokes([Poke(self.world.new_message_id(), room_id, player_id)])
+        with suppress(Unavailable):
+            self.world.stores.messages.put_pokes([Poke(self.world.new_message_id(), room_id, player_id)])
 
     def begin(self) -> None:
         """Let some players tell the rooms of their presence."""

@@ -214,6 +214,14 @@ def test_members_says_which_members_are_online_and_when_they_were_last_seen(worl
     assert abs(reply["online"]["1"] - NOW) <= world.connections.rate.window_ms
 
 
+def test_members_are_never_older_than_an_event_that_the_client_already_has(world: World) -> None:
+    world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1", "2"}))
+
+    world.send("c", action="members", roomId="lobby")
+
+    assert world.directory.was_consistent
+
+
 def test_members_of_a_large_room_come_without_online(world: World) -> None:
     others = {f"m{number}" for number in range(MAX_PRESENCE_MEMBERS)}
     world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1", *others}))
