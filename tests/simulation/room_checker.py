@@ -29,6 +29,8 @@ def judge_rooms(verdict: Verdict, world: World, devices: list[Device], all_sent:
     for message in all_sent.values():
         if message.to.startswith(ROOM):
             _judge_message(verdict, world, devices, message, fates.get(message.text))
+    for room_id in {message.to for message in all_sent.values() if message.to.startswith(ROOM)}:
+        _judge_senders_order(verdict, [each for each in all_sent.values() if each.to == room_id], fates)
     for device in devices:
         shown = (all_sent[text] for text in device.shown if text in all_sent)
         _judge_shown(verdict, world, device, shown, fates)
@@ -88,10 +90,24 @@ def _judge_sender(verdict: Verdict, world: World, message: Sent, sender: str, fa
         verdict.add("stranger", f"{message.text} in {room_id} was accepted from a muted player")
 
 
+def _judge_senders_order(verdict: Verdict, messages: list[Sent], fates: dict[str, Fate]) -> None:
+    """Check that a room stored each sender's acknowledged messages in the order in which they were sent."""
+    newest: dict[str, int] = {}
+    for message in messages:
+        if message.acked and not message.table_was_deleted and message.text in fates:
+            place = fates[message.text].place
+            if place < newest.get(message.by, -1):
+                verdict.add("out of order", f"{message.text} was stored before an earlier message")
+            newest[message.by] = place
+
+
 def _judge_shown(
     verdict: Verdict, world: World, device: Device, shown: Iterable[Sent], fates: dict[str, Fate]
 ) -> None:
-    """Check that the device showed each room's messages in the room's order, and only a member's."""
+    """Check that the device showed each room's messages in the room's order, and only to a member.
+
+    A redelivered batch can bring a new member messages from before the join. These have no order.
+    """
     newest: dict[str, int] = {}
     for message in shown:
         if not message.to.startswith(ROOM) or message.table_was_deleted:
@@ -103,6 +119,8 @@ def _judge_shown(
         copied = fate.first_copies[device.player_id]
         if world.memberships.is_stranger(room_id, device.player_id, message.began, copied):
             verdict.add("stranger", f"{message.text} in {room_id} was shown to {device.name}")
+        if world.memberships.joined_between(room_id, device.player_id, fate.stored, copied):
+            continue
         if fate.place < newest.get(room_id, -1):
             verdict.add("out of order", f"{message.text} in {room_id} at {device.name}")
         newest[room_id] = max(newest.get(room_id, -1), fate.place)
