@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
+from chalicelib.core.message_id import timestamp_of
 from chalicelib.core.model import ROOM, Message, RoomMessage
 from tests.simulation.devices import Device, Sent
 from tests.simulation.verdict import Verdict
@@ -14,13 +15,14 @@ from tests.simulation.world import MESSAGE_SECONDS, World
 class Fate:
     """What became of a message to a room. `copied`: when all members had their copies for the first time.
 
-    `first_copies` are moments and `last_copies` message ids, both by player id.
+    `first_copies` has the moments and ids of the first copies, `last_copies` the ids of the last, both by
+    player id.
     """
 
     place: int
     stored: float
     copied: float
-    first_copies: dict[str, float] = field(default_factory=dict)
+    first_copies: dict[str, tuple[float, str]] = field(default_factory=dict)
     last_copies: dict[str, str] = field(default_factory=dict)
 
 
@@ -44,7 +46,7 @@ def _fates(world: World) -> dict[str, Fate]:
         if isinstance(entry, RoomMessage):
             fates[entry.text] = Fate(place, moment, world.copied.get(entry.id, inf))
         elif isinstance(entry, Message) and entry.room_id is not None and entry.text in fates:
-            fates[entry.text].first_copies.setdefault(entry.destination_player_id, moment)
+            fates[entry.text].first_copies.setdefault(entry.destination_player_id, (moment, entry.id))
             fates[entry.text].last_copies[entry.destination_player_id] = entry.id
     return fates
 
@@ -106,7 +108,8 @@ def _judge_shown(
 ) -> None:
     """Check that the device showed each room's messages in the room's order, and only to a member.
 
-    A redelivered batch can bring a new member messages from before the join. These have no order.
+    A redelivered batch can bring a new member messages from before the join. It can also bring a message
+    again whose first copy has expired. These have no order.
     """
     newest: dict[str, int] = {}
     for message in shown:
@@ -116,10 +119,12 @@ def _judge_shown(
         if fate is None or device.player_id not in fate.first_copies:
             verdict.add("never sent", f"{message.text} at {device.name}")
             continue
-        copied = fate.first_copies[device.player_id]
+        copied, copy_id = fate.first_copies[device.player_id]
         if world.memberships.is_stranger(room_id, device.player_id, message.began, copied):
             verdict.add("stranger", f"{message.text} in {room_id} was shown to {device.name}")
-        if world.memberships.joined_between(room_id, device.player_id, fate.stored, copied):
+        age_seconds = device.shown_at[message.text] - timestamp_of(copy_id) / 1000
+        is_of_before_join = world.memberships.joined_between(room_id, device.player_id, fate.stored, copied)
+        if is_of_before_join or age_seconds > world.retention_seconds:
             continue
         if fate.place < newest.get(room_id, -1):
             verdict.add("out of order", f"{message.text} in {room_id} at {device.name}")
