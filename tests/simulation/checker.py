@@ -78,7 +78,7 @@ def _judge_shown(verdict: Verdict, device: Device, all_sent: dict[str, Sent], or
 
     A latecomer that reconnects can receive some messages from before its first greeting, in any order.
     """
-    newest: dict[tuple[str, str], int] = {}
+    newest: dict[str, int] = {}
     texts: set[str] = set()
     for text in device.shown:
         sent = all_sent.get(text)
@@ -89,9 +89,8 @@ def _judge_shown(verdict: Verdict, device: Device, all_sent: dict[str, Sent], or
             verdict.add("misdelivered", f"{text} at {device.name}")
         if text in texts and not sent.table_was_deleted:
             verdict.add("shown twice", f"{text} at {device.name}")
-        elif sent.acked and text in ordered and not sent.table_was_deleted:
-            stream = sent.by, sent.to
-            if newest.get(stream, -1) > sent.number:
-                verdict.add("out of order", f"{text} at {device.name} after #{newest[stream]}")
-            newest[stream] = max(newest.get(stream, -1), sent.number)
+        elif sent.acked and text in ordered and not sent.table_was_deleted and not sent.to.startswith(ROOM):
+            if newest.get(sent.by, -1) > sent.number:
+                verdict.add("out of order", f"{text} at {device.name} after #{newest[sent.by]}")
+            newest[sent.by] = max(newest.get(sent.by, -1), sent.number)
         texts.add(text)

@@ -48,6 +48,7 @@ class Device:
     confirmed: bool = False
     seen: set[str] = field(default_factory=set)
     shown: list[str] = field(default_factory=list)
+    shown_at: dict[str, float] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     unacked: Sent | None = None
     requested: str | None = None
@@ -177,6 +178,7 @@ class Device:
         if frame["messageId"] not in self.seen:
             self.seen.add(frame["messageId"])
             self.shown.append(frame["message"])
+            self.shown_at.setdefault(frame["message"], self.world.schedule.now)
 
     def _on_system(self, frame: dict[str, Any]) -> None:
         if frame["event"] == "connected":

@@ -80,6 +80,10 @@ class Memberships:
                 return True
         return False
 
+    def joined_between(self, room_id: str, player_id: str, stored: float, copied: float) -> bool:
+        """Return whether the player became a member after a message was stored and before it was copied."""
+        return any(stored < moment < copied for moment in self.joined[room_id, player_id])
+
     def is_stranger(self, room_id: str, player_id: str, sent: float, until: float) -> bool:
         """Return whether a message that was sent and stored at these moments must not involve the player.
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
+from chalicelib.core.message_id import timestamp_of
 from chalicelib.core.model import ROOM, Message, RoomMessage
 from tests.simulation.devices import Device, Sent
 from tests.simulation.verdict import Verdict
@@ -14,13 +15,14 @@ from tests.simulation.world import MESSAGE_SECONDS, World
 class Fate:
     """What became of a message to a room. `copied`: when all members had their copies for the first time.
 
-    `first_copies` are moments and `last_copies` message ids, both by player id.
+    `first_copies` has the moments and ids of the first copies, `last_copies` the ids of the last, both by
+    player id.
     """
 
     place: int
     stored: float
     copied: float
-    first_copies: dict[str, float] = field(default_factory=dict)
+    first_copies: dict[str, tuple[float, str]] = field(default_factory=dict)
     last_copies: dict[str, str] = field(default_factory=dict)
 
 
@@ -29,6 +31,8 @@ def judge_rooms(verdict: Verdict, world: World, devices: list[Device], all_sent:
     for message in all_sent.values():
         if message.to.startswith(ROOM):
             _judge_message(verdict, world, devices, message, fates.get(message.text))
+    for room_id in {message.to for message in all_sent.values() if message.to.startswith(ROOM)}:
+        _judge_senders_order(verdict, [each for each in all_sent.values() if each.to == room_id], fates)
     for device in devices:
         shown = (all_sent[text] for text in device.shown if text in all_sent)
         _judge_shown(verdict, world, device, shown, fates)
@@ -42,7 +46,7 @@ def _fates(world: World) -> dict[str, Fate]:
         if isinstance(entry, RoomMessage):
             fates[entry.text] = Fate(place, moment, world.copied.get(entry.id, inf))
         elif isinstance(entry, Message) and entry.room_id is not None and entry.text in fates:
-            fates[entry.text].first_copies.setdefault(entry.destination_player_id, moment)
+            fates[entry.text].first_copies.setdefault(entry.destination_player_id, (moment, entry.id))
             fates[entry.text].last_copies[entry.destination_player_id] = entry.id
     return fates
 
@@ -88,10 +92,25 @@ def _judge_sender(verdict: Verdict, world: World, message: Sent, sender: str, fa
         verdict.add("stranger", f"{message.text} in {room_id} was accepted from a muted player")
 
 
+def _judge_senders_order(verdict: Verdict, messages: list[Sent], fates: dict[str, Fate]) -> None:
+    """Check that a room stored each sender's acknowledged messages in the order in which they were sent."""
+    newest: dict[str, int] = {}
+    for message in messages:
+        if message.acked and not message.table_was_deleted and message.text in fates:
+            place = fates[message.text].place
+            if place < newest.get(message.by, -1):
+                verdict.add("out of order", f"{message.text} was stored before an earlier message")
+            newest[message.by] = place
+
+
 def _judge_shown(
     verdict: Verdict, world: World, device: Device, shown: Iterable[Sent], fates: dict[str, Fate]
 ) -> None:
-    """Check that the device showed each room's messages in the room's order, and only a member's."""
+    """Check that the device showed each room's messages in the room's order, and only to a member.
+
+    A redelivered batch can bring a new member messages from before the join. It can also bring a message
+    again whose first copy has expired. These have no order.
+    """
     newest: dict[str, int] = {}
     for message in shown:
         if not message.to.startswith(ROOM) or message.table_was_deleted:
@@ -100,9 +119,13 @@ def _judge_shown(
         if fate is None or device.player_id not in fate.first_copies:
             verdict.add("never sent", f"{message.text} at {device.name}")
             continue
-        copied = fate.first_copies[device.player_id]
+        copied, copy_id = fate.first_copies[device.player_id]
         if world.memberships.is_stranger(room_id, device.player_id, message.began, copied):
             verdict.add("stranger", f"{message.text} in {room_id} was shown to {device.name}")
+        age_seconds = device.shown_at[message.text] - timestamp_of(copy_id) / 1000
+        is_of_before_join = world.memberships.joined_between(room_id, device.player_id, fate.stored, copied)
+        if is_of_before_join or age_seconds > world.retention_seconds:
+            continue
         if fate.place < newest.get(room_id, -1):
             verdict.add("out of order", f"{message.text} in {room_id} at {device.name}")
         newest[room_id] = max(newest.get(room_id, -1), fate.place)

@@ -110,6 +110,8 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
         watchers.finish(verdict, lambda: run_until_idle(world, devices))
     for about in world.out_of_order:
         verdict.add("out of order", about)
+    for about in world.misplaced:
+        verdict.add("misplaced", about)
     for about in world.expired:
         verdict.add("expired", about)
     outcomes = verdict.counts + Counter(unreachable=len(violations))

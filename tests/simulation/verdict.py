@@ -9,6 +9,7 @@ VIOLATIONS = (
     "shown twice",
     "out of order",
     "misdelivered",
+    "misplaced",
     "stranger",
     "never sent",
     "unreachable",
@@ -17,6 +18,8 @@ VIOLATIONS = (
     "presence",
 )
 """`incomplete`: a room's message was stored, wasn't acknowledged, and didn't reach all members.
+
+`misplaced`: a message's frame names a position at which its recipient has no message.
 
 `stranger`: a player who isn't a member was shown a room's message, or sent one.
 """

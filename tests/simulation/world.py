@@ -121,6 +121,7 @@ class World:
         self.needlessly_closed: list[str] = []
         self.out_of_order: list[str] = []
         self.expired: list[str] = []
+        self.misplaced: list[str] = []
         self.memberships = Memberships(most_members)
         self.presence: PresenceLog | None = None
         self.backoff_seconds = 0.0
@@ -455,7 +456,11 @@ class Posting:
         message_id = frame["messageId"]
         if message_id not in socket.posted_ids and "replayed" not in frame:
             key = frame["destinationPlayerId"], position_of(frame)
-            position = self._world.tables.history[key].entry.stream_position
+            stored = self._world.tables.history.get(key)
+            if stored is None:
+                self._world.misplaced.append(f"{frame['message']} on {socket.id}")
+                return
+            position = stored.entry.stream_position
             is_of_a_deleted_table = position.stream < socket.newest_position.stream
             if position < socket.newest_position and not is_of_a_deleted_table:
                 self._world.out_of_order.append(f"{frame['message']} on {socket.id}")
