@@ -42,10 +42,13 @@ class Rooms:
             raise FrameError("forbidden", "this player is banned from the room")
         if not is_member:
             raise FrameError("room_full", f"the room has {len(room.members)} members, and no place left")
+        is_told = frame.room_id in player.presence_rooms
         if frame.presence:
             self._show_presence(connection, frame.room_id)
-        elif frame.presence is False and frame.room_id in player.presence_rooms:
+        elif frame.presence is False and is_told:
             self.connections.remove_presence_room(player.id, frame.room_id)
+        elif is_told:
+            self.presence.poke(player.id, [frame.room_id])
         self._note("joined", connection, frame.room_id)
         return Joined(room_id=frame.room_id, members=len(room.members), ack_id=frame.ack_id)
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 PLAYER = "player#"
 POKING = ("#live = ", "DELETE connections ", "ADD rooms ", "DELETE rooms ")
-"""What the updates of a player's item contain that can be followed by a poke."""
+"""What an update of a player's item contains if it can be followed by a poke. A join can too."""
 
+JOIN = "ADD members :new"
 REMOVAL_OF_GONE = "DELETE connections "
 REMOVAL_OF_OLD_WINDOWS = "REMOVE #old0"
 SLACK_SECONDS = 2.0
@@ -74,9 +75,11 @@ class PresenceLog:
 
     def check_write(self, operation: str, request: Item) -> None:
         """Check that a signal writes nothing but its cost and the removal of connections that are gone."""
+        expression = request.get("UpdateExpression", "")
+        if expression.startswith(JOIN):
+            self.updates.update(request["ExpressionAttributeValues"][":new"]["SS"])
         if self.world.schedule.running != "signal":
             return
-        expression = request.get("UpdateExpression", "")
         is_expected = operation == "DeleteItem" or any(
             expression.startswith(each) for each in (COUNT, REMOVAL_OF_GONE, REMOVAL_OF_OLD_WINDOWS)
         )

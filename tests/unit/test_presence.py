@@ -97,6 +97,17 @@ def test_presence_false_ends_the_telling_and_no_presence_changes_nothing(world: 
     assert world.rooms.by_id["lobby"].members == {"1"}
 
 
+def test_a_room_that_is_told_of_a_player_is_told_when_it_joins_again(world: World) -> None:
+    """Otherwise members would believe an event that was sent while the player was no member."""
+    join(world, "c", presence=True)
+    world.rooms.leave("lobby", "1")
+    world.messages.stored.clear()
+
+    join(world, "c")
+
+    assert pokes(world) == [("lobby", "1")]
+
+
 def test_a_player_can_be_told_to_sixteen_rooms_at_most(world: World) -> None:
     for number in range(MAX_PRESENCE_ROOMS):
         assert join(world, "c", f"r{number}", presence=True)["type"] == "joined"
