@@ -244,7 +244,10 @@ class RoomLife:
         self.world.split(self.habits.random.choice(self.world.shards))
 
     def _jump(self) -> None:
-        self.world.schedule.advance(self.habits.random.choice(self.habits.jumps))
+        seconds, world = self.habits.random.choice(self.habits.jumps), self.world
+        if world.schedule.tasks:
+            world.faulted["a function: slow"] += 1
+        world.schedule.advance(seconds)
 
 
 def _request(update: str, room_id: str, player_id: str) -> Item:
