@@ -1,6 +1,6 @@
 """Emulates a WebSocket API of API Gateway: connections, routes to functions, `@connections`, and quotas.
 
-It refuses what AWS refuses. docs/local-aws.md lists the known differences.
+It refuses the same input as AWS does. docs/local-aws.md lists the known differences.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class OpenConnection:
 
 @dataclass(eq=False)
 class OpeningConnection:
-    """A connection whose `$connect` has returned, and whose handshake goes on. `posts` are sent after it."""
+    """A connection in its handshake, after `$connect` has returned. `posts` are sent after it."""
 
     origin: Origin
     posts: list[bytes] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """Decides which requests the local ports answer: those of programs, and of pages from this machine.
 
 Any web page can make the browser send requests to localhost. Two headers that a page cannot set identify
-such requests. `Host` is the name in the request's URL: an attacker can point a domain to this machine (DNS
+such requests. `Host` is the name in the request's URL. An attacker can point a domain to this machine (DNS
 rebinding), but not `localhost` or an IP address. `Origin` is the page's origin; programs don't send it.
 """
 

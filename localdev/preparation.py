@@ -1,4 +1,4 @@
-"""Prepares a process of Chalice's command line, which loads app.py, for what its command will do."""
+"""Prepares a process of Chalice's command line, which loads app.py, for its command."""
 
 import os
 

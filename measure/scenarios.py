@@ -1,10 +1,12 @@
 """The scenarios of the load tests."""
 
 import asyncio
+import math
+import statistics
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,8 @@ from measure.progress import Progress
 CONCURRENT_CONNECTS = 32
 CLIENTS_PER_WRITER, WRITES_PER_SECOND = 50, 500
 """The load of a storm. Each writer stays below the default rate limit of a player."""
+
+UNDISTURBED_WARM_UP_SECONDS = 2
 
 DRAIN_SECONDS = 60
 """A message that takes longer than this counts as lost."""
@@ -37,7 +41,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a scenario works with.
+    """The context of a scenario.
 
     `player` takes a name and returns a player. `server_kib` returns the server's memory in KiB, if known. An
     attacker connects to `url` as the player `attacker`.
@@ -57,9 +61,7 @@ Scenario = Callable[[Stage, Load], Coroutine[Any, Any, Facts]]
 
 async def pairs(stage: Stage, load: Load) -> Facts:
     """Send between many pairs concurrently: each sender has its own recipient."""
-    senders = [stage.player(f"s{n}") for n in range(load.clients)]
-    recipients = [stage.player(f"r{n}") for n in range(load.clients)]
-    await _connect(stage, [*senders, *recipients])
+    senders, recipients = await _connected_pairs(stage, load)
     return await _converse(stage, load, senders, recipients)
 
 
@@ -140,9 +142,18 @@ async def soak(stage: Stage, load: Load) -> Facts:
 
 
 async def pairs_under(attack: attacks.Attack, stage: Stage, load: Load) -> Facts:
-    """Run pairs in the same shard as an attacker. Only the pairs are measured."""
+    """Run pairs undisturbed, and then in the same shard as an attacker. Only the pairs are measured.
+
+    The facts compare the medians of the time from when a message was due until its recipient had it.
+    """
+    senders, recipients = await _connected_pairs(stage, load)
+    undisturbed = replace(load, warm_up_seconds=UNDISTURBED_WARM_UP_SECONDS)
+    await _converse(stage, undisturbed, senders, recipients)
+    before = _median_ms(stage.observed.measured)
     async with attacks.running(attack, stage.url, stage.attacker):
-        return await pairs(stage, load)
+        facts = await _converse(stage, load, senders, recipients)
+    now = _median_ms(stage.observed.measured)
+    return facts | {"undisturbed_median_ms": before, "median_ms": now, "slower_by_a_factor_of": now / before}
 
 
 SCENARIOS: dict[str, tuple[Scenario, Load]] = {
@@ -161,8 +172,15 @@ SCENARIOS: dict[str, tuple[Scenario, Load]] = {
 """Each scenario with its default load."""
 
 
+async def _connected_pairs(stage: Stage, load: Load) -> tuple[list[LoadPlayer], list[LoadPlayer]]:
+    senders = [stage.player(f"s{n}") for n in range(load.clients)]
+    recipients = [stage.player(f"r{n}") for n in range(load.clients)]
+    await _connect(stage, [*senders, *recipients])
+    return senders, recipients
+
+
 async def _connect(stage: Stage, players: Sequence[LoadPlayer]) -> None:
-    """Connect a few players at a time, because connects aren't what this measures. Raises NotConnected."""
+    """Connect a few players at a time, because this doesn't measure connects. Raises NotConnected."""
     slots = asyncio.Semaphore(CONCURRENT_CONNECTS)
     connected = 0
 
@@ -194,6 +212,11 @@ async def _converse(
     measured = time.time() - stage.observed.since
     await _drain(stage)
     return {"measured_seconds": measured}
+
+
+def _median_ms(sends: Sequence[Send]) -> float:
+    took = [send.received - send.due for send in sends if send.received is not None]
+    return 1000 * statistics.median(took) if took else math.nan
 
 
 async def _send_on_schedule(

@@ -9,6 +9,8 @@
   after which it receives messages. Only a live connection has them.
 - `walk:<connection id>`: the progress of a replay with more than one page.
 
+`rooms` holds the rooms that are told of the player's presence.
+
 The backend writes `bannedUntil`: the player can't connect until then, in milliseconds since the epoch.
 
 A connect or disconnect changes only its own connection's set member and attributes, so concurrent ones need
@@ -16,6 +18,7 @@ no lock. `rate_counter` adds further attributes to the same item.
 """
 
 from chalicelib.aws.dynamodb import Item, in_seconds
+from chalicelib.aws.rate_counter import USED
 from chalicelib.core.model import (
     Connection,
     Endpoint,
@@ -80,7 +83,15 @@ def player_of(player_id: str, item: Item) -> PlayerConnections:
             if name.startswith(PROGRESS)
         },
         banned_until=int(item["bannedUntil"]["N"]) if "bannedUntil" in item else None,
+        last_seen_at=_last_seen_at(item),
+        presence_rooms=frozenset(item.get("rooms", {}).get("SS", ())),
     )
+
+
+def _last_seen_at(item: Item) -> int | None:
+    """Return the start of the newest window of the rate limit in which the player was active."""
+    starts = [int(name.removeprefix(USED)) for name in item if name.startswith(USED)]
+    return max(starts, default=None)
 
 
 def _live(item: Item) -> dict[str, StreamPosition]:

@@ -29,6 +29,7 @@ from chalicelib.core.model import (
     StreamPosition,
     TooManyConnections,
 )
+from chalicelib.core.protocol import MAX_PRESENCE_ROOMS
 from chalicelib.core.rate_limit import RateLimit
 
 CONNECTIONS_KEPT = 10_000
@@ -39,6 +40,8 @@ HAS_ROOM = (
 )
 IS_NOT_BANNED = "(attribute_not_exists(bannedUntil) OR bannedUntil <= :now)"
 HAS_MISSED_NOTHING = "attribute_not_exists(missedFrom)"
+TELLS_NO_ROOM = "attribute_not_exists(rooms)"
+TELLS_FEW_ROOMS = "(attribute_not_exists(rooms) OR size(rooms) < :most OR contains(rooms, :room))"
 IS_STILL_MISSED = "missedFrom = :missed"
 
 COUNT_IF_OWN = f"{IS_OWN} AND {IS_WITHIN_RATE}"
@@ -47,7 +50,7 @@ REGISTER = (
     f"{COUNT}, connections :new SET apiId = :api, stage = :stage, #since = :since, expiresAt = :expires"
 )
 REGISTER_TO_REPLAY_IF = f"{HAS_ROOM} AND {IS_NOT_BANNED} AND {IS_WITHIN_RATE}"
-REGISTER_IF = f"{REGISTER_TO_REPLAY_IF} AND {HAS_MISSED_NOTHING}"
+REGISTER_IF = f"{REGISTER_TO_REPLAY_IF} AND {HAS_MISSED_NOTHING} AND {TELLS_NO_ROOM}"
 
 
 class _NotFound(Exception):
@@ -88,7 +91,8 @@ class ConnectionsTable:
         registered, player = self._register(connection, replays)
         if not registered and player.banned_until is not None and player.banned_until > self._clock():
             raise Banned(player.banned_until)
-        if not registered and player.missed_from is not None and not replays:
+        costs_more = player.missed_from is not None or player.presence_rooms
+        if not registered and costs_more and not replays:
             registered, player = self._register(connection, replays=True)
         if not registered:
             self._count(player.id, player.id, 1, update=COUNT, condition=COUNT_IF_KNOWN)
@@ -149,7 +153,7 @@ class ConnectionsTable:
     @timed("make_live")
     def make_live(
         self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
-    ) -> bool:
+    ) -> PlayerConnections | None:
         update = "SET #live = :number, #stream = :stream, expiresAt = :expires"
         values: Item = {":number": {"S": str(start.sequence_number)}, ":stream": {"S": start.stream}}
         names = {
@@ -167,11 +171,34 @@ class ConnectionsTable:
                 names=names,
             )
             if cleared is not None:
-                return True
+                return player_of(player_id, cleared)
         updated = self._update_own(
             player_id, connection_id, update=f"{update} REMOVE #walk", values=values, names=names
         )
+        return None if updated is None else player_of(player_id, updated)
+
+    def add_presence_room(self, player_id: str, connection_id: str, room_id: str) -> bool:
+        updated = self._update_own(
+            player_id,
+            connection_id,
+            update="ADD rooms :new SET expiresAt = :expires",
+            condition=f"{IS_OWN} AND {TELLS_FEW_ROOMS}",
+            values={
+                ":new": {"SS": [room_id]},
+                ":room": {"S": room_id},
+                ":most": {"N": str(MAX_PRESENCE_ROOMS)},
+            },
+        )
         return updated is not None
+
+    def remove_presence_room(self, player_id: str, room_id: str) -> None:
+        with unavailable_on_failure():
+            self._client.update_item(
+                TableName=self._table,
+                Key=player_key(player_id),
+                UpdateExpression="DELETE rooms :gone",
+                ExpressionAttributeValues={":gone": {"SS": [room_id]}},
+            )
 
     def save_progress(self, player_id: str, connection_id: str, progress: ReplayProgress) -> None:
         ids = {"to": {"S": progress.to}, "turn": {"S": progress.turn}, "until": {"S": progress.until}}
@@ -207,9 +234,9 @@ class ConnectionsTable:
             )
 
     @timed("remove")
-    def remove(self, player_id: str, connection_id: str) -> None:
+    def remove(self, player_id: str, connection_id: str) -> PlayerConnections:
         with unavailable_on_failure():
-            self._client.update_item(
+            answer = self._client.update_item(
                 TableName=self._table,
                 Key=player_key(player_id),
                 UpdateExpression="DELETE connections :connection REMOVE #live, #stream, #since, #walk",
@@ -220,19 +247,19 @@ class ConnectionsTable:
                     "#walk": PROGRESS + connection_id,
                 },
                 ExpressionAttributeValues={":connection": {"SS": [connection_id]}},
+                ReturnValues="ALL_OLD",
             )
             self._client.delete_item(TableName=self._table, Key=connection_key(connection_id))
+        return player_of(player_id, answer.get("Attributes", {}))
 
-    def remove_by_id(self, connection_id: str) -> str | None:
+    def remove_by_id(self, connection_id: str) -> PlayerConnections | None:
         with unavailable_on_failure():
             item = self._client.get_item(
                 TableName=self._table, Key=connection_key(connection_id), ConsistentRead=True
             ).get("Item")
         if item is None:
             return None
-        player_id = str(item["playerId"]["S"])
-        self.remove(player_id, connection_id)
-        return player_id
+        return self.remove(item["playerId"]["S"], connection_id)
 
     @timed("find_connection")
     def _read(self, connection_id: str) -> Connection:
@@ -276,10 +303,11 @@ class ConnectionsTable:
         *,
         update: str,
         values: Item,
-        names: dict[str, str],
+        names: dict[str, str] | None = None,
         condition: str = IS_OWN,
     ) -> Item | None:
         """Update the player's item. Return the new item, or None if the condition failed."""
+        named = {"ExpressionAttributeNames": names} if names else {}  # DynamoDB refuses an empty map.
         try:
             with unavailable_on_failure():
                 answer = self._client.update_item(
@@ -287,13 +315,13 @@ class ConnectionsTable:
                     Key=player_key(player_id),
                     UpdateExpression=update,
                     ConditionExpression=condition,
-                    ExpressionAttributeNames=names,
                     ExpressionAttributeValues={
                         ":connection": {"S": connection_id},
                         ":expires": in_seconds(self._player_seconds, self._clock()),
                         **values,
                     },
                     ReturnValues="ALL_NEW",
+                    **named,
                 )
         except ClientError:
             return None

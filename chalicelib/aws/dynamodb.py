@@ -21,8 +21,12 @@ CONFIG = Config(
     read_timeout=2,
     retries={"mode": "standard", "total_max_attempts": 2},
     max_pool_connections=32,
+    parameter_validation=False,
 )
-"""Timeouts in seconds. Two attempts of up to 3 s leave a function time to reply with an error."""
+"""Timeouts in seconds. Two attempts of up to 3 s leave a function time to reply with an error.
+
+boto3 doesn't validate parameters, because only this package makes the calls and validation takes CPU time.
+"""
 
 THROTTLED = ("ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded")
 

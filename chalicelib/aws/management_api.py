@@ -28,6 +28,7 @@ CONFIG = Config(
     read_timeout=POST_SECONDS,
     retries={"total_max_attempts": 1},
     max_pool_connections=MAX_CONCURRENT_POSTS,
+    parameter_validation=False,
 )
 """Timeouts in seconds. boto3's defaults would wait 60 s for an unresponsive recipient."""
 

@@ -23,6 +23,7 @@ from chalicelib.core.model import (
     Entry,
     Message,
     Page,
+    Poke,
     ReplayMarker,
     RoomMessage,
     Send,
@@ -35,6 +36,12 @@ M = TypeVar("M")
 
 MARKER = "marker#"
 """The prefix of a marker's sort key, which sorts behind every message id."""
+
+POKE = "presence#"
+"""The prefix of a poke's sort key, which sorts behind every message id."""
+
+POKE_SECONDS = 24 * 60 * 60
+"""How long a poke is stored: as long as the stream keeps its record."""
 
 NEXT = "!"
 """A suffix: a message id with it sorts directly behind that id, and before every other."""
@@ -80,6 +87,13 @@ class MessagesTable:
         left = answer.get("UnprocessedItems", {}).get(self._table, [])
         missing = {put["PutRequest"]["Item"]["destinationPlayerId"]["S"] for put in left}
         return [copy for copy in copies if copy.destination_player_id in missing]
+
+    @timed("save_pokes")
+    def put_pokes(self, pokes: Sequence[Poke]) -> None:
+        expires = in_seconds(POKE_SECONDS, self._clock())
+        puts = [{"PutRequest": {"Item": {**_item(poke), "expiresAt": expires}}} for poke in pokes]
+        with unavailable_on_failure():
+            self._client.batch_write_item(RequestItems={self._table: puts})
 
     @timed("save_message")
     def put_unless_withdrawn(self, message: SentMessage) -> bool:
@@ -171,7 +185,13 @@ def _key(destination: str, message_id: str) -> Item:
 
 
 def _item(entry: Entry) -> Item:
-    return _marker_item(entry) if isinstance(entry, ReplayMarker) else _message_item(entry)
+    if isinstance(entry, ReplayMarker):
+        return _marker_item(entry)
+    return _poke_item(entry) if isinstance(entry, Poke) else _message_item(entry)
+
+
+def _poke_item(poke: Poke) -> Item:
+    return {**_key(poke.destination, POKE + poke.id), "playerId": {"S": poke.player_id}}
 
 
 def _message_item(message: SentMessage) -> Item:
@@ -225,6 +245,8 @@ def _stream_position(record: Mapping[str, Any]) -> StreamPosition:
 
 def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
     """Return the entry, with every value checked: a later failure would block the stream."""
+    if item["messageId"]["S"].startswith(POKE):
+        return _poke(item, position)
     if "replayTo" not in item:
         return _sent_message(item, position)
     sync, has_progress = item["sync"]["BOOL"], item.get("walked", {"BOOL": False})["BOOL"]
@@ -249,6 +271,15 @@ def _entry(item: Mapping[str, Any], position: StreamPosition) -> Entry:
 def _sent_message(item: Mapping[str, Any], position: StreamPosition = UNKNOWN_POSITION) -> SentMessage:
     destination = item["destinationPlayerId"]["S"]
     return _room_message(item, position) if destination.startswith(ROOM) else _message(item, position)
+
+
+def _poke(item: Mapping[str, Any], position: StreamPosition) -> Poke:
+    return Poke(
+        id=_matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(POKE)),
+        room_id=_matching(ROOM_ID, item["destinationPlayerId"]["S"].removeprefix(ROOM)),
+        player_id=_matching(PLAYER_ID, item["playerId"]["S"]),
+        stream_position=position,
+    )
 
 
 def _room_message(item: Mapping[str, Any], position: StreamPosition) -> RoomMessage:

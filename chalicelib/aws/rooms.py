@@ -110,9 +110,11 @@ class RoomsTable:
         return counted, room_of(room_id, item)
 
     @timed("find_room")
-    def find(self, room_id: str) -> Room:
+    def find(self, room_id: str, *, consistent: bool = True) -> Room:
         with unavailable_on_failure():
-            answer = self._client.get_item(TableName=self._table, Key=room_key(room_id), ConsistentRead=True)
+            answer = self._client.get_item(
+                TableName=self._table, Key=room_key(room_id), ConsistentRead=consistent
+            )
         return room_of(room_id, answer.get("Item", {}))
 
     def _expires(self) -> dict[str, str]:

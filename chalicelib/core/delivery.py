@@ -13,6 +13,7 @@ from chalicelib.core.model import (
     Unavailable,
 )
 from chalicelib.core.ports import POST_SECONDS, ConnectionStore, Gateway, Telemetry
+from chalicelib.core.presence import Presence
 from chalicelib.core.rate_limit import RateLimited
 
 PATIENCE_SECONDS = 1.9
@@ -68,6 +69,7 @@ class Posts:
 
     gateway: Gateway
     connections: ConnectionStore
+    presence: Presence
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     jitter: Callable[[], float]
@@ -107,7 +109,7 @@ class Posts:
             recipient.is_failing = True
             self._charge(recipient, connection_id)
         try:
-            self.connections.remove(recipient.id, connection_id)
+            self.presence.remove(recipient.id, connection_id)
         finally:
             if delivery is not Delivery.GONE and closes:
                 self.gateway.close(recipient.endpoint, connection_id)

@@ -16,6 +16,7 @@ from chalicelib.core.model import (
 )
 from chalicelib.core.parsing import parse_frame, parse_object, read_ack_id
 from chalicelib.core.ports import ConnectionStore, Gateway, MessageStore, Telemetry
+from chalicelib.core.presence import Presence
 from chalicelib.core.protocol import (
     CLOSING_ERRORS,
     Action,
@@ -27,11 +28,14 @@ from chalicelib.core.protocol import (
     Pong,
     SendMessage,
     ServiceFrame,
+    Signal,
     Sync,
 )
+from chalicelib.core.protocol import Presence as AskPresence
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 from chalicelib.core.rooms import Rooms
 from chalicelib.core.sending import Sending
+from chalicelib.core.signals import Signals
 
 LIVE_WITHIN_MS = 60_000
 """A connection is stuck if it isn't live and its replay has made no progress for this long.
@@ -54,6 +58,8 @@ class Messenger:
     messages: MessageStore
     sending: Sending
     rooms: Rooms
+    signals: Signals
+    presence: Presence
     rate: RateLimit
     gateway: Gateway
     new_message_id: Callable[[], str]
@@ -65,7 +71,7 @@ class Messenger:
         reply: ServiceFrame | None
         try:
             connection = self._identify(connection_id)
-            reply = self._carry_out(connection, self._admit(connection, body))
+            reply = self._handle(connection, body)
         except FrameError as refused:
             self.note("refused", connection=connection_id, code=refused.code)
             reply = Error.of(refused, read_ack_id(body))
@@ -88,7 +94,7 @@ class Messenger:
         self._post(connection_id, endpoint, Error.of(error, read_ack_id(body)))
         if over.in_a_row % REFUSALS_UNTIL_CLOSED == 0:
             with suppress(Unavailable):
-                self.connections.remove_by_id(connection_id)
+                self.presence.remove_by_id(connection_id)
             self.gateway.close(endpoint, connection_id)
             self.note("flooded", connection=connection_id)
 
@@ -110,14 +116,15 @@ class Messenger:
         if connection is None:
             raise FrameError("unknown_connection", "unknown connection; reconnect")
         if has_expired(connection, self.clock()):
-            self.connections.remove(connection.player_id, connection_id)
+            self.presence.remove(connection.player_id, connection_id)
             raise FrameError("unauthorized", "the token has expired; reconnect with a new one")
         return connection
 
-    def _admit(self, connection: Connection, body: str) -> Action:
-        """Count the frame against the rate limit, and return it. Raises FrameError, RateLimited, Unavailable.
+    def _handle(self, connection: Connection, body: str) -> ServiceFrame | None:
+        """Count the frame against the rate limit, and carry it out. Returns the reply.
 
         An invalid frame counts too. A frame of a player who is known to be over the limit isn't parsed.
+        Raises FrameError, RateLimited and Unavailable.
         """
         size_bytes = len(body.encode(errors="replace"))
         cost = self.rate.cost_of_frame(size_bytes)
@@ -127,21 +134,26 @@ class Messenger:
         except FrameError:
             self._count(connection, cost)
             raise
-        self._count(connection, self._cost_of(frame, size_bytes))
-        return frame
+        if isinstance(frame, Signal):
+            room = self.signals.room_of(frame)
+            self._count(connection, self.signals.cost_of(frame, room, size_bytes))
+            self.signals.send(connection, frame, room)
+            return None
+        player = self._count(connection, self._cost_of(frame, size_bytes))
+        return self._carry_out(connection, player, frame)
 
     def _cost_of(self, frame: Action, size_bytes: int) -> int:
-        cost = self.rate.cost_of_frame(size_bytes)
-        if isinstance(frame, Sync | Members):
-            return max(cost, self.rate.cost_of_second)
+        if isinstance(frame, Sync | Members | AskPresence):
+            return self.rate.cost_of_second
         if isinstance(frame, SendMessage) and frame.room_id is not None:
             return self.rate.cost_of_room_message(size_bytes)
-        return cost
+        return self.rate.cost_of_frame(size_bytes)
 
-    def _count(self, connection: Connection, cost: int) -> None:
+    def _count(self, connection: Connection, cost: int) -> PlayerConnections:
         player = self.connections.admit(connection.player_id, connection.id, cost)
         if player is None or self._is_stuck(connection, player):
             raise FrameError("unknown_connection", "unknown connection; reconnect")
+        return player
 
     def _is_stuck(self, connection: Connection, player: PlayerConnections) -> bool:
         """Return whether the connection isn't live and its replay has stopped for LIVE_WITHIN_MS."""
@@ -149,16 +161,20 @@ class Messenger:
         last_turn_at = connection.connected_at if progress is None else timestamp_of(progress.turn)
         return connection.id not in player.live and self.clock() - last_turn_at >= LIVE_WITHIN_MS
 
-    def _carry_out(self, connection: Connection, frame: Action) -> ServiceFrame | None:
+    def _carry_out(
+        self, connection: Connection, player: PlayerConnections, frame: Action
+    ) -> ServiceFrame | None:
         """Handle a valid frame. Returns the reply, or None if `push_messages` will send it."""
         if isinstance(frame, SendMessage):
             return self.sending.send(connection, frame)
         if isinstance(frame, Join):
-            return self.rooms.join(connection, frame)
+            return self.rooms.join(connection, player, frame)
         if isinstance(frame, Leave):
-            return self.rooms.leave(connection, frame)
+            return self.rooms.leave(connection, player, frame)
         if isinstance(frame, Members):
             return self.rooms.members(connection, frame)
+        if isinstance(frame, AskPresence):
+            return self.rooms.online(connection, frame)
         if isinstance(frame, Sync):
             self._sync(connection, frame)
             return None

@@ -115,7 +115,8 @@ class PlayerConnections:
     The mappings are by connection id. `live` holds the stream position after which a connection receives
     messages, and `registered_at` when it was registered, in milliseconds since the epoch. `progress` holds
     replays of more than one page. `missed_from` is the first message that reached no connection, if any.
-    The player can't connect before `banned_until`, in milliseconds since the epoch.
+    The player can't connect before `banned_until`. It was active at about `last_seen_at`. Both are in
+    milliseconds since the epoch. `presence_rooms` are told when the player comes online or goes offline.
     """
 
     id: str
@@ -127,6 +128,8 @@ class PlayerConnections:
     registered_at: Mapping[str, int] = field(default_factory=dict)
     progress: Mapping[str, ReplayProgress] = field(default_factory=dict)
     banned_until: int | None = None
+    last_seen_at: int | None = field(default=None, compare=False)
+    presence_rooms: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +234,24 @@ class ReplayMarker:
         return self.destination_player_id
 
 
+@dataclass(frozen=True, slots=True)
+class Poke:
+    """An item among a room's messages that makes push tell the members whether a player is online."""
+
+    id: str
+    room_id: str
+    player_id: str
+    stream_position: StreamPosition = field(default=UNKNOWN_POSITION, compare=False)
+
+    @property
+    def destination(self) -> str:
+        return ROOM + self.room_id
+
+
 SentMessage = Message | RoomMessage
 PlayerEntry = Message | ReplayMarker
-Entry = PlayerEntry | RoomMessage
+RoomEntry = RoomMessage | Poke
+Entry = PlayerEntry | RoomEntry
 
 
 @dataclass(frozen=True, slots=True)

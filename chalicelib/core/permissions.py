@@ -1,4 +1,7 @@
-"""Decides which rooms a connection can join. Edit `may_join` to change the rule."""
+"""Decides which rooms a connection can join, and whose presence it sees.
+
+Edit these functions to change the rules.
+"""
 
 from chalicelib.core.model import Connection, Permission
 
@@ -15,3 +18,8 @@ def may_join(connection: Connection, room_id: str) -> Permission | None:
     prefixes = [name.removesuffix(PREFIX) for name in connection.rooms if name.endswith(PREFIX)]
     longest = max((each for each in prefixes if room_id.startswith(each)), key=len, default=None)
     return None if longest is None else connection.rooms[longest + PREFIX]
+
+
+def may_see(connection: Connection, player_id: str) -> bool:
+    """Return whether the connection can ask if the player is online. It can: it can write to every player."""
+    return True

@@ -12,6 +12,7 @@ from chalicelib.core.model import (
     Message,
     Page,
     PlayerConnections,
+    Poke,
     ReplayProgress,
     Room,
     Send,
@@ -52,8 +53,8 @@ class ConnectionStore(Protocol):
 
     def make_live(
         self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
-    ) -> bool:
-        """Make the connection live for records after `start`. Return False if it isn't the player's.
+    ) -> PlayerConnections | None:
+        """Make the connection live for records after `start`. Return None if it isn't the player's.
 
         `caught_up` is the `missed_from` that this connection's replay has covered. It is cleared unless it
         has changed since.
@@ -71,11 +72,23 @@ class ConnectionStore(Protocol):
     def advance_missed(self, player_id: str, old: str, new: str) -> None:
         """Replace `missed_from` with a later message id, if it is still `old`."""
 
-    def remove(self, player_id: str, connection_id: str) -> None:
-        """Delete this connection and no other."""
+    def add_presence_room(self, player_id: str, connection_id: str, room_id: str) -> bool:
+        """Tell the room of the player's presence from now on.
 
-    def remove_by_id(self, connection_id: str) -> str | None:
-        """Delete this connection and no other. Return its player's id, or None if it isn't registered."""
+        Return False if the player has MAX_PRESENCE_ROOMS others, or the connection isn't the player's.
+        """
+
+    def remove_presence_room(self, player_id: str, room_id: str) -> None:
+        """Stop telling the room of the player's presence."""
+
+    def remove(self, player_id: str, connection_id: str) -> PlayerConnections:
+        """Delete this connection and no other. Return the player as it was before."""
+
+    def remove_by_id(self, connection_id: str) -> PlayerConnections | None:
+        """Delete this connection and no other.
+
+        Return its player as it was before, or None if the connection isn't registered.
+        """
 
 
 class Directory(Protocol):
@@ -108,8 +121,8 @@ class RoomStore(Protocol):
         Return whether it was counted, and the room. Raises RateLimited.
         """
 
-    def find(self, room_id: str) -> Room:
-        """Return the room, strongly consistent. A room that isn't stored has no members."""
+    def find(self, room_id: str, *, consistent: bool = True) -> Room:
+        """Return the room. A room that isn't stored has no members."""
 
 
 class MessageStore(Protocol):
@@ -120,6 +133,9 @@ class MessageStore(Protocol):
 
     def put_copies(self, copies: Sequence[Message]) -> list[Message]:
         """Store at most COPIES_PER_CALL messages with one call. Return those that weren't stored."""
+
+    def put_pokes(self, pokes: Sequence[Poke]) -> None:
+        """Store at most COPIES_PER_CALL pokes with one call. Some might not be stored."""
 
     def put_unless_withdrawn(self, message: SentMessage) -> bool:
         """Store the message. Return False if it was withdrawn, and so can't be stored any more."""

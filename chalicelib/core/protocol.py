@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -99,6 +100,12 @@ def _room_id(value: object, validate: ValidatorFunctionWrapHandler) -> str:
         ) from None
 
 
+def _signal_data(data: str) -> str:
+    if not 1 <= len(data.encode()) <= SIGNAL_BYTES:
+        raise PydanticCustomError("signal_data", f"must have 1 to {SIGNAL_BYTES} bytes of UTF-8")
+    return data
+
+
 def _cursor(value: object, validate: ValidatorFunctionWrapHandler) -> str:
     try:
         return str(validate(value))
@@ -148,6 +155,14 @@ class ClientFrame(BaseModel):
     ack_id: Annotated[AckId | None, Field(description="Echoed on the reply.")] = None
     route_key: Annotated[Any, Field(description="Accepted and ignored.")] = None
 
+
+SIGNAL_BYTES = 4096
+MAX_PLAYERS_PER_QUERY = 100
+MAX_PRESENCE_ROOMS = 16
+"""How many rooms can be told of one player's presence."""
+
+MAX_PRESENCE_MEMBERS = 100
+"""Rooms with more members get no signals and no presence events."""
 
 ONE_DESTINATION: dict[str, Any] = {
     "oneOf": [{"required": ["destinationPlayerId"]}, {"required": ["roomId"]}],
@@ -199,6 +214,10 @@ class Join(ClientFrame):
 
     action: Literal["join"]
     room_id: RoomId
+    presence: Annotated[
+        bool | None,
+        Field(description="True: tell the members when this player comes online or goes offline."),
+    ] = None
 
 
 class Leave(ClientFrame):
@@ -215,13 +234,36 @@ class Members(ClientFrame):
     room_id: RoomId
 
 
+class Signal(ClientFrame):
+    """Send data to the connections that a player or a room's members have now. It is not stored."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_DESTINATION)
+
+    action: Literal["signal"]
+    destination_player_id: Annotated[PlayerId | None, Field(description="The recipient.")] = None
+    room_id: Annotated[RoomId | None, Field(description="The room, instead of a recipient.")] = None
+    data: Annotated[str, AfterValidator(_signal_data), Field(description="1 to 4,096 bytes of UTF-8.")]
+
+    @model_validator(mode="after")
+    def _has_one_destination(self) -> "Signal":
+        require_one_destination(self.destination_player_id, self.room_id)
+        return self
+
+
+class Presence(ClientFrame):
+    """Ask which players are online. It costs one second of the player's rate limit."""
+
+    action: Literal["presence"]
+    player_ids: Annotated[list[PlayerId], Field(min_length=1, max_length=MAX_PLAYERS_PER_QUERY)]
+
+
 class Ping(ClientFrame):
     """Check that the connection is alive."""
 
     action: Literal["ping"]
 
 
-Action = SendMessage | Sync | Ping | Join | Leave | Members
+Action = SendMessage | Sync | Ping | Join | Leave | Members | Signal | Presence
 ACTIONS: dict[str, type[Action]] = {
     "sendmessage": SendMessage,
     "sync": Sync,
@@ -229,6 +271,8 @@ ACTIONS: dict[str, type[Action]] = {
     "join": Join,
     "leave": Leave,
     "members": Members,
+    "signal": Signal,
+    "presence": Presence,
 }
 
 
@@ -326,7 +370,54 @@ class RoomMembers(ServiceFrame):
     type: Literal["members"] = "members"
     room_id: KnownRoomId
     members: list[KnownPlayerId]
+    online: Annotated[
+        dict[str, int] | None,
+        Field(description="`lastSeenAt` of the members that are online. Omitted for more than 100 members."),
+    ] = None
     ack_id: EchoedAckId | None = None
+
+
+class SignalFrame(ServiceFrame):
+    """Data from another connection. It is not stored, and not a position."""
+
+    type: Literal["signal"] = "signal"
+    data: str
+    src_player_id: Sender
+    room_id: KnownRoomId | None = None
+
+
+class PlayerPresence(BaseModel):
+    """Whether a player is online, which means that it has at least one live connection."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, frozen=True)
+
+    player_id: KnownPlayerId
+    member: Annotated[bool | None, Field(description="Whether the player is a member. With a room only.")] = (
+        None
+    )
+    online: bool
+    last_seen_at: Annotated[
+        int | None, Field(description="When the player last sent a frame, in milliseconds since the epoch.")
+    ] = None
+
+
+class PresenceFrame(ServiceFrame):
+    """The answer to `presence`, or, with `roomId`, news of a room's members."""
+
+    type: Literal["presence"] = "presence"
+    room_id: KnownRoomId | None = None
+    players: list[PlayerPresence]
+    ack_id: EchoedAckId | None = None
+
+
+class Closing(ServiceFrame):
+    """The backend is about to close the connection."""
+
+    type: Literal["closing"] = "closing"
+    reason: Literal["kicked", "banned"]
+    until: Annotated[int | None, Field(description="When the ban ends, in milliseconds since the epoch.")] = (
+        None
+    )
 
 
 class Pong(ServiceFrame):

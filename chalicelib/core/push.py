@@ -12,8 +12,9 @@ from functools import partial
 from chalicelib.core.delivery import Posts, Recipient
 from chalicelib.core.fan_out import FanOut
 from chalicelib.core.frames import frame_of
-from chalicelib.core.model import Delivery, Entry, Message, PlayerEntry, RoomMessage
+from chalicelib.core.model import Delivery, Entry, Message, PlayerEntry, Poke, RoomMessage
 from chalicelib.core.ports import POST_SECONDS, Calls, ConnectionStore, Directory, Telemetry
+from chalicelib.core.presence_events import PresenceEvents
 from chalicelib.core.replay import Replays
 
 
@@ -30,6 +31,7 @@ class Push:
     posts: Posts
     replays: Replays
     fan_out: FanOut
+    presence_events: PresenceEvents
     run_per_player: Callable[[Calls], None]
     run_per_connection: Callable[[Calls], None]
     clock: Callable[[], int]
@@ -44,15 +46,18 @@ class Push:
         """
         by_player: dict[str, list[PlayerEntry]] = {}
         by_room: dict[str, list[RoomMessage]] = {}
+        pokes: dict[str, list[Poke]] = {}
         for entry in entries:
             if isinstance(entry, RoomMessage):
                 by_room.setdefault(entry.room_id, []).append(entry)
+            elif isinstance(entry, Poke):
+                pokes.setdefault(entry.room_id, []).append(entry)
             else:
                 by_player.setdefault(entry.destination_player_id, []).append(entry)
-        if not by_player and not by_room:
+        if not by_player and not by_room and not pokes:
             return
         asked = self.monotonic()
-        players, rooms = self.directory.read(by_player.keys(), by_room.keys())
+        players, rooms = self.directory.read(by_player.keys(), by_room.keys() | pokes.keys())
         look_up_ms = round(1000 * (self.monotonic() - asked), 2)
         pushes = [
             partial(self._push_to, Recipient.of(players[player_id], time_left, look_up_ms), theirs)
@@ -62,7 +67,11 @@ class Push:
             partial(self.fan_out.copy, rooms[room_id], messages, time_left)
             for room_id, messages in by_room.items()
         ]
-        self.run_per_player([*pushes, *copies])
+        events = [
+            partial(self.presence_events.tell, rooms[room_id], theirs, time_left)
+            for room_id, theirs in pokes.items()
+        ]
+        self.run_per_player([*pushes, *copies, *events])
 
     def _push_to(self, recipient: Recipient, entries: list[PlayerEntry]) -> None:
         """Push one player's entries of a batch in order."""

@@ -13,6 +13,9 @@ BYTES_PER_UNIT = 4096
 ROOM_MESSAGE_FACTOR = 4
 """How many times as much a message to a room costs, because it is copied to every member."""
 
+MEMBERS_PER_UNIT = 10
+"""A signal to a room costs one unit more for so many members."""
+
 ROOM_BURST_SECONDS = 3
 """A room's burst, in seconds of its rate."""
 
@@ -53,6 +56,9 @@ class RateLimit:
 
     def cost_of_room_message(self, size_bytes: int) -> int:
         return min(ROOM_MESSAGE_FACTOR * self.cost_of_frame(size_bytes), self.burst)
+
+    def cost_of_room_signal(self, size_bytes: int, members: int) -> int:
+        return min(self.cost_of_frame(size_bytes) + members // MEMBERS_PER_UNIT, self.burst)
 
     @property
     def cost_of_second(self) -> int:

@@ -17,6 +17,7 @@ from chalicelib.core.model import (
     has_expired,
 )
 from chalicelib.core.ports import ConnectionStore, Gateway, MessageStore, Telemetry
+from chalicelib.core.presence import Presence
 from chalicelib.core.rate_limit import RateLimited
 
 HANDSHAKE_MS = 60_000
@@ -29,6 +30,7 @@ class Registration:
 
     access: Access
     connections: ConnectionStore
+    presence: Presence
     messages: MessageStore
     gateway: Gateway
     new_message_id: Callable[[], str]
@@ -87,16 +89,16 @@ class Registration:
             raise HandshakeRejected(429, "this player has too many connections") from None
         except Unavailable:
             with suppress(Unavailable):
-                self.connections.remove(connection.player_id, connection.id)
+                self.presence.remove(connection.player_id, connection.id)
             raise
 
     def _remove_gone(self, player: PlayerConnections) -> None:
         """Remove the player's connections that are gone, and those whose token has expired."""
-        for connection_id in player.connections:
+        for connection_id in sorted(player.connections):
             connection = self.connections.find(connection_id)
             expired = connection is not None and has_expired(connection, self.clock())
             if expired or self._is_gone(player, connection_id):
-                self.connections.remove(player.id, connection_id)
+                self.presence.remove(player.id, connection_id)
                 self.note("made_room", player=player.id, instead_of=connection_id)
             if expired and connection is not None:
                 self.gateway.close(connection.endpoint, connection_id)
@@ -116,7 +118,7 @@ class Registration:
     def disconnect(self, connection_id: str) -> None:
         """Remove this connection and no other, even if API Gateway's event is late or repeated."""
         try:
-            player_id = self.connections.remove_by_id(connection_id)
+            player_id = self.presence.remove_by_id(connection_id)
         except Unavailable:
             self.note("disconnect_failed", connection=connection_id)
             return

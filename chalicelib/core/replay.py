@@ -11,6 +11,7 @@ from chalicelib.core.frames import frame_of
 from chalicelib.core.message_id import cursor_at, moved_back, timestamp_of
 from chalicelib.core.model import Delivery, Message, Page, ReplayMarker, ReplayProgress, Unavailable
 from chalicelib.core.ports import POST_SECONDS, ConnectionStore, MessageStore, Telemetry
+from chalicelib.core.presence import Presence
 from chalicelib.core.protocol import Connected, Synced
 
 PAGE_MESSAGES = 50
@@ -49,6 +50,7 @@ class Replays:
     """Replays missed messages. `clock` returns milliseconds since the epoch."""
 
     connections: ConnectionStore
+    presence: Presence
     messages: MessageStore
     posts: Posts
     new_message_id: Callable[[], str]
@@ -243,7 +245,7 @@ class Turn:
             missed if missed is not None and first_cursor is not None and first_cursor <= missed else None
         )
         start = self._marker.stream_position
-        if not self._replays.connections.make_live(recipient.id, connection_id, start, caught_up):
+        if not self._replays.presence.make_live(recipient.id, connection_id, start, caught_up):
             return
         recipient.live[connection_id] = start
         recipient.progress.pop(connection_id, None)

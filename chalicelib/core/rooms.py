@@ -1,20 +1,25 @@
-"""The use cases of a room: a player joins it, leaves it, and asks for its members."""
+"""The use cases of a room: a player joins it, leaves it, and asks who is there."""
 
 from dataclasses import dataclass
 
-from chalicelib.core.model import Connection
-from chalicelib.core.permissions import may_join
-from chalicelib.core.ports import RoomStore, Telemetry
+from chalicelib.core.model import Connection, PlayerConnections, Room
+from chalicelib.core.permissions import may_join, may_see
+from chalicelib.core.ports import ConnectionStore, Directory, RoomStore, Telemetry
+from chalicelib.core.presence import Presence, presence_of
 from chalicelib.core.protocol import (
     LARGEST_FRAME_BYTES,
+    MAX_PRESENCE_MEMBERS,
+    MAX_PRESENCE_ROOMS,
     FrameError,
     Join,
     Joined,
     Leave,
     Left,
     Members,
+    PresenceFrame,
     RoomMembers,
 )
+from chalicelib.core.protocol import Presence as AskPresence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,21 +27,38 @@ class Rooms:
     """Handles what a player does with a room, except sending. Methods raise FrameError and Unavailable."""
 
     rooms: RoomStore
+    connections: ConnectionStore
+    directory: Directory
+    presence: Presence
     note: Telemetry
 
-    def join(self, connection: Connection, frame: Join) -> Joined:
+    def join(self, connection: Connection, player: PlayerConnections, frame: Join) -> Joined:
         if may_join(connection, frame.room_id) is None:
             raise FrameError("forbidden", "the connection's token doesn't permit this room")
+        if frame.presence and len(player.presence_rooms | {frame.room_id}) > MAX_PRESENCE_ROOMS:
+            raise _too_many_presence_rooms()
         is_member, room = self.rooms.join(frame.room_id, connection.player_id)
         if not is_member and connection.player_id in room.banned:
             raise FrameError("forbidden", "this player is banned from the room")
         if not is_member:
             raise FrameError("room_full", f"the room has {len(room.members)} members, and no place left")
+        if frame.presence:
+            self._show_presence(connection, frame.room_id)
+        elif frame.presence is False and frame.room_id in player.presence_rooms:
+            self.connections.remove_presence_room(player.id, frame.room_id)
         self._note("joined", connection, frame.room_id)
         return Joined(room_id=frame.room_id, members=len(room.members), ack_id=frame.ack_id)
 
-    def leave(self, connection: Connection, frame: Leave) -> Left:
+    def _show_presence(self, connection: Connection, room_id: str) -> None:
+        if not self.connections.add_presence_room(connection.player_id, connection.id, room_id):
+            raise _too_many_presence_rooms()
+        self.presence.poke(connection.player_id, [room_id])
+
+    def leave(self, connection: Connection, player: PlayerConnections, frame: Leave) -> Left:
         self.rooms.leave(frame.room_id, connection.player_id)
+        if frame.room_id in player.presence_rooms:
+            self.connections.remove_presence_room(player.id, frame.room_id)
+            self.presence.poke(player.id, [frame.room_id])
         self._note("left", connection, frame.room_id)
         return Left(room_id=frame.room_id, ack_id=frame.ack_id)
 
@@ -44,11 +66,32 @@ class Rooms:
         room = self.rooms.find(frame.room_id)
         if connection.player_id not in room.members:
             raise FrameError("not_a_member", "join the room first")
-        reply = RoomMembers(room_id=room.id, members=sorted(room.members), ack_id=frame.ack_id)
+        reply = RoomMembers(
+            room_id=room.id, members=sorted(room.members), online=self._online(room), ack_id=frame.ack_id
+        )
         if len(reply.to_json().encode()) > LARGEST_FRAME_BYTES:
             raise FrameError("too_large", f"the members' ids don't fit into {LARGEST_FRAME_BYTES} bytes")
         self._note("room_members", connection, frame.room_id)
         return reply
 
+    def _online(self, room: Room) -> dict[str, int] | None:
+        """Return when the members that are online were last seen, or None if the room is too large."""
+        if len(room.members) > MAX_PRESENCE_MEMBERS:
+            return None
+        players, _ = self.directory.read(sorted(room.members), consistent=False)
+        return {each.id: each.last_seen_at or 0 for each in players.values() if each.live}
+
+    def online(self, connection: Connection, frame: AskPresence) -> PresenceFrame:
+        visible = [each for each in frame.player_ids if may_see(connection, each)]
+        players, _ = self.directory.read(visible, consistent=False)
+        self.note("presence", player=connection.player_id, connection=connection.id, players=len(players))
+        return PresenceFrame(players=[presence_of(each) for each in players.values()], ack_id=frame.ack_id)
+
     def _note(self, outcome: str, connection: Connection, room_id: str) -> None:
         self.note(outcome, player=connection.player_id, connection=connection.id, room=room_id)
+
+
+def _too_many_presence_rooms() -> FrameError:
+    return FrameError(
+        "forbidden", f"at most {MAX_PRESENCE_ROOMS} rooms can be told of a player's presence: leave one"
+    )

@@ -18,12 +18,15 @@ from chalicelib.core.ports import (
     RoomStore,
     Telemetry,
 )
+from chalicelib.core.presence import Presence
+from chalicelib.core.presence_events import PresenceEvents
 from chalicelib.core.push import Push
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.registration import Registration
 from chalicelib.core.replay import PAGE_MESSAGES, Replays
 from chalicelib.core.rooms import Rooms
 from chalicelib.core.sending import Sending
+from chalicelib.core.signals import Signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,22 +79,29 @@ class Service:
 
 
 def assemble(access: Access, stores: Stores, gateway: Gateway, runtime: Runtime, limits: Limits) -> Service:
+    presence = Presence(
+        connections=stores.connections, messages=stores.messages, new_message_id=runtime.new_message_id
+    )
+    registration = Registration(
+        access=access,
+        connections=stores.connections,
+        presence=presence,
+        messages=stores.messages,
+        gateway=gateway,
+        new_message_id=runtime.new_message_id,
+        clock=runtime.clock,
+        note=runtime.note,
+    )
     return Service(
-        Registration(
-            access=access,
-            connections=stores.connections,
-            messages=stores.messages,
-            gateway=gateway,
-            new_message_id=runtime.new_message_id,
-            clock=runtime.clock,
-            note=runtime.note,
-        ),
-        _messenger(stores, gateway, runtime, limits),
-        _push(stores, gateway, runtime, limits),
+        registration,
+        _messenger(stores, gateway, presence, runtime, limits),
+        _push(stores, gateway, presence, runtime, limits),
     )
 
 
-def _messenger(stores: Stores, gateway: Gateway, runtime: Runtime, limits: Limits) -> Messenger:
+def _messenger(
+    stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime, limits: Limits
+) -> Messenger:
     sending = Sending(
         messages=stores.messages,
         rooms=stores.rooms,
@@ -102,11 +112,29 @@ def _messenger(stores: Stores, gateway: Gateway, runtime: Runtime, limits: Limit
         max_message_bytes=limits.max_message_bytes,
         max_room_message_bytes=limits.max_room_message_bytes,
     )
+    rooms = Rooms(
+        rooms=stores.rooms,
+        connections=stores.connections,
+        directory=stores.directory,
+        presence=presence,
+        note=runtime.note,
+    )
+    signals = Signals(
+        directory=stores.directory,
+        rooms=stores.rooms,
+        gateway=gateway,
+        presence=presence,
+        rate=limits.rate,
+        run_per_connection=runtime.run_per_connection,
+        note=runtime.note,
+    )
     return Messenger(
         connections=stores.connections,
         messages=stores.messages,
         sending=sending,
-        rooms=Rooms(rooms=stores.rooms, note=runtime.note),
+        rooms=rooms,
+        signals=signals,
+        presence=presence,
         rate=limits.rate,
         gateway=gateway,
         new_message_id=runtime.new_message_id,
@@ -115,10 +143,11 @@ def _messenger(stores: Stores, gateway: Gateway, runtime: Runtime, limits: Limit
     )
 
 
-def _push(stores: Stores, gateway: Gateway, runtime: Runtime, limits: Limits) -> Push:
+def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime, limits: Limits) -> Push:
     posts = Posts(
         gateway=gateway,
         connections=stores.connections,
+        presence=presence,
         monotonic=runtime.monotonic,
         sleep=runtime.sleep,
         jitter=runtime.jitter,
@@ -126,6 +155,7 @@ def _push(stores: Stores, gateway: Gateway, runtime: Runtime, limits: Limits) ->
     )
     replays = Replays(
         connections=stores.connections,
+        presence=presence,
         messages=stores.messages,
         posts=posts,
         new_message_id=runtime.new_message_id,
@@ -142,12 +172,19 @@ def _push(stores: Stores, gateway: Gateway, runtime: Runtime, limits: Limits) ->
         note=runtime.note,
         chunk_size=limits.copies_per_call,
     )
+    presence_events = PresenceEvents(
+        directory=stores.directory,
+        posts=posts,
+        run_per_connection=runtime.run_per_connection,
+        note=runtime.note,
+    )
     return Push(
         connections=stores.connections,
         directory=stores.directory,
         posts=posts,
         replays=replays,
         fan_out=fan_out,
+        presence_events=presence_events,
         run_per_player=runtime.run_per_player,
         run_per_connection=runtime.run_per_connection,
         clock=runtime.clock,

@@ -4,8 +4,8 @@ python -m tests.deployment.rehearse PYTHON
 
 with the Python of an environment that has requirements-rehearsal.txt.
 
-The emulator listens on loopback alone and enforces the rights of roles. What it does otherwise than AWS is
-marked in tests/integration/test_acceptance.py.
+The emulator listens on loopback alone and enforces the permissions of roles.
+tests/integration/test_acceptance.py marks its differences from AWS.
 """
 
 import json

@@ -85,7 +85,7 @@ def test_a_mapping_is_changed_once_it_has_settled_and_its_state_is_printed_meanw
 
 
 @pytest.mark.parametrize("state", ["Creating", "Enabling", "Updating", "Disabling", "Deleting"])
-def test_a_mapping_that_does_not_settle_ends_with_what_to_do(state: str) -> None:
+def test_a_mapping_that_does_not_settle_ends_with_a_remedy(state: str) -> None:
     client, clock = Lambda([state]), Clock()
 
     with pytest.raises(MappingBusy, match=f"u was still {state} after 180 s: run the same command again"):
@@ -247,7 +247,7 @@ def test_a_first_deployment_leaves_a_mark_that_chalice_ignores(tmp_path: Path) -
     ],
 )
 @pytest.mark.parametrize("noted", [None, []])
-def test_what_the_notes_lack_is_left_alone_and_named_with_what_to_do(
+def test_resources_missing_from_the_notes_are_kept_and_named_with_a_remedy(
     account: Account, named: str, noted: list[dict[str, Any]] | None, tmp_path: Path
 ) -> None:
     before = json.dumps([account.apis, sorted(account.roles), sorted(account.functions)])
@@ -298,7 +298,7 @@ def test_several_finished_apis_are_named_and_none_is_deleted(tmp_path: Path) -> 
     assert account.apis == {"a1": True, "a2": True}
 
 
-def test_notes_keep_what_is_noted_beyond_the_usual_and_drop_what_is_gone(tmp_path: Path) -> None:
+def test_notes_keep_unusual_entries_and_drop_deleted_resources(tmp_path: Path) -> None:
     domain = {"name": "websocket_api_custom_domain", "resource_type": "domain_name"}
     gone = {"name": "push_messages", "resource_type": "lambda_function", "lambda_arn": "gone"}
     stage = stage_in(tmp_path, [gone, api_note("a1"), domain])
@@ -306,7 +306,7 @@ def test_notes_keep_what_is_noted_beyond_the_usual_and_drop_what_is_gone(tmp_pat
     assert complete(stage, Account(apis={"a1": True})) == ["websocket_api", "websocket_api_custom_domain"]
 
 
-def test_notes_can_be_written_from_what_aws_has(tmp_path: Path) -> None:
+def test_notes_can_be_written_from_the_resources_on_aws(tmp_path: Path) -> None:
     account = Account(apis={"a1": True}, roles={ROLE}, functions={ROLE}, mappings=["u"])
 
     noted = complete(stage_in(tmp_path), account, take_over=True)

@@ -175,7 +175,7 @@ def test_each_function_that_fails_once_alarms_though_the_next_minutes_are_fine(
         assert alarm["EvaluationPeriods"] * alarm["Period"] <= 300
 
 
-def test_every_alarm_says_what_is_wrong_and_what_to_do_first(packaged: tuple[Stage, Any]) -> None:
+def test_every_alarm_states_the_problem_and_the_first_remedy(packaged: tuple[Stage, Any]) -> None:
     for name, alarm in alarms_of(packaged[1]).items():
         assert re.search(r"[.?!] First \w+", alarm["AlarmDescription"]), name
         assert len(alarm["AlarmDescription"]) <= 1024

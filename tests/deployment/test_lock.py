@@ -77,7 +77,7 @@ def test_every_locked_package_has_one_version_and_hashes_and_names_no_host(lock:
 
 
 @pytest.mark.parametrize("of", ["", "-local", "-dev"])
-def test_the_lock_has_what_the_requirements_need_and_nothing_else(of: str) -> None:
+def test_the_lock_has_exactly_the_packages_that_the_requirements_need(of: str) -> None:
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     locked = installed_on(requirements(PROJECT / f"requirements{of}.lock"), python, {})
 
@@ -104,7 +104,7 @@ def needed(wanted: list[Requirement]) -> set[str]:
     return names
 
 
-def test_what_is_shipped_is_what_was_tested() -> None:
+def test_the_tested_versions_are_shipped() -> None:
     shipped, local, dev = (requirements(PROJECT / f"requirements{of}.lock") for of in ("", "-local", "-dev"))
 
     for python in ("3.10", "3.12", "3.14"):
@@ -113,7 +113,7 @@ def test_what_is_shipped_is_what_was_tested() -> None:
         assert installed_on(local, python, PLATFORMS[0]).items() <= tested
 
 
-def test_a_shipped_package_that_is_not_locked_is_refused_with_what_to_run(tmp_path: Path) -> None:
+def test_a_shipped_package_that_is_not_locked_is_refused_with_a_command_to_run(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("Some_Package[extra]==2.0  # new\n", encoding="utf-8")
     (tmp_path / "requirements.lock").write_text(
         "some-package==1.0 \\\n    --hash=sha256:0\n", encoding="utf-8"

@@ -8,7 +8,7 @@ from tests.support.chalice_process import PROJECT
 MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_make_alone_lists_every_target_with_what_it_does() -> None:
+def test_make_alone_lists_every_target_with_its_purpose() -> None:
     (phony,) = re.findall(r"^\.PHONY: ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
 
     printed = subprocess.run(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,18 +14,19 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from measure import cold, costs, report, steps
+from measure import attacks, cold, costs, report, steps
 from measure.bench import Row, table
 from measure.load import client, result
 from measure.observations import Observations
 from measure.player import LoadPlayer
 from measure.progress import Progress
 from measure.scale import Parameters, simulate
-from measure.scenarios import Load, Stage, pairs
+from measure.scenarios import Load, Stage, pairs, pairs_under
 from tests.support.chalice_process import PROJECT
 from tests.support.documents import table as table_after
 
 STALL_SECONDS = 0.6
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node on this machine")
 FREE = costs.Prices(**dict.fromkeys(asdict(costs.Prices()), 0.0))
 SCALING = (PROJECT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
@@ -66,7 +68,9 @@ def test_warm_up_is_checked_and_not_measured() -> None:
 
 
 class StallingService:
-    """Speaks enough of the protocol, and stalls once at message `stall_at`."""
+    """Speaks enough of the protocol, and stalls once at message `stall_at`, counted from 1."""
+
+    answers_after = 0.0
 
     def __init__(self, stall_at: int) -> None:
         self._stall_at = stall_at
@@ -86,6 +90,7 @@ class StallingService:
         self._count += 1
         if self._count == self._stall_at:
             time.sleep(STALL_SECONDS)  # Blocks the event loop, like an overloaded service.
+        await asyncio.sleep(self.answers_after)
         message = {"messageId": str(self._count), "message": frame["message"], "srcPlayerId": name}
         await socket.send(json.dumps({"type": "ack", "ackId": frame["ackId"], **message}))
         await self._sockets[frame["destinationPlayerId"]].send(json.dumps({"type": "message", **message}))
@@ -111,6 +116,56 @@ def test_a_stalled_service_delays_every_message_that_was_due_during_the_stall() 
     assert len(took) == 200
     assert sum(seconds > STALL_SECONDS / 2 for seconds in took) >= 100 * STALL_SECONDS / 2 - 1
     assert max(took) >= STALL_SECONDS - 0.05
+
+
+def test_a_scenario_with_an_attacker_compares_it_with_the_undisturbed_pairs() -> None:
+    observed, service = Observations(), StallingService(stall_at=0)
+
+    async def attack(url: str, name: str) -> None:
+        service.answers_after = STALL_SECONDS
+        await asyncio.sleep(3600)
+
+    async def measure() -> dict[str, float]:
+        async with serve(service, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+            stage = Stage(
+                lambda name: LoadPlayer(name, partial(client, url, name), observed),
+                observed,
+                Progress(""),
+                lambda: 0,
+            )
+            return await pairs_under(attack, stage, Load(clients=2, rate=2, seconds=1, warm_up_seconds=0))
+
+    facts = asyncio.run(measure())
+
+    assert facts["undisturbed_median_ms"] < 1000 * STALL_SECONDS < facts["median_ms"]
+    assert facts["slower_by_a_factor_of"] > 1
+    assert len(observed.measured) == 2
+
+
+def test_an_attack_ends_even_if_it_swallows_a_cancellation() -> None:
+    """Before Python 3.12, `asyncio.wait_for` can do that."""
+    swallowed = 0
+
+    async def attack(url: str, name: str) -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed == 2:
+                    raise
+
+    async def attack_for_a_moment() -> None:
+        async with attacks.running(attack, "", ""):
+            await asyncio.sleep(0)
+
+    async def ends() -> bool:
+        done, _ = await asyncio.wait([asyncio.ensure_future(attack_for_a_moment())], timeout=10)
+        return bool(done)
+
+    assert asyncio.run(ends())
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +226,17 @@ def test_an_empty_result_can_be_shown() -> None:
     nothing = result("pairs", Load(1, 1, 1, 0), Observations(), {}, {"measured_seconds": 1.0}, "")
 
     assert "delivered" in report.table(nothing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("its_client", ["python", pytest.param("javascript", marks=needs_node)])
+def test_a_backlog_is_replayed_with_slow_posts_to_either_client(its_client: str) -> None:
+    command = [sys.executable, "-m", "measure.backlog", "60", "--client", its_client, "--post-ms", "5"]
+    ran = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, encoding="utf-8")
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.startswith(f"{its_client}: 60 messages in ")
+    assert "1001" in ran.stdout.splitlines()[1]
 
 
 def test_an_unreachable_service_prints_one_line() -> None:

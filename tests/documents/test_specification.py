@@ -112,7 +112,7 @@ def test_a_frame_to_a_client_is_not_described_without_a_key_that_is_always_there
             Recorder().received(json.dumps(less))
 
 
-def test_a_client_may_be_sent_keys_that_it_does_not_know_but_may_send_none() -> None:
+def test_a_client_must_accept_unknown_keys_and_must_not_send_any() -> None:
     for name, message in MESSAGES.items():
         assert message["payload"]["additionalProperties"] is (name not in FROM_CLIENT)
 

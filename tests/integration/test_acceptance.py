@@ -1,7 +1,7 @@
-"""What a deployment must do, tested from outside: at ACCEPT_URL, or at a local one without it.
+"""Tests a deployment from outside: the one at ACCEPT_URL, or else a local one.
 
-Players use the library that players use; what it never sends goes over a bare socket. They are made up for
-each run; their connections are closed, and their messages expire.
+Players use the Python client. Frames that it never sends go over a bare socket. Each run has new players,
+closes their connections, and leaves their messages to expire.
 """
 
 import asyncio
@@ -371,7 +371,7 @@ def test_a_frame_over_32_kb_closes_the_connection(url: str) -> None:
 
 
 def test_every_described_frame_was_seen(request: pytest.FixtureRequest) -> None:
-    """Checks what all other tests of this module recorded, so it must be the last one."""
+    """Check the frames that all other tests of this module recorded. So this test must be the last one."""
     ran = {item.name.partition("[")[0] for item in request.session.items if item.path == request.path}
     if any(name.startswith("test_") and name not in ran for name in globals()):
         pytest.skip("not all tests of this file ran")

@@ -1,4 +1,4 @@
-"""What DynamoDB does with a call, on the engine that the tests run on: the embedded one, moto, or Dynoxide.
+"""Tests DynamoDB's behaviour on the chosen engine: the embedded one, moto, or Dynoxide.
 
 The tests of the stores cover the calls that the service makes. These are other calls, and mistakes.
 """

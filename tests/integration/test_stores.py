@@ -39,6 +39,7 @@ from chalicelib.core.model import (
     Unavailable,
 )
 from chalicelib.core.ports import ConnectionStore, Directory, IdempotencyStore, MessageStore
+from chalicelib.core.protocol import MAX_PRESENCE_ROOMS
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 from tests.support.dynamodb_tables import Tables, count_calls, make_tables
 from tests.support.fakes import (
@@ -161,8 +162,8 @@ def test_only_a_players_own_connection_is_admitted_or_made_live(store: Connectio
     )
     assert store.admit("1", "other", 1) is None
     assert store.admit("2", "c", 1) is None
-    assert store.make_live("1", "other", position(7)) is False
-    assert store.make_live("1", "c", position(7)) is True
+    assert store.make_live("1", "other", position(7)) is None
+    assert store.make_live("1", "c", position(7)) is not None
     assert player(store).live == {"c": position(7)}
 
 
@@ -190,7 +191,10 @@ def test_removing_a_connection_removes_exactly_that_one(store: ConnectionStore) 
 def test_a_connection_can_be_removed_by_its_id_alone(store: ConnectionStore) -> None:
     store.register(connection("c"))
 
-    assert store.remove_by_id("c") == "1"
+    before = store.remove_by_id("c")
+
+    assert before is not None
+    assert (before.id, set(before.connections)) == ("1", {"c"})
     assert store.remove_by_id("c") is None
     assert player(store).connections == set()
 
@@ -254,12 +258,12 @@ def test_the_first_missed_message_is_kept_until_a_connection_has_caught_up_with_
     store.note_missed("1", "m3")
     assert player(store).missed_from == "m2"
 
-    assert store.make_live("1", "c", position(7), caught_up="m1") is True
+    assert store.make_live("1", "c", position(7), caught_up="m1") is not None
     assert player(store).missed_from == "m2"
 
-    assert store.make_live("1", "c", position(7), caught_up="m2") is True
+    assert store.make_live("1", "c", position(7), caught_up="m2") is not None
     assert player(store).missed_from is None
-    assert store.make_live("1", "other", position(7), caught_up="m2") is False
+    assert store.make_live("1", "other", position(7), caught_up="m2") is None
 
 
 def test_a_player_who_never_connected_can_miss_messages(store: ConnectionStore) -> None:
@@ -923,7 +927,7 @@ def test_a_page_costs_one_query_even_if_all_items_are_tombstones(tables: Tables)
     assert calls == ["Query"] * len(pages)
 
 
-def test_a_page_does_not_read_what_has_expired_and_is_still_there(tables: Tables) -> None:
+def test_a_page_does_not_read_expired_messages_that_still_exist(tables: Tables) -> None:
     """DynamoDB deletes expired items up to two days late."""
     old = MessageIds(lambda: time.time_ns() - 10**9 * (DAY + EXPIRY_SLACK_SECONDS + 1))
     expired = MessagesTable(tables.client, tables.messages, retention_seconds=-1)
@@ -975,7 +979,7 @@ def test_a_tombstone_is_not_pushed(tables: Tables) -> None:
     assert parse_record(inserted(item)) is None
 
 
-def test_what_has_expired_is_not_replayed_though_dynamodb_still_has_it(tables: Tables) -> None:
+def test_an_expired_message_is_not_replayed_while_dynamodb_still_has_it(tables: Tables) -> None:
     MessagesTable(tables.client, tables.messages, retention_seconds=-1).put(message(mid(1)))
     store = MessagesTable(tables.client, tables.messages, DAY)
     store.put(message(mid(2)))
@@ -1068,7 +1072,7 @@ def test_only_inserts_are_pushed(event_name: str) -> None:
         inserted({}) | {"dynamodb": {}},
     ],
 )
-def test_an_odd_new_item_is_unreadable_and_the_error_has_none_of_its_content(record: Any) -> None:
+def test_an_invalid_new_item_is_unreadable_and_the_error_omits_its_content(record: Any) -> None:
     with pytest.raises(UnreadableRecord) as caught:
         parse_record(record)
 
@@ -1094,3 +1098,63 @@ def scan(tables: Tables, table: str) -> dict[str, dict[str, Any]]:
     """Return a table's items by their sort key, or by the hash key if that is the whole key."""
     items = tables.client.scan(TableName=table)["Items"]
     return {item.get("messageId", item.get("id"))["S"]: item for item in items}
+
+
+# Presence
+
+
+def test_a_players_presence_rooms_are_added_and_removed(store: ConnectionStore) -> None:
+    store.register(connection("c"))
+
+    assert store.add_presence_room("1", "c", "lobby")
+    assert store.add_presence_room("1", "c", "lobby")
+    assert not store.add_presence_room("1", "other", "arena")
+    assert player(store).presence_rooms == {"lobby"}
+
+    store.remove_presence_room("1", "lobby")
+    store.remove_presence_room("1", "lobby")
+    assert player(store).presence_rooms == set()
+
+
+def test_a_player_has_a_limited_number_of_presence_rooms(store: ConnectionStore) -> None:
+    store.register(connection("c"))
+    rooms = [f"r{number}" for number in range(MAX_PRESENCE_ROOMS)]
+
+    assert all(store.add_presence_room("1", "c", room_id) for room_id in rooms)
+
+    assert not store.add_presence_room("1", "c", "one-too-many")
+    assert store.add_presence_room("1", "c", "r0")
+
+
+def test_going_live_and_being_removed_return_the_player(store: ConnectionStore) -> None:
+    for connection_id in ("a", "b"):
+        store.register(connection(connection_id))
+    store.add_presence_room("1", "a", "lobby")
+
+    first, second = (store.make_live("1", each, position(7)) for each in ("a", "b"))
+    before_first, before_second = (store.remove("1", each) for each in ("a", "b"))
+
+    assert first is not None
+    assert second is not None
+    assert (set(first.live), set(second.live)) == ({"a"}, {"a", "b"})
+    assert (set(before_first.live), set(before_second.live)) == ({"a", "b"}, {"b"})
+    assert before_second.presence_rooms == {"lobby"}
+
+
+def test_a_connect_of_a_player_with_presence_rooms_costs_as_much_as_a_replay(slow: ConnectionStore) -> None:
+    slow.register(connection("a"))
+    slow.add_presence_room("1", "a", "lobby")
+
+    slow.register(connection("b"))
+
+    assert [admitted(slow, "a") for _ in range(3)] == [True] * 2 + [False]
+
+
+def test_a_player_was_last_seen_in_its_newest_window(limited: ConnectionStore, clock: Clock) -> None:
+    limited.register(connection("c"))
+    clock.advance(10 * WINDOW_MS)
+    limited.admit("1", "c", 1)
+    seen = clock.now
+    clock.advance(10 * WINDOW_MS)
+
+    assert player(limited).last_seen_at == RATE.window_at(seen)

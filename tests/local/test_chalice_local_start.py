@@ -168,7 +168,7 @@ def test_a_wrong_option_ends_it_with_one_line_and_a_non_zero_exit_code(
     ends_with(start(option, value, PYTHONUTF8="1"), said)
 
 
-def test_a_host_that_does_not_resolve_is_named_with_what_the_system_said(start: Start) -> None:
+def test_an_unresolvable_host_is_named_with_the_systems_error(start: Start) -> None:
     local = start("--host", "nowhere.invalid")
 
     code = local.process.wait(timeout=EXIT_SECONDS)
@@ -370,7 +370,7 @@ def test_an_ipv6_address_is_served_by_all_three_servers(start: Start) -> None:
     "variables",
     [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}],
 )
-def test_it_starts_and_serves_when_its_output_cannot_encode_what_it_prints(
+def test_it_starts_and_serves_when_its_output_cannot_encode_its_lines(
     start: Start, variables: dict[str, str]
 ) -> None:
     local = start("--stage", "tokens", JWT_SECRET="s" * 32, **variables).started()

@@ -381,7 +381,7 @@ def test_the_subprotocol_that_connect_answers_reaches_the_client_and_no_other_he
 # Frames
 
 
-def test_the_return_value_of_a_function_is_sent_to_nobody() -> None:
+def test_the_return_value_of_a_function_is_not_sent() -> None:
     async def test(api: Api) -> None:
         api.on_message = lambda event: {"statusCode": 200, "body": "an answer"}
         socket, connection_id = await api.connected()

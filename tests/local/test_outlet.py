@@ -18,7 +18,7 @@ from tests.support.sockets import PATIENCE_SECONDS
 
 
 class Stream(RawIOBase):
-    """Records what is written. First it raises `failures`, one per write."""
+    """Records the written lines. First it raises `failures`, one per write."""
 
     def __init__(self, *failures: int) -> None:
         self.failures = list(failures)
@@ -136,7 +136,7 @@ def run(program: str, **arguments: Any) -> "subprocess.CompletedProcess[bytes]":
     )
 
 
-def test_what_is_queued_is_written_at_the_end_of_the_process() -> None:
+def test_queued_lines_are_written_at_the_end_of_the_process() -> None:
     ran = run("for n in range(5000): print('line', n)", capture_output=True)
 
     assert ran.stdout.decode().splitlines() == [f"line {n}" for n in range(5000)]

@@ -92,7 +92,7 @@ def test_a_player_goes_offline_and_comes_back(page: Page) -> None:
 
 
 @needs_browser
-def test_buttons_show_what_can_go_wrong(page: Page) -> None:
+def test_buttons_show_possible_failures(page: Page) -> None:
     page.evaluate("document.getElementById('show-refusal').click()")
     shows(page, "Refused: 400", "refused 400")
 

@@ -1,4 +1,4 @@
-"""One-line bugs, as patches, that the tests must find. Each says in its first line what finds it."""
+"""One-line bugs, as patches, that tests must find. Each begins with the test or schedule that finds it."""
 
 import subprocess
 import sys

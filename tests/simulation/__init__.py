@@ -1,1 +1,1 @@
-"""Runs the real handlers against simulated clients, API Gateway, tables and a stream, all with faults."""
+"""Runs the real use cases against simulated clients, API Gateway, tables and a stream, all with faults."""

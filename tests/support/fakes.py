@@ -15,6 +15,7 @@ from chalicelib.core.model import (
     Message,
     Page,
     PlayerConnections,
+    Poke,
     ReplayProgress,
     Room,
     Send,
@@ -23,6 +24,7 @@ from chalicelib.core.model import (
     TooManyConnections,
     Unavailable,
 )
+from chalicelib.core.protocol import MAX_PRESENCE_ROOMS
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 
 V = TypeVar("V")
@@ -45,7 +47,8 @@ class InMemoryConnections:
         self._fail("register")
         player = self.player(connection.player_id)
         connections = player.connections | {connection.id}
-        cost = 1 + self.rate.cost_of_replay if replays or player.missed_from is not None else 1
+        costs_more = replays or player.missed_from is not None or player.presence_rooms
+        cost = 1 + self.rate.cost_of_replay if costs_more else 1
         if player.banned_until is not None and player.banned_until > self.clock():
             raise Banned(player.banned_until)
         self._check(player.id, player.id, cost)
@@ -79,16 +82,30 @@ class InMemoryConnections:
 
     def make_live(
         self, player_id: str, connection_id: str, start: StreamPosition, caught_up: str | None = None
-    ) -> bool:
+    ) -> PlayerConnections | None:
         self._fail("make_live")
         player = self.player(player_id)
         if connection_id not in player.connections:
-            return False
+            return None
         missed = None if player.missed_from == caught_up else player.missed_from
         live = {**player.live, connection_id: start}
         walks = _without(player.progress, connection_id)
         self.by_player[player_id] = replace(player, live=live, missed_from=missed, progress=walks)
+        return self.by_player[player_id]
+
+    def add_presence_room(self, player_id: str, connection_id: str, room_id: str) -> bool:
+        self._fail("add_presence_room")
+        player = self.player(player_id)
+        rooms = player.presence_rooms | {room_id}
+        if connection_id not in player.connections or len(rooms) > MAX_PRESENCE_ROOMS:
+            return False
+        self.by_player[player_id] = replace(player, presence_rooms=rooms)
         return True
+
+    def remove_presence_room(self, player_id: str, room_id: str) -> None:
+        self._fail("remove_presence_room")
+        player = self.player(player_id)
+        self.by_player[player_id] = replace(player, presence_rooms=player.presence_rooms - {room_id})
 
     def save_progress(self, player_id: str, connection_id: str, progress: ReplayProgress) -> None:
         self._fail("save_progress")
@@ -107,7 +124,7 @@ class InMemoryConnections:
         if player.missed_from == old:
             self.by_player[player_id] = replace(player, missed_from=new)
 
-    def remove(self, player_id: str, connection_id: str) -> None:
+    def remove(self, player_id: str, connection_id: str) -> PlayerConnections:
         self._fail("remove")
         player = self.player(player_id)
         self.by_player[player_id] = replace(
@@ -118,17 +135,19 @@ class InMemoryConnections:
             progress=_without(player.progress, connection_id),
         )
         self.registered.pop(connection_id, None)
+        return player
 
-    def remove_by_id(self, connection_id: str) -> str | None:
+    def remove_by_id(self, connection_id: str) -> PlayerConnections | None:
         self._fail("remove_by_id")
         connection = self.registered.get(connection_id)
         if connection is None:
             return None
-        self.remove(connection.player_id, connection_id)
-        return connection.player_id
+        return self.remove(connection.player_id, connection_id)
 
     def player(self, player_id: str) -> PlayerConnections:
-        return self.by_player.get(player_id, PlayerConnections(player_id))
+        windows = [window for owner, window in self.used if owner == player_id]
+        player = self.by_player.get(player_id, PlayerConnections(player_id))
+        return replace(player, last_seen_at=max(windows, default=None))
 
     def _count_own(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
         player = self.player(player_id)
@@ -191,7 +210,7 @@ class InMemoryRooms:
         self.used[room_id, window] += 1
         return True, room
 
-    def find(self, room_id: str) -> Room:
+    def find(self, room_id: str, *, consistent: bool = True) -> Room:
         self._fail("find")
         return self.by_id.get(room_id, Room(room_id))
 
@@ -238,6 +257,10 @@ class InMemoryMessages:
         for copy in copies[unprocessed:]:
             self.put(copy)
         return list(copies[:unprocessed])
+
+    def put_pokes(self, pokes: Sequence[Poke]) -> None:
+        self._fail("put_pokes")
+        self.stored += pokes
 
     def put_unless_withdrawn(self, message: SentMessage) -> bool:
         self._fail("put_unless_withdrawn")

@@ -23,7 +23,7 @@ from tests.support.world import World
 
 ORIGIN = Origin("api", "dev", "domain", "c", 0, "127.0.0.1", None)
 INTERNAL = ("Traceback", "chalicelib", "pydantic", "Error:", "Exception", "DynamoDB", "jwt.", "arn:", "#")
-"""Words that no reply may contain: names of internals and of dependencies."""
+"""Words that must not be in a reply: names of internals and of dependencies."""
 
 TOKENS = JwtTokens(with_secret(), SecretKey(lambda: SECRET))
 STRICT_TOKENS = JwtTokens(with_secret(audience="game", issuer="us"), SecretKey(lambda: SECRET))

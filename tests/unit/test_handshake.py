@@ -47,7 +47,7 @@ def test_the_refusal_of_a_query_says_why(query: dict[str, str], named: str) -> N
 
 
 @pytest.mark.parametrize("name", ["playerId", "token", "after", "level"])
-def test_a_repeated_parameter_is_refused_and_the_error_has_none_of_its_values(name: str) -> None:
+def test_a_repeated_parameter_is_refused_and_the_error_omits_its_values(name: str) -> None:
     with pytest.raises(HandshakeRejected) as caught:
         parse_handshake({"playerId": ["1"], name: ["canary", "other"]}, {})
 

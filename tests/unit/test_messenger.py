@@ -482,7 +482,7 @@ def test_a_message_sent_with_an_expired_token_is_not_stored(guarded: World) -> N
 
 
 def limit(world: World, per_second: int, burst: int) -> None:
-    """Set the rate of all players, and reset what they have used."""
+    """Set the rate of all players, and reset their used units."""
     world.connections.rate = RateLimit(per_second, burst)
     world.connections.used.clear()
 

@@ -59,7 +59,7 @@ def test_the_frame_of_the_original_clients_is_accepted_unchanged() -> None:
     ],
     ids=lambda body: body[:30],
 )
-def test_what_is_not_one_strict_json_object_is_invalid_json(body: str) -> None:
+def test_anything_but_one_strict_json_object_is_invalid_json(body: str) -> None:
     assert refusal(body).code == "invalid_json"
 
 

@@ -11,6 +11,7 @@ from chalicelib.core.model import (
     Endpoint,
     Entry,
     Message,
+    PlayerConnections,
     ReplayMarker,
     Unavailable,
 )
@@ -831,7 +832,7 @@ def test_a_redelivered_batch_makes_a_greeted_connection_live_after_a_crash(
     world.register("2", "c")
     make_live, crashes = world.connections.make_live, iter([True])
 
-    def crash_first(*args: Any) -> bool:
+    def crash_first(*args: Any) -> PlayerConnections | None:
         if next(crashes, False):
             raise KeyboardInterrupt
         return make_live(*args)
