@@ -31,8 +31,8 @@ def judge_rooms(verdict: Verdict, world: World, devices: list[Device], all_sent:
     for message in all_sent.values():
         if message.to.startswith(ROOM):
             _judge_message(verdict, world, devices, message, fates.get(message.text))
-    for room_id in {message.to for message in all_sent.values() if message.to.startswith(ROOM)}:
-        _judge_senders_order(verdict, [each for each in all_sent.values() if each.to == room_id], fates)
+    for destination in {message.to for message in all_sent.values() if message.to.startswith(ROOM)}:
+        _judge_senders_order(verdict, [each for each in all_sent.values() if each.to == destination], fates)
     for device in devices:
         shown = (all_sent[text] for text in device.shown if text in all_sent)
         _judge_shown(verdict, world, device, shown, fates)
@@ -63,15 +63,14 @@ def _judge_message(
             verdict.add("lost", f"{message.text} was acknowledged and not stored")
         verdict.counts["unknown"] += not message.acked
         return
-    room_id = message.to.removeprefix(ROOM)
-    copied = fate.copied
-    owed = [
+    room_id, memberships = message.to.removeprefix(ROOM), world.memberships
+    due = [
         device
         for device in devices
-        if world.memberships.must_receive(room_id, device.player_id, message.began, copied)
+        if memberships.must_receive(room_id, device.player_id, message.began, fate.copied)
     ]
-    missing = [device for device in owed if message.text not in device.shown]
-    verdict.counts["due in rooms"] += len(owed)
+    missing = [device for device in due if message.text not in device.shown]
+    verdict.counts["due in rooms"] += len(due)
     names = [device.name for device in missing]
     if missing and all(_has_expired(world, fate, device.player_id) for device in missing):
         verdict.counts["too late"] += 1

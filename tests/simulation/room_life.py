@@ -1,4 +1,4 @@
-"""What happens with rooms in one of six schedules: players join and leave, and the backend intervenes.
+"""What happens with rooms in one of eight schedules: players join and leave, and the backend intervenes.
 
 The shards of the stream also stand still and split in these schedules.
 """
@@ -18,7 +18,7 @@ from tests.simulation.memberships import Kind
 from tests.simulation.schedule import Crash
 from tests.simulation.world import MESSAGE_SECONDS, Faults, World
 
-SHARE = 1 / 6
+SHARE = 1 / 8
 STEPS = 40
 STALL_SECONDS = (5.0, 20.0, 60.0)
 """The longer two exceed the overlap of a replay."""
