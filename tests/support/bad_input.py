@@ -431,7 +431,12 @@ _ODD_VALUES: dict[str, Any] = {
 
 def _with_odd_values() -> Iterator[Record]:
     """Yield every attribute that is read, with values of every wrong type."""
-    kinds = {"message": _MESSAGE, "marker": _WHOLE_MARKER, "room message": _ROOM_MESSAGE, "copy": _COPY}
+    kinds: dict[str, dict[str, Any]] = {
+        "message": _MESSAGE,
+        "marker": _WHOLE_MARKER,
+        "room message": _ROOM_MESSAGE,
+        "copy": _COPY,
+    }
     for kind, item in kinds.items():
         for name in item:
             for form, value in _ODD_VALUES.items():
