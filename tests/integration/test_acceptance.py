@@ -335,8 +335,8 @@ def test_a_rooms_message_reaches_all_members_once_and_a_former_member_no_more(ur
             assert (await two.ask(action="leave", **room))["type"] == "left"
             assert (await two.ask(action="members", **room))["code"] == "not_a_member"
             assert (await two.ask(action="sendmessage", **room, message="hi"))["code"] == "not_a_member"
-            members = await one.ask(action="members", **room)
-            assert members == {"type": "members", **room, "members": [named("r1")]}
+            remaining = await one.ask(action="members", **room)
+            assert remaining == {"type": "members", **room, "members": [named("r1")]}
 
     run(talk())
 
