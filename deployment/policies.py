@@ -59,7 +59,7 @@ def _push(stage: Stage) -> list[Statement]:
     stream = ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams")
     return [
         _on_connections(stage, "FindRecipients", "BatchGetItem", "UpdateItem", "DeleteItem"),
-        _on_messages(stage, "Replay", "Query", "PutItem"),
+        _on_messages(stage, "ReplayAndFanOut", "Query", "PutItem", "BatchWriteItem"),
         _on_table(f"{stage.messages_table}/stream/*", "ReadStream", stream),
         _manage_connections(stage, "Push", "POST", "DELETE"),
         _allow("SendFailedBatches", ["sqs:SendMessage"], f"arn:*:sqs:*:*:{stage.failed_batches_queue}"),

@@ -164,8 +164,14 @@ MAX_PRESENCE_ROOMS = 16
 MAX_PRESENCE_MEMBERS = 100
 """Rooms with more members get no signals and no presence events."""
 
+ROOM_WITH_POSITION: dict[str, Any] = {
+    "dependencies": {"roomId": ["position"], "position": ["roomId"]},
+}
 ONE_DESTINATION: dict[str, Any] = {
-    "oneOf": [{"required": ["destinationPlayerId"]}, {"required": ["roomId"]}],
+    "oneOf": [
+        {"required": [name], "properties": {name: {"type": "string"}}}
+        for name in ("destinationPlayerId", "roomId")
+    ],
 }
 
 
@@ -292,6 +298,8 @@ Replayed = Annotated[int, Field(description="How many messages were replayed bef
 class MessageFrame(ServiceFrame):
     """A message to this player, or to a room of which this player is a member."""
 
+    model_config = ConfigDict(json_schema_extra=ROOM_WITH_POSITION)
+
     type: Literal["message"] = "message"
     message: str
     message_id: MessageId
@@ -307,6 +315,8 @@ class MessageFrame(ServiceFrame):
 
 class Ack(ServiceFrame):
     """The message is stored."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_DESTINATION)
 
     type: Literal["ack"] = "ack"
     status: Literal["Message sent!"] = "Message sent!"
@@ -341,9 +351,7 @@ class Synced(ServiceFrame):
     event: Literal["synced"] = "synced"
     message_id: MessageId
     replayed: Replayed
-    more: Annotated[
-        bool, Field(description="Send another `sync`, with `after` as the newest `messageId` received.")
-    ]
+    more: Annotated[bool, Field(description="If true, send another `sync`, with your position as `after`.")]
     ack_id: EchoedAckId | None = None
 
 

@@ -197,7 +197,8 @@ class InMemoryRooms:
     def leave(self, room_id: str, player_id: str) -> None:
         self._fail("leave")
         room = self.find(room_id)
-        self.by_id[room_id] = replace(room, members=room.members - {player_id})
+        if player_id in room.members:
+            self.by_id[room_id] = replace(room, members=room.members - {player_id})
 
     def count_message(self, room_id: str, player_id: str) -> tuple[bool, Room]:
         self._fail("count_message")

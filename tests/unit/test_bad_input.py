@@ -53,6 +53,7 @@ class AppWithBystander(World):
             {p.id: replace(p) for p in self.connections.by_player.values()},
             list(self.messages.stored),
             dict(self.sends.claims),
+            dict(self.rooms.by_id),
         )
 
 
