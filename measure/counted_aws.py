@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from botocore.awsrequest import AWSResponse
 
-from chalicelib.aws.messages import parse_record
+from chalicelib.aws.message_items import parse_record
 from chalicelib.bootstrap import wire
 from chalicelib.core.model import Endpoint
 from chalicelib.core.service import Service

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
+from chalicelib.core.client_frames import ACTIONS
 from chalicelib.core.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS, ConnectQuery
-from chalicelib.core.protocol import ACTIONS, VERSION, ErrorCode
+from chalicelib.core.protocol import VERSION, ErrorCode
 from specification.examples import FROM_CLIENT, FROM_GATEWAY, IN_ROOMS, TO_CLIENT
 
 OUTLINE = Path(__file__).parent / "outline.yaml"

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from chalicelib.core.protocol import (
+from chalicelib.core.protocol import FrameError
+from chalicelib.core.service_frames import (
     Ack,
     Connected,
     Error,
-    FrameError,
     Joined,
     Left,
     MessageFrame,

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from chalicelib.core.client_frames import Action, Join, Leave, Members, SendMessage, Signal, Sync
+from chalicelib.core.client_frames import Presence as AskPresence
 from chalicelib.core.message_id import timestamp_of
 from chalicelib.core.model import (
     Connection,
@@ -17,24 +19,11 @@ from chalicelib.core.model import (
 from chalicelib.core.parsing import parse_frame, parse_object, read_ack_id
 from chalicelib.core.ports import ConnectionStore, Gateway, MessageStore, Telemetry
 from chalicelib.core.presence import Presence
-from chalicelib.core.protocol import (
-    CLOSING_ERRORS,
-    Action,
-    Error,
-    FrameError,
-    Join,
-    Leave,
-    Members,
-    Pong,
-    SendMessage,
-    ServiceFrame,
-    Signal,
-    Sync,
-)
-from chalicelib.core.protocol import Presence as AskPresence
+from chalicelib.core.protocol import CLOSING_ERRORS, FrameError
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 from chalicelib.core.rooms import Rooms
 from chalicelib.core.sending import Sending
+from chalicelib.core.service_frames import Error, Pong, ServiceFrame
 from chalicelib.core.signals import Signals
 
 LIVE_WITHIN_MS = 60_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chalicelib.core.model import PlayerConnections, Poke, StreamPosition, Unavailable
 from chalicelib.core.ports import ConnectionStore, MessageStore
-from chalicelib.core.protocol import PlayerPresence
+from chalicelib.core.service_frames import PlayerPresence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from chalicelib.core.delivery import Posts, Recipient
 from chalicelib.core.model import Delivery, Poke, Room, Unavailable
 from chalicelib.core.ports import Calls, Directory, Telemetry
 from chalicelib.core.presence import presence_of
-from chalicelib.core.protocol import MAX_PRESENCE_MEMBERS, PresenceFrame
+from chalicelib.core.protocol import MAX_PRESENCE_MEMBERS
+from chalicelib.core.service_frames import PresenceFrame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,24 +2,14 @@
 
 from dataclasses import dataclass
 
+from chalicelib.core.client_frames import Join, Leave, Members
+from chalicelib.core.client_frames import Presence as AskPresence
 from chalicelib.core.model import Connection, PlayerConnections, Room
 from chalicelib.core.permissions import may_join, may_see
 from chalicelib.core.ports import ConnectionStore, Directory, RoomStore, Telemetry
 from chalicelib.core.presence import Presence, presence_of
-from chalicelib.core.protocol import (
-    LARGEST_FRAME_BYTES,
-    MAX_PRESENCE_MEMBERS,
-    MAX_PRESENCE_ROOMS,
-    FrameError,
-    Join,
-    Joined,
-    Leave,
-    Left,
-    Members,
-    PresenceFrame,
-    RoomMembers,
-)
-from chalicelib.core.protocol import Presence as AskPresence
+from chalicelib.core.protocol import LARGEST_FRAME_BYTES, MAX_PRESENCE_MEMBERS, MAX_PRESENCE_ROOMS, FrameError
+from chalicelib.core.service_frames import Joined, Left, PresenceFrame, RoomMembers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

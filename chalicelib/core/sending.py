@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chalicelib.core.client_frames import SendMessage
 from chalicelib.core.frames import acknowledge, frame_of
 from chalicelib.core.model import Connection, Message, RoomMessage, Send, SentMessage, Unavailable
 from chalicelib.core.permissions import may_join
 from chalicelib.core.ports import IdempotencyStore, MessageStore, RoomStore, Telemetry
-from chalicelib.core.protocol import Ack, FrameError, SendMessage
+from chalicelib.core.protocol import FrameError
 from chalicelib.core.rate_limit import RateLimited
+from chalicelib.core.service_frames import Ack
 
 LONGEST_PLAYER_ID = "x" * 128
 """Stands for the members when a message's size is checked: their frames differ in this id alone."""

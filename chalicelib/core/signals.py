@@ -5,12 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from chalicelib.core.client_frames import Signal
 from chalicelib.core.model import Connection, Delivery, PlayerConnections, Room, Unavailable
 from chalicelib.core.permissions import may_join
 from chalicelib.core.ports import Calls, Directory, Gateway, RoomStore, Telemetry
 from chalicelib.core.presence import Presence
-from chalicelib.core.protocol import MAX_PRESENCE_MEMBERS, FrameError, Signal, SignalFrame
+from chalicelib.core.protocol import MAX_PRESENCE_MEMBERS, FrameError
 from chalicelib.core.rate_limit import RateLimit
+from chalicelib.core.service_frames import SignalFrame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

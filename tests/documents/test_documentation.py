@@ -8,9 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from chalicelib.aws.telemetry import BATCH_UNITS, METRICS_BY_OUTCOME, UNITS
+from chalicelib.core.client_frames import ACTIONS
 from chalicelib.core.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS
 from chalicelib.core.parsing import parse_frame, parse_object
-from chalicelib.core.protocol import ACTIONS, LARGEST_FRAME_BYTES, RETRYABLE, VERSION
+from chalicelib.core.protocol import LARGEST_FRAME_BYTES, RETRYABLE, VERSION
 from chalicelib.core.replay import OVERLAP_MS
 from chalicelib.settings import SECRET_BYTES, Settings
 from localdev.limits import Limits

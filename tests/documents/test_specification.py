@@ -6,7 +6,8 @@ from typing import Any, get_args
 import pytest
 from jsonschema import Draft7Validator
 
-from chalicelib.core.protocol import ACTIONS, RETRYABLE, ErrorCode
+from chalicelib.core.client_frames import ACTIONS
+from chalicelib.core.protocol import RETRYABLE, ErrorCode
 from localdev.local_aws import WEBSOCKET_PORT
 from specification import asyncapi
 from specification.examples import FROM_CLIENT, MESSAGE_ID, TO_CLIENT

@@ -17,13 +17,8 @@ from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.aws.directory import DirectoryTable
 from chalicelib.aws.dynamodb import CONFIG
 from chalicelib.aws.idempotency import IdempotencyTable
-from chalicelib.aws.messages import (
-    EXPIRY_SLACK_SECONDS,
-    MessagesTable,
-    UnreadableRecord,
-    parse_record,
-    written_at,
-)
+from chalicelib.aws.message_items import UnreadableRecord, parse_record, written_at
+from chalicelib.aws.messages import EXPIRY_SLACK_SECONDS, MessagesTable
 from chalicelib.aws.rate_counter import OLD_WINDOWS
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.model import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from chalicelib.core.protocol import Ack
+from chalicelib.core.service_frames import Ack
 from tests.support.stream_records import inserted
 from tests.support.tokens import FORGED, raw, token
 
