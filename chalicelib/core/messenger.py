@@ -124,6 +124,7 @@ class Messenger:
             self._count(connection, cost)
             raise
         if isinstance(frame, Signal):
+            self.connections.check_rate(connection.player_id, connection.id, self.signals.most(frame))
             room = self.signals.room_of(frame)
             self._count(connection, self.signals.cost_of(frame, room, size_bytes))
             self.signals.send(connection, frame, room)
@@ -134,8 +135,10 @@ class Messenger:
     def _cost_of(self, frame: Action, size_bytes: int) -> int:
         if isinstance(frame, Sync | Members | AskPresence):
             return self.rate.cost_of_second
-        if isinstance(frame, SendMessage) and frame.room_id is not None:
-            return self.rate.cost_of_room_message(size_bytes)
+        if isinstance(frame, Join) and frame.presence:
+            return self.rate.cost_of_presence
+        if isinstance(frame, Join | Leave) or (isinstance(frame, SendMessage) and frame.room_id is not None):
+            return self.rate.cost_of_room_frame(size_bytes)
         return self.rate.cost_of_frame(size_bytes)
 
     def _count(self, connection: Connection, cost: int) -> PlayerConnections:

@@ -33,6 +33,9 @@ MAX_PRESENCE_MEMBERS = 100
 ID_CHARACTERS = "A-Za-z0-9._@|:+!'/=-"
 PLAYER_ID = f"^[{ID_CHARACTERS}]{{1,128}}$"
 ROOM_ID = f"^[{ID_CHARACTERS}]{{1,64}}$"
+ROOM_PATTERN = f"[{ID_CHARACTERS}]{{1,64}}\\*?|\\*"
+"""A room id, or a prefix of room ids that ends with `*`."""
+
 SENDER = f"^(#[{ID_CHARACTERS}]{{1,64}}|[{ID_CHARACTERS}]{{1,128}})$"
 """A player id, or the name of a sender that writes to the tables itself. Such a name begins with `#`."""
 
@@ -106,7 +109,7 @@ def _room_id(value: object, validate: ValidatorFunctionWrapHandler) -> str:
 
 
 def _signal_data(data: str) -> str:
-    if not 1 <= len(data.encode()) <= SIGNAL_BYTES:
+    if not 1 <= len(data.encode(errors="replace")) <= SIGNAL_BYTES:
         raise PydanticCustomError("signal_data", f"must have 1 to {SIGNAL_BYTES} bytes of UTF-8")
     return data
 
@@ -131,8 +134,6 @@ PlayerId = Annotated[str, StringConstraints(pattern=PLAYER_ID), WrapValidator(_p
 
 SignalData = Annotated[str, AfterValidator(_signal_data)]
 RoomId = Annotated[str, StringConstraints(pattern=ROOM_ID), WrapValidator(_room_id)]
-RoomPattern = Annotated[str, StringConstraints(pattern=f"^[{ID_CHARACTERS}]{{0,64}}\\*?$")]
-"""A room id, or a prefix of room ids that ends with `*`."""
 
 Cursor = Annotated[str, StringConstraints(pattern=CURSOR), WrapValidator(_cursor)]
 

@@ -23,19 +23,18 @@ class Rooms:
     note: Telemetry
 
     def join(self, connection: Connection, player: PlayerConnections, frame: Join) -> Joined:
-        if may_join(connection, frame.room_id) is None:
+        permission = may_join(connection, frame.room_id)
+        if permission is None:
             raise FrameError("forbidden", "the connection's token doesn't permit this room")
         if frame.presence and len(player.presence_rooms | {frame.room_id}) > MAX_PRESENCE_ROOMS:
             raise _too_many_presence_rooms()
-        is_member, room = self.rooms.join(frame.room_id, connection.player_id)
+        is_member, room = self.rooms.join(frame.room_id, connection.player_id, muted=permission == "read")
         if not is_member and connection.player_id in room.banned:
             raise FrameError("forbidden", "this player is banned from the room")
         if not is_member:
             raise FrameError("room_full", f"the room has {len(room.members)} members, and no place left")
-        if frame.presence:
+        if frame.presence and frame.room_id not in player.presence_rooms:
             self._show_presence(connection, frame.room_id)
-        elif frame.presence is False and frame.room_id in player.presence_rooms:
-            self.connections.remove_presence_room(player.id, frame.room_id)
         self._note("joined", connection, frame.room_id)
         return Joined(room_id=frame.room_id, members=len(room.members), ack_id=frame.ack_id)
 

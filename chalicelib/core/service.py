@@ -63,6 +63,7 @@ class Limits:
     rate: RateLimit
     max_message_bytes: int
     max_room_message_bytes: int
+    room_seconds: int
     page_messages: int = PAGE_MESSAGES
 
 
@@ -90,7 +91,7 @@ def assemble(access: Access, stores: Stores, gateway: Gateway, runtime: Runtime,
     return Service(
         registration,
         _messenger(stores, gateway, presence, runtime, limits),
-        _push(stores, gateway, presence, runtime, limits.page_messages),
+        _push(stores, gateway, presence, runtime, limits),
     )
 
 
@@ -138,7 +139,7 @@ def _messenger(
     )
 
 
-def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime, page_messages: int) -> Push:
+def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime, limits: Limits) -> Push:
     posts = Posts(
         gateway=gateway,
         connections=stores.connections,
@@ -156,10 +157,13 @@ def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime
         new_message_id=runtime.new_message_id,
         clock=runtime.clock,
         note=runtime.note,
-        page_size=page_messages,
+        page_size=limits.page_messages,
     )
     fan_out = FanOut(
         messages=stores.messages,
+        rooms=stores.rooms,
+        clock=runtime.clock,
+        room_seconds=limits.room_seconds,
         new_message_id=runtime.new_message_id,
         run_per_chunk=runtime.run_per_chunk,
         sleep=runtime.sleep,
@@ -167,6 +171,7 @@ def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime
         note=runtime.note,
     )
     presence_events = PresenceEvents(
+        connections=stores.connections,
         directory=stores.directory,
         posts=posts,
         run_per_connection=runtime.run_per_connection,

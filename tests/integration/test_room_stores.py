@@ -81,7 +81,7 @@ def put_on_list(tables: Tables, store: RoomStore, name: str, player_id: str) -> 
         room = store.find("lobby")
         lists = {"muted": room.muted, "banned": room.banned}
         lists[name] |= {player_id}
-        store.by_id["lobby"] = Room("lobby", room.members, **lists)
+        store.by_id["lobby"] = Room("lobby", room.members, lists["muted"], lists["banned"])
         return
     tables.client.update_item(
         TableName=tables.websockets,

@@ -1136,20 +1136,41 @@ def test_going_live_and_being_removed_return_the_player(store: ConnectionStore) 
     assert before_second.presence_rooms == {"lobby"}
 
 
-def test_a_connect_of_a_player_with_presence_rooms_costs_as_much_as_a_replay(slow: ConnectionStore) -> None:
-    slow.register(connection("a"))
-    slow.add_presence_room("1", "a", "lobby")
+@pytest.mark.parametrize(
+    ("rooms", "missed", "cost"), [(0, False, 1), (2, False, 11), (2, True, 13), (9, True, 16)]
+)
+def test_a_connect_costs_more_with_each_room_that_is_told(rooms: int, missed: bool, cost: int) -> None:
+    """With 3 units per second and a burst of 16. A connect with a replay costs 3 units."""
+    rate = RateLimit(per_second=3, burst=16)
+    clock = Clock(now=10 * rate.window_ms)
+    for store in (
+        InMemoryConnections(rate=rate, clock=clock),
+        connections_table(make_tables(), rate=rate, clock=clock),
+    ):
+        store.register(connection("a"))
+        for number in range(rooms):
+            store.add_presence_room("1", "a", f"r{number}")
+        clock.advance(rate.window_ms)
 
-    slow.register(connection("b"))
+        store.register(connection("b"), replays=missed)
 
-    assert [admitted(slow, "a") for _ in range(3)] == [True] * 2 + [False]
+        left = sum(store_admits(store) for _ in range(20))
+        assert 16 - left == cost
 
 
-def test_a_player_was_last_seen_in_its_newest_window(limited: ConnectionStore, clock: Clock) -> None:
+def store_admits(store: ConnectionStore) -> bool:
+    try:
+        return store.admit("1", "a", 1) is not None
+    except RateLimited:
+        return False
+
+
+def test_a_player_was_last_seen_at_its_last_frame(limited: ConnectionStore, clock: Clock) -> None:
     limited.register(connection("c"))
     clock.advance(10 * WINDOW_MS)
     limited.admit("1", "c", 1)
     seen = clock.now
     clock.advance(10 * WINDOW_MS)
+    limited.charge_replay("1", "c")
 
-    assert player(limited).last_seen_at == RATE.window_at(seen)
+    assert player(limited).last_seen_at == seen
