@@ -794,7 +794,7 @@ function isWellFormed({type, ackId = 0, retryAfterMs = 0, ...frame}) {
     && (type !== "joined" || Number.isInteger(frame.members))
     && (type !== "members" || (isArrayOf(isText, frame.members) && isObject(frame.online ?? {})))
     && (type !== "presence" || isArrayOf(isPresence, frame.players))
-    && (type !== "closing" || typeof (frame.until ?? 0) === "number")
+    && (type !== "closing" || Number.isInteger(frame.until ?? 0))
     && ["string", "number"].includes(typeof ackId)
     && typeof retryAfterMs === "number" && retryAfterMs >= 0 && retryAfterMs <= 1000 * LONGEST_TIMER_SECONDS;
 }
@@ -813,7 +813,7 @@ function isArrayOf(isOne, value) {
 
 function isPresence(value) {
   return isObject(value) && isText(value.playerId) && typeof value.online === "boolean"
-    && typeof (value.lastSeenAt ?? 0) === "number" && typeof (value.member ?? true) === "boolean";
+    && Number.isInteger(value.lastSeenAt ?? 0) && typeof (value.member ?? true) === "boolean";
 }
 
 /* Returns the players of a presence frame, without keys that later versions of the service might add. */
