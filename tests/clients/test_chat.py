@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from clients.chat import NotUnderstood, understood, visible
+from clients.chat_lines import Line, NotUnderstood, parsed, visible
 from clients.player import Player
 from measure.local import free_port
 from tests.support.chalice_process import PROJECT, ChaliceLocal, Start, bare_environment
@@ -135,7 +135,7 @@ def test_every_line_of_a_file_is_stored(local: ChaliceLocal, tmp_path: Path) -> 
 def test_lines_that_were_not_stored_are_printed_and_the_exit_code_is_1(
     local: ChaliceLocal, tmp_path: Path
 ) -> None:
-    lines = b"nobody is named\n@no#body one\n@named two\n/join lobby\n@ three\n" + b"x" * 140_000
+    lines = b"nobody is named\n@no#body one\n@named two\n/jion lobby\n@ three\n" + b"x" * 140_000
 
     ran = piped(tmp_path, "script", "--url", local.url, lines=lines)
 
@@ -143,8 +143,8 @@ def test_lines_that_were_not_stored_are_printed_and_the_exit_code_is_1(
     errors = ran.stderr.decode().splitlines()
     assert errors[0].startswith("line 1 not sent: To whom? Write @player text")
     assert errors[1].startswith("line 2 not sent: invalid_frame: destinationPlayerId")
-    assert errors[2].startswith("line 4 not sent: a line can't begin with /; write @player text")
-    assert errors[3].startswith("line 5 not sent: no player is named; write @player text")
+    assert errors[2].startswith("line 4 not sent: write @player text")
+    assert errors[3].startswith("line 5 not sent: nobody is named; write @player text")
     assert errors[4].startswith("line 6 not sent: too_large")
     assert errors[5:] == ["5 not sent, of 6 lines: 1, 2, 4, 5, 6"]
     assert received(local.url, "named", 1) == ["two"]
@@ -247,17 +247,74 @@ def test_a_refused_chat_does_not_wait_for_the_end_of_its_input(local: ChaliceLoc
         ("@2 @3 hello", "2", "@3 hello"),
         ("@2 #1 and /2", "2", "#1 and /2"),
         ("@2 : hello", "2", ": hello"),
+        ("#lobby hello", "#lobby", "hello"),
+        ("#lobby: hello", "#lobby", "hello"),
+        ("#lobby:hello", "#lobby", "hello"),
+        ("#a:b hello", "#a:b", "hello"),
+        ("#lobby", "#lobby", ""),
+        ("#lobby #1", "#lobby", "#1"),
         ("", "", ""),
     ],
 )
-def test_a_line_names_its_player_before_its_first_space_or_colon(line: str, player: str, text: str) -> None:
-    assert understood(line) == (player, text)
+def test_a_line_names_its_player_or_room_before_its_first_space_or_colon(
+    line: str, player: str, text: str
+) -> None:
+    assert parsed(line) == Line(player, text)
 
 
-@pytest.mark.parametrize("line", ["@", "@:", "@ hello", "@: hello", "@:hello", "#lobby hello", "/join lobby"])
+@pytest.mark.parametrize("line", ["/join lobby", " /join  #lobby ", "/leave lobby", "/members lobby"])
+def test_a_command_names_its_room(line: str) -> None:
+    assert parsed(line) == Line("#lobby", "", line.split()[0][1:])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *["@", "@:", "@ hello", "@: hello", "@:hello", "#", "#: hello", "# hello"],
+        *["/", "/join", "/join #", "/ join lobby", "/dance lobby", "/JOIN lobby"],
+    ],
+)
 def test_the_error_for_an_unknown_line_shows_the_syntax(line: str) -> None:
-    with pytest.raises(NotUnderstood, match="write @player text"):
-        understood(line)
+    with pytest.raises(NotUnderstood, match="write @player text, #room text, /join room"):
+        parsed(line)
+
+
+def test_two_people_talk_in_a_room(local: ChaliceLocal, tmp_path: Path) -> None:
+    names = "room-one", "room-two"
+    one, two = (Terminal(tmp_path, name, "--url", local.url) for name in names)
+    for name, terminal in zip(names, (one, two), strict=True):
+        terminal.shows(f"connected as {name}")
+        terminal.type("/join talk\r")
+        terminal.shows("joined #talk, members: ")
+
+    one.type("Hello, everybody!\r")
+    for terminal in (one, two):
+        terminal.shows("#talk room-one: Hello, everybody!")
+    one.shows("stored for #talk after")
+    two.type("#talk Hello, one!\r")
+    one.shows("#talk room-two: Hello, one!")
+    one.type("/members talk\r")
+    one.shows("members of #talk: ")
+    two.type("/leave talk\r")
+    two.shows("left #talk")
+    two.type("#talk Am I here?\r")
+    two.shows("not sent: not_a_member")
+
+    one.type(END_OF_INPUT)
+    assert one.process.wait(PATIENCE_SECONDS) == 0
+    two.type(END_OF_INPUT)
+    assert two.process.wait(PATIENCE_SECONDS) == 1
+    assert "Traceback" not in one.shown + two.shown
+
+
+def test_a_pipe_joins_a_room_and_writes_to_it(local: ChaliceLocal, tmp_path: Path) -> None:
+    ran = piped(
+        tmp_path, "piped-room", "--url", local.url, lines=b"/join pipes\none\n#pipes two\n/leave pipes\n"
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert ran.stdout.count(b"stored for #pipes after") == 2
+    assert received(local.url, "piped-room", 2) == ["one", "two"]
 
 
 @pytest.mark.parametrize(
