@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from websockets.http11 import Request, Response
 from clients.chat_lines import Line, NotUnderstood, parsed, visible
 from clients.player import Player
 from measure.local import free_port
+from tests.clients.played_service import Service, playing
 from tests.support.chalice_process import PROJECT, ChaliceLocal, Start, bare_environment
-from tests.support.sockets import PATIENCE_SECONDS
+from tests.support.sockets import PATIENCE_SECONDS, until
 
 END_OF_INPUT = "\x04"
 
@@ -341,6 +343,9 @@ async def serve_steering(connection: ServerConnection) -> None:
     say = {"messageId": "01a", "srcPlayerId": f"p{STEERING}", "message": f"m{STEERING}"}
     await connection.send(json.dumps({"type": "system", "event": "connected", "messageId": "01a"}))
     await connection.send(json.dumps({"type": "message", **say}))
+    await connection.send(
+        json.dumps({"type": "message", **say, "messageId": "01b", "roomId": f"r{STEERING}"})
+    )
     async for text in connection:
         refusal = {"type": "error", "code": f"c{STEERING}", "detail": f"d{STEERING}", "retryable": False}
         await connection.send(json.dumps({**refusal, "ackId": json.loads(text)["ackId"]}))
@@ -367,9 +372,113 @@ def test_no_text_of_a_service_controls_the_terminal(tmp_path: Path, is_let_in: b
 
     shown = asyncio.run(chat()).decode()
 
-    said = ["p", "m", "c", "d"] if is_let_in else ["b"]
+    said = ["p", "m", "r", "c", "d"] if is_let_in else ["b"]
     assert all(f"{what}{SHOWN}" in shown for what in said), shown
     assert all(c.isprintable() or c == "\n" for c in shown)
+
+
+def typing_of(*places: tuple[str, str | None], data: str = '{"typing": true}') -> list[str]:
+    """Return signals of players, with their rooms."""
+    signal = {"type": "signal", "data": data}
+    return [
+        json.dumps({**signal, "srcPlayerId": player} | ({"roomId": room} if room else {}))
+        for player, room in places
+    ]
+
+
+def watching(tmp_path: Path, service: Service, watch: Callable[[Terminal], Awaitable[None]]) -> None:
+    """Run a chat of player 1 in a terminal, connected to a service that the test plays."""
+
+    async def play() -> None:
+        async with playing(service):
+            person = Terminal(tmp_path, "1", "--url", service.url)
+            try:
+                await asyncio.to_thread(person.shows, "connected as 1")
+                await watch(person)
+                person.type(END_OF_INPUT)
+                assert await asyncio.to_thread(person.process.wait, PATIENCE_SECONDS) == 0
+            finally:
+                person.process.kill()
+
+    asyncio.run(play())
+
+
+def test_who_types_is_shown_once_until_they_have_written(tmp_path: Path) -> None:
+    service = Service()
+
+    async def say(*texts: str) -> None:
+        for text in texts:
+            await service.connections[0].send(text)
+
+    async def watch(person: Terminal) -> None:
+        await say(*typing_of(("2", None), ("2", None), ("2", "lobby"), (f"p{STEERING}", f"r{STEERING}")))
+        await say(*typing_of(("3", None), data="typing"), *typing_of(("3", None), data="[" * 4096))
+        await say(*typing_of(("3", None), data='{"typing": false}'), *typing_of(("first", None)))
+        await asyncio.to_thread(person.shows, "first is typing")
+        await say('{"type": "message", "messageId": "02", "srcPlayerId": "2", "message": "There."}')
+        await asyncio.to_thread(person.shows, "2: There.")
+        await say(*typing_of(("2", None), ("last", None)))
+        await asyncio.to_thread(person.shows, "last is typing")
+        assert person.shown.count("  2 is typing …") == 2
+        assert person.shown.count("  #lobby 2 is typing …") == 1
+        assert f"  #r{SHOWN} p{SHOWN} is typing …" in person.shown
+        assert "3 is typing" not in person.shown
+        assert "\x1b]0;owned" not in person.shown
+
+    watching(tmp_path, service, watch)
+
+
+@pytest.mark.parametrize(
+    ("typed", "destination"),
+    [("@2 hel", {"destinationPlayerId": "2"}), ("#lobby hel", {"roomId": "lobby"})],
+)
+def test_a_half_typed_line_is_signalled_to_its_recipient_once(
+    tmp_path: Path, typed: str, destination: dict[str, str]
+) -> None:
+    service = Service(answer=lambda frame: None)
+
+    async def watch(person: Terminal) -> None:
+        for key in typed:
+            person.type(key)
+        await until(lambda: len(service.frames) == 1)
+        person.type("lo")
+        await asyncio.to_thread(person.shows, "lo")
+        person.type("\x15")  # Deletes the line, so that the chat can end.
+
+    watching(tmp_path, service, watch)
+
+    [signal] = service.frames
+    del signal["ackId"]
+    assert signal == {"action": "signal", **destination, "data": '{"typing": true}'}
+
+
+def test_a_name_or_command_that_is_half_typed_is_signalled_to_nobody(tmp_path: Path) -> None:
+    service = Service(answer=lambda frame: None)
+
+    async def watch(person: Terminal) -> None:
+        for line in ("hello", "@google:123", "#lobby", "/join lobby", "/dance lobby"):
+            person.type(line)
+            await asyncio.to_thread(person.shows, line)
+            person.type("\x15")
+
+    watching(tmp_path, service, watch)
+
+    assert service.frames == []
+
+
+def test_a_kicked_chat_prints_the_reason(tmp_path: Path) -> None:
+    service = Service(first_words=['{"type": "closing", "reason": "kicked"}'])
+
+    async def play() -> None:
+        async with playing(service):
+            person = Terminal(tmp_path, "1", "--url", service.url)
+            assert await asyncio.to_thread(person.process.wait, PATIENCE_SECONDS) == 1
+            await asyncio.to_thread(person.shows, "the service ended the connection: kicked")
+            assert "Traceback" not in person.shown
+
+    asyncio.run(play())
+
+    assert len(service.connections) == 1
 
 
 def test_a_chat_can_be_ended_before_the_service_runs(tmp_path: Path) -> None:
