@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -166,6 +167,40 @@ def test_a_client_reconnects_with_the_greatest_cursor_that_it_received(
         assert second.after == max(positions, default="0"), first.cut
     expected = [cut for cut in cut_conversations.cuts if cut.silently and cut != AT_THE_END]
     assert len(silent) >= 2 * len(expected)
+
+
+@pytest.mark.parametrize(
+    ("members", "lines"), [(4, 4), pytest.param(10, 20, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_all_members_receive_a_rooms_messages_in_one_order_when_some_are_cut(
+    client: list[str], local: ChaliceLocal, members: int, lines: int
+) -> None:
+    room = f"room-{Path(client[0]).name}-{members}"
+    names = [f"{room}-{number}" for number in range(members)]
+    chance = random.Random(room)
+    cut_of = {
+        name: Cut(
+            direction, chance.randint(0, lines), chance.choice([0, 0.5, 1]), chance.choice([True, False])
+        )
+        for name, direction in zip(names, ["up", "down", "up"], strict=False)
+    }
+
+    async def meet() -> list[Held]:
+        async with CuttingProxy(local.websocket_port, cut_of) as proxy:
+            url = f"ws://127.0.0.1:{proxy.port}/dev/"
+            held = await hold(client, url, [], rooms={room: names}, lines=list(map(str, range(lines))))
+            assert all(proxy.made[name] >= 1 for name in cut_of), proxy.made
+            return held
+
+    [held] = asyncio.run(meet())
+
+    first = held[names[0]]
+    assert sorted(first) == sorted(f"{name} {line}" for name in names for line in range(lines))
+    assert all(held[name] == first for name in names)
+    for name in names:
+        assert [text for text in first if text.startswith(f"{name} ")] == [
+            f"{name} {n}" for n in range(lines)
+        ]
 
 
 def test_a_client_reconnects_before_its_connection_reaches_its_lifetime(
