@@ -176,15 +176,14 @@ def test_joins_sends_and_leaves_are_not_overtaken_by_later_ones() -> None:
         calls = [player.join("lobby"), player.send_to_room("lobby", "hello"), player.leave("lobby")]
         calling = asyncio.gather(*calls)
         await until(lambda: len(service.frames) == 1)
-        await asyncio.sleep(0.2)
-        assert actions(service) == ["join"]
+        limited = {"retryable": True, "retryAfterMs": 200}
+        await say(service, refusal(service.frames[0], "rate_limited", **limited))
         service.answer = reply
-        await say(service, reply(service.frames[0]) or {})
         await calling
 
     talking(talk, service)
 
-    assert actions(service) == ["join", "sendmessage", "leave"]
+    assert actions(service) == ["join", "join", "sendmessage", "leave"]
 
 
 def test_a_query_does_not_wait_for_a_send() -> None:
