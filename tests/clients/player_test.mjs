@@ -144,7 +144,7 @@ const unusable = [
   [{timing: [5]}, TypeError, /timing.* must be an object.*ping/],
   [{timing: {pings: 5}}, TypeError, /unknown key pings in timing.*ping/],
   [{timing: {toString: 5}}, TypeError, /unknown key toString in timing.*ping/],
-  ...["ping", "answer", "lifetime", "retry", "longestRetry"].flatMap(name => [
+  ...["ping", "answer", "lifetime", "retry", "longestRetry", "offline"].flatMap(name => [
     ...["5", null, 5n, [5], true].map(value => [{timing: {[name]: value}}, TypeError, RegExp(`${name} .*number`)]),
     ...[0, -1, NaN, -Infinity].map(value => [{timing: {[name]: value}}, RangeError, RegExp(`${name} .*0 seconds`)]),
   ]),

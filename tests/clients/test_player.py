@@ -417,7 +417,7 @@ def test_both_clients_have_the_same_default_times_and_ping_as_the_cost_page_reco
     assert ours["ping"] == 300
 
 
-@pytest.mark.parametrize("name", ["ping", "answer", "lifetime", "retry", "longest_retry"])
+@pytest.mark.parametrize("name", ["ping", "answer", "lifetime", "retry", "longest_retry", "offline"])
 @pytest.mark.parametrize("value", [math.nan, 0, -1, -math.inf, "5", None, True, 1j, [1]])
 def test_an_invalid_time_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a number of seconds above 0, not "):
@@ -425,7 +425,7 @@ def test_an_invalid_time_is_refused(name: str, value: Any) -> None:
 
 
 def test_infinity_is_as_long_as_possible() -> None:
-    endless = Timing(*5 * [math.inf])
+    endless = Timing(*6 * [math.inf])
     service = Service(statuses=[HTTPStatus.SERVICE_UNAVAILABLE])
     pauses: list[float] = []
 

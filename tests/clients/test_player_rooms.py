@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+import re
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -25,6 +27,7 @@ from clients.player import (
     Timing,
 )
 from tests.clients.played_service import IMPATIENT, Service, playing, run
+from tests.support.chalice_process import PROJECT
 from tests.support.sockets import until
 
 ROOM_MESSAGE = {
@@ -422,6 +425,32 @@ def test_signals_arrive_while_too_many_messages_are_unread() -> None:
         assert (await anext(player.signals())).data == "1"
 
     talking(talk)
+
+
+def test_the_documented_receipts_name_each_message_to_its_sender() -> None:
+    page = (PROJECT / "docs" / "clients.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"\*\*Receipts\.\*\*.*?\n\n((?:    .*\n)+)", page)
+    scope: dict[str, Any] = {"json": json, "handle": lambda message: None}
+    exec(f"async def send_receipts(player):\n{code}", scope)
+
+    async def talk(service: Service, player: Player) -> None:
+        sending = asyncio.ensure_future(scope["send_receipts"](player))
+        await say(service, ROOM_MESSAGE, {**ROOM_MESSAGE, "messageId": "03", "srcPlayerId": "#backend"})
+        await say(service, {**ROOM_MESSAGE, "messageId": "04", "srcPlayerId": "3"})
+        await until(lambda: len(service.frames) == 2)
+        await player.close()
+        await sending
+
+    receipts = [(frame["destinationPlayerId"], json.loads(frame["data"])) for frame in talking(talk).frames]
+    assert receipts == [("2", {"received": ["02"]}), ("3", {"received": ["04"]})]
+
+
+def test_endless_timing_reports_no_member_as_offline() -> None:
+    async def talk(service: Service, player: Player) -> None:
+        await say(service, presence_frame(one("2", False)), presence_frame(one("3", True)))
+        assert await anext(player.presence_events()) == event("3", True)
+
+    talking(talk, timing=Timing(offline=math.inf))
 
 
 # Presence
