@@ -397,7 +397,10 @@ class Player:
         """
         told = {"presence": True} if presence else {}
         joined = await self._in_order({"action": "join", "roomId": _checked_room(room_id), **told}, "joined")
-        (self._watched_rooms.add if presence else self._watched_rooms.discard)(room_id)
+        if presence:
+            self._watched_rooms.add(room_id)
+        else:
+            self._watched_rooms.discard(room_id)
         return int(joined["members"])
 
     async def leave(self, room_id: str) -> None:

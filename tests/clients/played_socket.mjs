@@ -1,5 +1,6 @@
 /* A WebSocket that a test plays. Importing this replaces the global one. */
 
+import {afterEach} from "node:test";
 import {Player} from "../../clients/player.mjs";
 
 export class Socket {
@@ -30,9 +31,16 @@ export const message = text => ({type: "message", messageId: `01b-${text}`, srcP
 export const ack = ({ackId}) => ({type: "ack", ackId, messageId: "01c"});
 export const turn = () => new Promise(setImmediate);
 
+/* Players of the running test. A failed test leaves its player open, whose timers would keep the process alive. */
+const players = [];
+afterEach(() => {
+  for (const player of players.splice(0)) player.close();
+});
+
 /* A player and its socket, connected. */
 export async function online(options = {}) {
   const player = new Player("ws://127.0.0.1:1/dev/", {playerId: "1", ...options});
+  players.push(player);
   const connecting = player.connect();
   await turn();
   const socket = Socket.made.at(-1);
