@@ -93,9 +93,9 @@ class Chat:
                 await receiving
 
     async def _receive_all(self) -> None:
-        """Show messages, and who types."""
+        """Show messages, who types, and who comes and goes."""
         await self.player.connect()
-        await asyncio.gather(self._receive(), self._watch_typing())
+        await asyncio.gather(self._receive(), self._watch_typing(), self._watch_presence())
 
     async def _receive(self) -> None:
         await self.player.connect()
@@ -116,6 +116,10 @@ class Chat:
                 if name not in self.typing:
                     show(f"  {name} is typing …")
                 self.typing[name] = now
+
+    async def _watch_presence(self) -> None:
+        async for event in self.player.presence_events():
+            show(f"  {described(event)}")
 
     def _type_on(self, line: str) -> None:
         """Tell the recipient of a half-typed line that this player types, at most once per interval."""
@@ -195,7 +199,7 @@ class Chat:
         """Carry out a command, and return what to show."""
         room = line.to[1:]
         if line.command == "join":
-            count = await self.player.join(room)
+            count = await self.player.join(room, presence=self.is_terminal or None)
             self.to = line.to
             return f"joined {line.to}, members: {count}; what you write goes there now"
         if line.command == "leave":

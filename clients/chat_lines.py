@@ -69,7 +69,7 @@ def is_typing(data: str) -> bool:
 def described(event: Presence | Members) -> str:
     """Return an event or a list of members as a sentence."""
     if isinstance(event, Members):
-        names = [f"{name} (online)" if name in event.online else name for name in event.members]
+        names = [f"{name} (online)" if name in (event.online or ()) else name for name in event.members]
         return f"members of #{event.room_id}: {', '.join(names)}"
     if event.member is False:
         return f"#{event.room_id} {event.player_id} left"

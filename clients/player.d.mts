@@ -96,7 +96,7 @@ export interface Members {
   type: "members";
   roomId: string;
   members: string[];
-  online: Record<string, number>;
+  online: Record<string, number> | null;
 }
 
 export class Player implements AsyncIterable<Message> {
@@ -106,7 +106,7 @@ export class Player implements AsyncIterable<Message> {
   close(): void;
   send(to: string, message: string, clientMessageId?: string | null): Promise<Ack>;
   sendToRoom(roomId: string, message: string, clientMessageId?: string | null): Promise<Ack>;
-  join(roomId: string, options?: {presence?: boolean} | null): Promise<number>;
+  join(roomId: string, options?: {presence?: boolean | null} | null): Promise<number>;
   leave(roomId: string): Promise<void>;
   members(roomId: string): Promise<Members>;
   presence(playerIds: readonly string[]): Promise<Presence[]>;

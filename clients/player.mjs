@@ -187,14 +187,15 @@ export class Player {
   }
 
   /* Resolves with the number of members. Rejects like send(). The player stays a member until it leaves or is
-     removed, whether it is connected or not. With `presence`, the members are told when this player comes and
-     goes, and presenceEvents() gives the room's members after each reconnection. */
+     removed, whether it is connected or not. If `presence` is true, the members are told when this player comes and
+     goes, and presenceEvents() gives the room's members after each reconnection. False ends that; without it,
+     nothing changes. */
   async join(roomId, options) {
     const {presence} = known("options", options, ["presence"]);
-    const frame = {action: "join", roomId: checkedRoom(roomId), ...(presence ? {presence: true} : {})};
-    const {members} = await this.#inOrder(frame, "joined");
+    const told = isGiven(presence) ? {presence} : {};
+    const {members} = await this.#inOrder({action: "join", roomId: checkedRoom(roomId), ...told}, "joined");
     if (presence) this.#watchedRooms.add(roomId);
-    else this.#watchedRooms.delete(roomId);
+    else if (isGiven(presence)) this.#watchedRooms.delete(roomId);
     return members;
   }
 
@@ -205,12 +206,14 @@ export class Player {
   }
 
   /* Resolves with {roomId, members, online}: the members' ids, and of those with a live connection the time at
-     which each was last seen, in milliseconds since the epoch. Rejects like send(). */
+     which each was last seen, in milliseconds since the epoch. `online` is null if the room is too large for
+     presence. Rejects like send(). */
   async members(roomId) {
     return this.#members(this.#session, checkedRoom(roomId));
   }
 
-  /* Resolves with [{playerId, online, lastSeenAt}, …] for 1 to 100 players. Rejects like send(). */
+  /* Resolves with [{playerId, online, lastSeenAt}, …] for 1 to 100 players. Those whose presence this player can't
+     see are left out. Rejects like send(). */
   async presence(playerIds) {
     if (!Array.isArray(playerIds) || playerIds.length < 1 || playerIds.length > PRESENCE_PLAYERS) {
       throw new Refused("invalid_frame", `playerIds must be an array of 1 to ${PRESENCE_PLAYERS} player ids`);
@@ -230,7 +233,7 @@ export class Player {
     return this.#signal({destinationPlayerId: to}, data);
   }
 
-  /* Sends 1 to 4,096 bytes to the other members' live connections. Like signal(). */
+  /* Sends 1 to 4,096 bytes to the members' live connections, except this one. Like signal(). */
   async signalToRoom(roomId, data) {
     return this.#signal({roomId: checkedRoom(roomId)}, data);
   }
@@ -481,7 +484,7 @@ export class Player {
   }
 
   async #members(session, roomId) {
-    const {members, online = {}} = await this.#untilCarriedOut(session, {action: "members", roomId}, "members");
+    const {members, online = null} = await this.#untilCarriedOut(session, {action: "members", roomId}, "members");
     return {type: "members", roomId, members, online};
   }
 

@@ -181,11 +181,14 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """A room's members. `online` has the `last_seen_at` of those who have a live connection."""
+    """A room's members. `online` has the `last_seen_at` of those who have a live connection.
+
+    It is None if the room is too large for presence.
+    """
 
     room_id: str
     members: list[str]
-    online: dict[str, int]
+    online: dict[str, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,18 +391,18 @@ class Player:
         """Send a message to all members of a room, which includes this player. See `send`."""
         return await self._send({"roomId": _checked_room(room_id)}, message, client_message_id)
 
-    async def join(self, room_id: str, presence: bool = False) -> int:
+    async def join(self, room_id: str, presence: bool | None = None) -> int:
         """Join a room, and return how many members it has. Raises what `send` raises.
 
-        The player stays a member until it leaves or is removed, whether it is connected or not. With
-        `presence`, the members are told when this player comes and goes, and `presence_events` gives the
-        room's Members after each reconnection.
+        The player stays a member until it leaves or is removed, whether it is connected or not. If
+        `presence` is True, the members are told when this player comes and goes, and `presence_events` gives
+        the room's Members after each reconnection. False ends that, and None changes nothing.
         """
-        told = {"presence": True} if presence else {}
+        told = {} if presence is None else {"presence": presence}
         joined = await self._in_order({"action": "join", "roomId": _checked_room(room_id), **told}, "joined")
         if presence:
             self._watched_rooms.add(room_id)
-        else:
+        elif presence is not None:
             self._watched_rooms.discard(room_id)
         return int(joined["members"])
 
@@ -413,7 +416,10 @@ class Player:
         return await self._members(self._session, _checked_room(room_id))
 
     async def presence(self, player_ids: Collection[str]) -> list[Presence]:
-        """Return the presence of 1 to PRESENCE_PLAYERS players. Raises what `send` raises."""
+        """Return the presence of 1 to PRESENCE_PLAYERS players. Raises what `send` raises.
+
+        Players whose presence this player can't see are left out.
+        """
         if isinstance(player_ids, str) or not 1 <= len(player_ids) <= PRESENCE_PLAYERS:
             raise Refused("invalid_frame", f"player_ids must be a list of 1 to {PRESENCE_PLAYERS} player ids")
         frame = {"action": "presence", "playerIds": list(player_ids)}
@@ -431,7 +437,7 @@ class Player:
         return await self._signal({"destinationPlayerId": to}, data)
 
     async def signal_to_room(self, room_id: str, data: str) -> bool:
-        """Send 1 to SIGNAL_BYTES bytes to the other members' live connections. See `signal`."""
+        """Send 1 to SIGNAL_BYTES bytes to the members' live connections, except this one. See `signal`."""
         return await self._signal({"roomId": _checked_room(room_id)}, data)
 
     def signals(self) -> AsyncIterator[Signal]:
@@ -745,7 +751,7 @@ class Player:
 
     async def _members(self, session: _Session, room_id: str) -> Members:
         answer = await self._query(session, {"action": "members", "roomId": room_id}, "members")
-        return Members(answer["roomId"], answer["members"], answer.get("online", {}))
+        return Members(answer["roomId"], answer["members"], answer.get("online"))
 
     async def _until_carried_out(self, session: _Session, frame: Frame, text: str, kind: str) -> Frame:
         """Return the reply of a type. Retries, and raises Refused if a retry can't succeed."""

@@ -40,7 +40,7 @@ const calls = {
   leave: [player => player.leave("lobby"), {type: "left", roomId: "lobby"}, undefined],
   members: [player => player.members("lobby"), members, members],
   "members without online": [
-    player => player.members("lobby"), {...members, online: undefined}, {...members, online: {}},
+    player => player.members("lobby"), {...members, online: undefined}, {...members, online: null},
   ],
   presence: [
     player => player.presence(["2", "3"]),
@@ -212,6 +212,28 @@ test("a presence query of no or too many players is refused", async () => {
   assert.deepEqual(socket.sent, []);
   player.close();
 });
+
+for (const presence of [true, false, undefined]) {
+  test(`a join with presence ${presence} starts, ends or keeps it`, async () => {
+    const {player, socket} = await online({timing: {retry: 0.01}});
+    const before = Socket.made.length;
+    for (const options of [{presence: true}, {presence}]) {
+      const joining = player.join("lobby", options);
+      await turn();
+      answers(socket, {type: "joined", roomId: "lobby", members: 1});
+      await joining;
+    }
+
+    socket.onclose({code: 1006, reason: ""});
+    const again = await nextSocket(before);
+    again.receives(connected);
+    await turn();
+
+    assert.equal(socket.sent.at(-1).presence, presence);
+    assert.deepEqual(again.sent.map(({action}) => action), presence === false ? [] : ["members"]);
+    player.close();
+  });
+}
 
 test("an unknown option of a join is named", async () => {
   const {player} = await online();

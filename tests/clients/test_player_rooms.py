@@ -559,6 +559,17 @@ def test_a_reconnection_reports_the_members_of_rooms_that_were_joined_with_prese
     assert [frame["roomId"] for frame in service.frames if frame["action"] == "members"] == ["lobby"]
 
 
+@pytest.mark.parametrize("presence", [True, False, None])
+def test_a_join_starts_ends_or_keeps_presence(presence: bool | None) -> None:
+    async def talk(service: Service, player: Player) -> None:
+        await player.join("kept", presence=True)
+        await player.join("kept", presence=presence)
+        assert player._watched_rooms == (set() if presence is False else {"kept"})
+
+    [_, frame] = talking(talk).frames
+    assert frame.get("presence") is presence
+
+
 def test_a_room_that_refuses_its_members_is_not_asked_again() -> None:
     def answer(frame: Frame) -> Frame | None:
         if frame["action"] == "members":
@@ -576,12 +587,12 @@ def test_a_room_that_refuses_its_members_is_not_asked_again() -> None:
     assert actions(talking(talk, Service(answer=answer))).count("members") == 1
 
 
-def test_a_members_reply_without_online_is_nobody_known() -> None:
+def test_a_members_reply_without_online_says_nothing_of_who_is_online() -> None:
     def answer(frame: Frame) -> Frame | None:
         return {"type": "members", "roomId": "lobby", "members": ["1"], "ackId": frame["ackId"]}
 
     async def talk(service: Service, player: Player) -> None:
-        assert await player.members("lobby") == Members("lobby", ["1"], {})
+        assert await player.members("lobby") == Members("lobby", ["1"], None)
 
     talking(talk, Service(answer=answer))
 

@@ -26,7 +26,7 @@ export async function talk(): Promise<void> {
   await plain.join("lobby");
   const {members, online}: Members = await player.members("lobby");
   const presences: Presence[] = await player.presence(members.slice(0, 100));
-  const seenAt: number | undefined = online["2"];
+  const seenAt: number | undefined = online?.["2"];
   const wasSent: boolean = await player.signal("2", "typing") && await player.signalToRoom("lobby", "typing");
   console.log(again.roomId, count, presences[0]?.lastSeenAt, seenAt, wasSent, player.position, UNREAD_MESSAGES);
   const answer = await player.ask({action: "ping"});
@@ -50,7 +50,7 @@ export async function listen(): Promise<void> {
 export async function watch(): Promise<void> {
   for await (const signal of player.signals()) console.log((signal satisfies Signal).data, signal.roomId?.length);
   for await (const event of player.presenceEvents()) {
-    if (event.type === "members") console.log(event.members.join(), event.online["2"]);
+    if (event.type === "members") console.log(event.members.join(), event.online?.["2"]);
     else console.log((event satisfies PresenceEvent).playerId, event.online, event.member);
   }
 }
