@@ -48,6 +48,9 @@ SIGNAL_BYTES = 4096
 SIGNAL_MEMBERS = 100
 """The limits of a signal's data, and of the members of a room that can be signalled."""
 
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, in milliseconds since the epoch."""
+
 DAY_SECONDS = 24 * 60 * 60
 LEARN_AGAIN_SECONDS = 600
 DRIFT = 0.001
@@ -229,6 +232,14 @@ class Backend:
     ) -> None:
         if not isinstance(sender, str) or not SENDER.fullmatch(sender):
             raise Invalid(f"sender {sender!r} must be # and then 1 to 64 of {IN_WORDS}")
+        for name, value in (
+            ("retention_seconds", retention_seconds),
+            ("room_seconds", retention_seconds if room_seconds is None else room_seconds),
+            ("room_members", room_members),
+            ("room_message_bytes", room_message_bytes),
+        ):
+            if not isinstance(value, int) or value < 1:
+                raise Invalid(f"{name} must be a whole number above 0, not {value!r}")
         self._dynamodb = dynamodb
         self._management = management
         self._websockets = websockets_table
@@ -302,6 +313,8 @@ class Backend:
         destination = _room_key(room)
         until, seconds = self._new_id(destination)
         since_ms = _milliseconds(since, seconds, forward=False)
+        if since_ms >= 1000 * seconds:
+            raise Invalid(f"since must be in the past, not {_in_words(since_ms)}")
         count, seen = 0, set[str]()
         for item in self._room_messages(destination, since_ms, until, int(seconds)):
             first_id = item.get("roomMessageId", item["messageId"])["S"]
@@ -847,16 +860,21 @@ def _milliseconds(when: When, now: float, *, forward: bool) -> int:
     if isinstance(when, timedelta):
         if when <= timedelta(0):
             raise Invalid("a timedelta must be longer than zero")
-        return int(1000 * (now + (1 if forward else -1) * when.total_seconds()))
-    if isinstance(when, datetime):
+        milliseconds = int(1000 * (now + (1 if forward else -1) * when.total_seconds()))
+    elif isinstance(when, datetime):
         if when.tzinfo is None:
             raise Invalid("a datetime must have a time zone, such as datetime.now(timezone.utc)")
-        return int(1000 * when.timestamp())
-    if not isinstance(when, int) or isinstance(when, bool):
+        milliseconds = int(1000 * when.timestamp())
+    elif not isinstance(when, int) or isinstance(when, bool):
         raise Invalid(f"{when!r} must be milliseconds since the epoch, a datetime or a timedelta")
-    if not 10**12 <= when < 10**14:
-        raise Invalid(f"{when} must be in milliseconds since the epoch, as {int(1000 * now)} is now")
-    return when
+    else:
+        milliseconds = when
+    if not 10**12 <= milliseconds <= LAST_MS:
+        raise Invalid(
+            f"{when} must be from 2001-09-09 to 9999-12-31; a whole number is in milliseconds, "
+            f"as {int(1000 * now)} is now"
+        )
+    return milliseconds
 
 
 # The command
@@ -916,7 +934,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         BotoCoreError,
         ValueError,
     ) as failure:  # boto3 raises a ValueError for an endpoint that is no URL.
-        return _fail(f"can't reach AWS: {failure}")
+        return _fail(f"can't call AWS: {' '.join(str(failure).split())}")
     return 0
 
 
@@ -945,8 +963,8 @@ def _backend(asked: argparse.Namespace) -> Backend:
         session,
         endpoint,
         sender=asked.sender,
-        retention_seconds=round(DAY_SECONDS * asked.retention_days),
-        room_seconds=None if asked.room_days is None else round(DAY_SECONDS * asked.room_days),
+        retention_seconds=DAY_SECONDS * asked.retention_days,
+        room_seconds=None if asked.room_days is None else DAY_SECONDS * asked.room_days,
         room_members=asked.room_members,
         room_message_bytes=asked.room_message_bytes,
     )
@@ -962,10 +980,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--messages-table", default=environ.get("MESSAGES_TABLE"), metavar="NAME")
     parser.add_argument("--endpoint", metavar="URL", help="of @connections; by default that of each player")
     parser.add_argument("--sender", default="#backend", metavar="#NAME", help="srcPlayerId (#backend)")
-    parser.add_argument(
-        "--retention-days", type=float, default=7, metavar="N", help="as the stage has it (7)"
-    )
-    parser.add_argument("--room-days", type=float, metavar="N", help="as the stage has it (the retention)")
+    parser.add_argument("--retention-days", type=int, default=7, metavar="N", help="as the stage has it (7)")
+    parser.add_argument("--room-days", type=int, metavar="N", help="as the stage has it (the retention)")
     parser.add_argument(
         "--room-members", type=int, default=250, metavar="N", help="as the stage has it (250)"
     )

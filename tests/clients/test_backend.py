@@ -119,7 +119,9 @@ BAD_CALLS: list[tuple[Callable[[Backend], object], str]] = [
     (lambda b: b.kick("#2"), "player '#2' must"),
     (lambda b: b.unban("#2"), "player '#2' must"),
     (lambda b: b.ban("2", 1_600_000_000_000), "must end in the future, not at 2020-09-13T12:26:40Z"),
-    (lambda b: b.ban("2", 1_800_000_000), "must be in milliseconds"),
+    (lambda b: b.ban("2", 1_800_000_000), "a whole number is in milliseconds"),
+    (lambda b: b.ban("2", timedelta.max), "must be from 2001-09-09 to 9999-12-31"),
+    (lambda b: b.ban("2", True), "milliseconds since the epoch, a datetime or"),
     (lambda b: b.ban("2", datetime(2099, 1, 1)), "time zone"),
     (lambda b: b.ban("2", timedelta(0)), "longer than zero"),
     (lambda b: b.ban("2", "tomorrow"), "milliseconds since the epoch, a datetime or"),  # type: ignore[arg-type]
@@ -140,6 +142,31 @@ def test_a_bad_argument_is_refused_without_a_call(
 def test_a_sender_begins_with_a_hash_sign_which_no_player_can(world: World, sender: str) -> None:
     with pytest.raises(Invalid, match="must be # and then 1 to 64 of A-Z"):
         world.another_backend(sender=sender)
+
+
+@pytest.mark.parametrize(
+    "since", [timedelta(days=30_000), datetime(1, 1, 1, tzinfo=timezone.utc), 1_790_000_000]
+)
+def test_refan_needs_a_time_that_can_be_meant(world: World, since: Any) -> None:
+    with pytest.raises(Invalid, match="must be from 2001-09-09"):
+        world.backend.refan("lobby", since)
+
+
+def test_refan_needs_a_time_in_the_past_by_dynamodbs_clock(world: World) -> None:
+    future = int(1000 * (time.time() + HOUR_AHEAD)) + 60_000
+
+    assert world.backend.refan("lobby", future - 120_000) == 0
+    with pytest.raises(Invalid, match="since must be in the past"):
+        world.backend.refan("lobby", future)
+
+
+@pytest.mark.parametrize(
+    "option", ["retention_seconds", "room_seconds", "room_members", "room_message_bytes"]
+)
+def test_a_limit_must_be_a_whole_number(world: World, option: str) -> None:
+    for value in (0, -1, 1.5, "7"):
+        with pytest.raises(Invalid, match=f"{option} must be a whole number above 0"):
+            world.another_backend(**{option: value})
 
 
 # Time
