@@ -2,12 +2,15 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
 from typing import Any
 
 from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.core.model import Connection, Endpoint
 from chalicelib.core.rate_limit import RateLimit
 from clients.backend import Backend
+from localdev.dynamodb import create_tables
 from tests.support.dynamodb_tables import Tables, make_tables
 from tests.support.recorded_aws import RecordedConnections, RecordedDynamoDb
 from tests.support.stream_records import position
@@ -16,6 +19,15 @@ DAY = 24 * 60 * 60
 HERE = Endpoint("api", "dev")
 HOUR_AHEAD = 3600.0
 """How far DynamoDB's clock is ahead of this machine's in the tests."""
+
+
+_numbers = count(1_000_000)
+
+
+@cache
+def _shared_tables() -> Tables:
+    """Return one engine for all worlds, because creating a boto3 client takes longer than a test."""
+    return make_tables()
 
 
 @dataclass
@@ -30,7 +42,10 @@ class World:
 
     @classmethod
     def new(cls) -> "World":
-        tables = make_tables()
+        number = next(_numbers)
+        tables = _shared_tables()._replace(websockets=f"websockets-{number}", messages=f"messages-{number}")
+        names = {"WebsocketsTable": tables.websockets, "MessagesTable": tables.messages}
+        create_tables(tables.client, names)
         service = ConnectionsTable(
             tables.client,
             tables.websockets,
