@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -162,11 +163,10 @@ class ServerClock:
         low, high = second - received, second + 1 - asked
         with self._lock:
             if self._ahead is not None and self._is_fresh():
-                drift = DRIFT * (received - self._learned_at)
+                drift = DRIFT * abs(received - self._learned_at)
                 narrower = max(low, self._ahead[0] - drift), min(high, self._ahead[1] + drift)
-                if (
-                    narrower[0] <= narrower[1]
-                ):  # Otherwise one of the clocks was set, and the new answer counts.
+                # The ranges don't overlap if a clock was set. Then only the new answer counts.
+                if narrower[0] <= narrower[1]:
                     low, high = narrower
             self._ahead = low, high
             self._learned_at, self._learned_at_wall = received, self._wall()
@@ -204,7 +204,7 @@ class MessageIds:
 class Backend:
     """Writes to the service. Every method can raise Invalid, and boto3's ClientError and BotoCoreError.
 
-    Every method except `send`, `send_room` and the signals is idempotent. After one of boto3's errors, a
+    Every method except the sends, the signals and `refan` is idempotent. After one of boto3's errors, a
     message might be stored or not.
 
     `dynamodb` is a boto3 client. `management` takes an endpoint's URL and returns a boto3 client of
@@ -269,11 +269,14 @@ class Backend:
         """
         session = session or boto3.Session()
         clients: dict[str, Any] = {}
+        one_at_a_time = threading.Lock()
 
         def management(url: str) -> Any:
-            if url not in clients:
-                clients[url] = session.client("apigatewaymanagementapi", endpoint_url=url, config=POST_CONFIG)
-            return clients[url]
+            with one_at_a_time:  # boto3 can't create clients concurrently.
+                if url not in clients:
+                    made = session.client("apigatewaymanagementapi", endpoint_url=url, config=POST_CONFIG)
+                    clients[url] = made
+                return clients[url]
 
         return cls(
             session.client("dynamodb", config=DYNAMODB_CONFIG),
@@ -380,7 +383,7 @@ class Backend:
         self._end_presence(room, players)
 
     def mute(self, room: str, player: str) -> None:
-        """Let the player receive the room's messages but not send any, as a member or when it is one."""
+        """Refuse what the player sends to the room, now or once it is a member. It still receives."""
         self._update_room(room, "ADD muted :players SET expiresAt = :expires", [player])
 
     def unmute(self, room: str, player: str) -> None:
@@ -741,7 +744,8 @@ class Backend:
     def _learn(self, answer: Mapping[str, Any], asked: float) -> None:
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         if date is not None:
-            self._clock.learn(date, asked, self._clock.monotonic())
+            with suppress(ValueError):  # A date that can't be read is as none.
+                self._clock.learn(date, asked, self._clock.monotonic())
 
 
 def _player_key(player: str) -> dict[str, str]:

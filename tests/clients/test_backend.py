@@ -286,6 +286,13 @@ def test_without_a_date_nothing_is_stored(world: World) -> None:
     assert world.stored("2") == []
 
 
+def test_a_date_that_cannot_be_read_is_as_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.support.recorded_aws.formatdate", lambda *_, **__: "soon")
+
+    with pytest.raises(BackendError, match="no Date header"):
+        world.backend.send("2", "Hello!")
+
+
 def test_a_refusal_of_the_first_call_is_raised(world: World) -> None:
     tables = "no-such-table", "no-such-table"
     backend = Backend(world.dynamodb, world.connections.at, *tables)
