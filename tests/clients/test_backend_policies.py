@@ -185,5 +185,5 @@ def test_the_file_can_be_copied_because_it_needs_boto3_alone() -> None:
     }
 
     standard = {"argparse", "json", "os", "re", "secrets", "sys", "threading", "time", "typing", "uuid"}
-    standard |= {"collections.abc", "concurrent.futures", "datetime", "email.utils"}
+    standard |= {"collections.abc", "concurrent.futures", "contextlib", "datetime", "email.utils"}
     assert imported - standard == {"boto3", "botocore.config", "botocore.exceptions"}

@@ -6,8 +6,9 @@ from functools import cache
 from itertools import count
 from typing import Any
 
+from chalicelib.aws.connection_items import player_of
 from chalicelib.aws.connections import ConnectionsTable
-from chalicelib.core.model import Connection, Endpoint
+from chalicelib.core.model import Connection, Endpoint, PlayerConnections
 from chalicelib.core.rate_limit import RateLimit
 from clients.backend import Backend
 from localdev.dynamodb import create_tables
@@ -87,6 +88,10 @@ class World:
 
     def player(self, player: str) -> dict[str, Any]:
         return self.websockets(f"player#{player}") or {}
+
+    def read_player(self, player: str) -> PlayerConnections:
+        """Return the player's connections as the service reads them."""
+        return player_of(player, self.player(player))
 
     def set_rooms_of(self, player: str, *rooms: str) -> None:
         """Make the rooms those that are told about the player's presence."""
