@@ -698,25 +698,6 @@ def test_a_player_who_connects_during_a_ban_is_either_removed_or_comes_after_it(
     assert "bannedUntil" in world.player("1")
 
 
-def test_connects_that_race_a_ban_leave_no_connection(world: World) -> None:
-    """Each connect that isn't removed by the ban would find it set in the same item."""
-
-    def connect(number: int) -> None:
-        for attempt in range(5):
-            world.connect("1", f"c{number}-{attempt}")
-
-    with ThreadPoolExecutor(5) as pool:
-        connecting = [pool.submit(connect, number) for number in range(4)]
-        banning = pool.submit(world.backend.ban, "1", timedelta(hours=1))
-        banning.result()
-        for each in connecting:
-            each.result()
-
-    before_the_ban = {c for method, c in world.connections.calls if method == "delete"}
-    assert "bannedUntil" in world.player("1")
-    assert world.read_player("1").connections.isdisjoint(before_the_ban)
-
-
 def test_a_player_who_always_connects_or_disconnects_is_reported(world: World) -> None:
     world.connect("1", "a")
     real = world.dynamodb.client.update_item
