@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from clients.backend import COMMANDS
@@ -60,6 +60,9 @@ class Client:
             if frame["type"] == kind:
                 return frame
 
+    def send(self, **frame: str) -> None:
+        self._socket.send(json.dumps(frame))
+
     def has_ended(self) -> bool:
         with pytest.raises(ConnectionClosed):
             self._socket.recv(PATIENCE_SECONDS)
@@ -88,6 +91,65 @@ def test_a_person_sees_who_is_online_signals_and_kicks_them(backend: Command, cl
     assert client.frame("closing") == {"type": "closing", "reason": "kicked"}
     assert client.has_ended()
     assert backend.lines("--local", "online", "p1") == []
+
+
+def test_a_message_reaches_a_player(backend: Command, client: Client) -> None:
+    (message_id,) = backend.lines("--local", "send", "p1", "Hello! 🎩")
+
+    message = client.frame("message")
+    assert (message["messageId"], message["message"]) == (message_id, "Hello! 🎩")
+    assert message["srcPlayerId"] == "#backend"
+
+
+def test_a_message_reaches_a_rooms_members_and_refan_brings_it_once_more(
+    backend: Command, client: Client
+) -> None:
+    backend.lines("--local", "add", "hall", "p1")
+    (message_id,) = backend.lines("--local", "--sender", "#host", "send-room", "hall", "Welcome!")
+    first = client.frame("message")
+    assert backend.lines("--local", "refan", "hall", "10m") == ["messages: 1"]
+    second = client.frame("message")
+
+    assert (first["messageId"], first["roomId"]) == (message_id, "hall")
+    assert (first["srcPlayerId"], first["message"]) == ("#host", "Welcome!")
+    assert second["position"] > first["position"]
+    assert {**second, "position": first["position"]} == first
+
+
+def test_a_muted_member_receives_but_cannot_send(backend: Command, client: Client) -> None:
+    backend.lines("--local", "add", "court", "p1")
+    backend.lines("--local", "mute", "court", "p1")
+    client.send(action="sendmessage", roomId="court", message="Let me speak!")
+    error = client.frame("error")
+    backend.lines("--local", "send-room", "court", "Silence!")
+
+    assert error["code"] == "forbidden"
+    assert client.frame("message")["message"] == "Silence!"
+
+
+def test_a_player_who_is_banned_from_a_room_cannot_join_it(backend: Command, client: Client) -> None:
+    backend.lines("--local", "ban-from-room", "club", "p1")
+    client.send(action="join", roomId="club")
+    error = client.frame("error")
+    backend.lines("--local", "unban-from-room", "club", "p1")
+    client.send(action="join", roomId="club")
+
+    assert error["code"] == "forbidden"
+    assert client.frame("joined")["roomId"] == "club"
+
+
+def test_a_banned_player_is_refused_until_the_unban(
+    backend: Command, client: Client, local: ChaliceLocal
+) -> None:
+    backend.lines("--local", "ban", "p1", "7d")
+
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"{local.url}?playerId=p1", proxy=None)
+    assert refused.value.response.status_code == 403
+
+    backend.lines("--local", "unban", "p1")
+    with connect(f"{local.url}?playerId=p1", proxy=None) as socket:
+        assert json.loads(socket.recv(PATIENCE_SECONDS))["event"] == "connected"
 
 
 def test_a_ban_tells_the_client_until_when(backend: Command, client: Client) -> None:
