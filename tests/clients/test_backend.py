@@ -409,7 +409,9 @@ def test_a_room_that_is_told_of_a_players_presence_is_told_of_its_end(world: Wor
 
     (poke,) = world.stored("room#lobby")
     assert world.player("1")["rooms"] == {"SS": ["arena"]}
-    assert re.fullmatch(MESSAGE_ID, poke["messageId"]["S"].removeprefix("presence#"))
+    kind, _, poke_id = poke["messageId"]["S"].partition("#")
+    assert kind == "presence"
+    assert re.fullmatch(MESSAGE_ID, poke_id)
     assert poke["playerId"] == {"S": "1"}
     assert abs(int(poke["expiresAt"]["N"]) - time.time() - HOUR_AHEAD - DAY) < 60
     assert world.player("2") == {}
