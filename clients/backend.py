@@ -69,9 +69,9 @@ PER_CONNECTION = ("live:", "stream:", "since:", "walk:")
 """Prefixes of the attributes of a player's item that belong to one connection. Its id follows."""
 
 DYNAMODB_CONFIG = Config(
-    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3}
+    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
 )
-"""Three attempts of up to 3 s. A put must end within 10 s of its id's time, or a replay can miss it."""
+"""Two attempts of up to 3 s. A put must end within 10 s of its id's time, or a replay can miss it."""
 
 CONNECT_SECONDS = 1.5
 READ_SECONDS = 1.0

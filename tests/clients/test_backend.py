@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -302,6 +303,20 @@ def test_a_refusal_of_the_first_call_is_raised(world: World) -> None:
 
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         backend.send("2", "Hello!")
+
+
+def test_a_put_ends_soon_enough_for_a_replay_and_a_post_is_tried_once() -> None:
+    """A replay begins 15 s before a position, of which 5 s are for clocks that differ."""
+    session = boto3.Session("local", "local", region_name="us-east-1")
+    backend = Backend.connect("websockets", "messages", session)
+    puts, posts = (
+        client.meta.config for client in (backend._dynamodb, backend._management("https://api.example/dev"))
+    )
+
+    longest_backoff_seconds = 1
+    attempts = puts.retries["total_max_attempts"]
+    assert attempts * (puts.connect_timeout + puts.read_timeout) + longest_backoff_seconds <= 10
+    assert posts.retries["total_max_attempts"] == 1
 
 
 # Rooms
