@@ -601,6 +601,25 @@ def test_a_player_who_connects_during_a_kick_is_kicked_too(world: World) -> None
     assert world.connections.open == set()
 
 
+@pytest.mark.parametrize("end", ["kick", "ban"])
+def test_connections_are_closed_even_if_the_update_that_removed_them_seems_to_have_failed(
+    world: World, end: str
+) -> None:
+    """boto3 repeats an update whose answer it didn't get, and then the condition fails."""
+    world.connect("1", "a")
+    world.set_rooms_of("1", "lobby")
+    real = world.tables.client.update_item
+    world.dynamodb.before["update_item"] = lambda: real(**world.dynamodb.calls[-1][1])
+    until = [timedelta(hours=1)] if end == "ban" else []
+
+    assert getattr(world.backend, end)("1", *until) == 1
+
+    assert [frame["type"] for frame in world.connections.frames["a"]] == ["closing"]
+    assert world.connections.open == set()
+    assert world.websockets("connection#a") is None
+    assert len(world.stored("room#lobby")) == 1
+
+
 def test_a_kick_between_both_writes_of_a_connect_leaves_a_connection_that_is_not_the_players(
     world: World,
 ) -> None:
