@@ -54,6 +54,9 @@ LAST_MS = 253_402_300_799_999
 
 DAY_SECONDS = 24 * 60 * 60
 LEARN_AGAIN_SECONDS = 600
+SKEW_SECONDS = 5
+"""How much clocks of this machine and of Lambdas can differ."""
+
 DRIFT = 0.001
 """How much two clocks can drift apart, in seconds per second. Time servers slew a clock by half of that."""
 
@@ -314,12 +317,12 @@ class Backend:
         """
         _check_room(room)
         destination = _room_key(room)
-        until, seconds = self._new_id(destination)
+        seconds = self._now(destination)
         since_ms = _milliseconds(since, seconds, forward=False)
         if since_ms >= 1000 * seconds:
             raise Invalid(f"since must be in the past, not {_in_words(since_ms)}")
         count, seen = 0, set[str]()
-        for item in self._room_messages(destination, since_ms, until, int(seconds)):
+        for item in self._room_messages(destination, since_ms, seconds):
             first_id = item.get("roomMessageId", item["messageId"])["S"]
             if first_id not in seen:
                 seen.add(first_id)
@@ -471,10 +474,13 @@ class Backend:
 
     def _new_id(self, destination: str) -> tuple[str, float]:
         """Return a message id, and DynamoDB's time in seconds since the epoch."""
-        now = self._clock.seconds()
-        if now is None:
-            now = self._ask_time(destination)
+        now = self._now(destination)
         return self._ids.at(now), now
+
+    def _now(self, destination: str) -> float:
+        """Return DynamoDB's time in seconds since the epoch."""
+        now = self._clock.seconds()
+        return self._ask_time(destination) if now is None else now
 
     def _ask_time(self, destination: str) -> float:
         """Return DynamoDB's time. The call is a put whose condition fails, so it needs no permission more."""
@@ -493,8 +499,12 @@ class Backend:
             raise BackendError("DynamoDB's answer has no Date header, from which message ids get their time")
         return now
 
-    def _room_messages(self, destination: str, since_ms: int, until: str, now: int) -> Iterator[Item]:
-        """Yield the stored messages of a room between a time and a message id, without expired ones."""
+    def _room_messages(self, destination: str, since_ms: int, now: float) -> Iterator[Item]:
+        """Yield the stored messages of a room since a time, without expired ones.
+
+        The newest can have an id that is later than `now`, because clocks differ.
+        """
+        until_ms = int(1000 * (now + SKEW_SECONDS))
         request: dict[str, Any] = {
             "TableName": self._messages,
             "KeyConditionExpression": "destinationPlayerId = :room AND messageId BETWEEN :since AND :until",
@@ -503,8 +513,8 @@ class Backend:
             "ExpressionAttributeValues": {
                 ":room": {"S": destination},
                 ":since": {"S": str(UUID(int=since_ms << 80))},
-                ":until": {"S": until},
-                ":now": {"N": str(now)},
+                ":until": {"S": str(UUID(int=until_ms << 80))},
+                ":now": {"N": str(int(now))},
             },
             "ConsistentRead": True,
         }

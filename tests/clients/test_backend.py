@@ -495,6 +495,13 @@ def test_a_refan_of_a_refan_stores_each_message_once_with_its_first_id(world: Wo
     assert [item["roomMessageId"]["S"] for item in last] == [one, before]
 
 
+def test_refan_finds_the_newest_message_even_if_its_id_is_of_a_faster_clock(world: World) -> None:
+    put(world, room_id_at(-1.5))
+
+    assert world.backend.refan("lobby", timedelta(hours=1)) == 1
+    assert len(world.stored("room#lobby")) == 2
+
+
 def test_refan_reads_every_page(world: World) -> None:
     long = {"S": "x" * 100_000}
     for number in range(25):  # DynamoDB returns at most 1 MB per call.
