@@ -638,7 +638,7 @@ def test_a_kick_between_both_writes_of_a_connect_leaves_a_connection_that_is_not
 
     assert world.service.find("a") is not None
     assert world.service.admit("1", "a", 1) is None
-    assert world.service.make_live("1", "a", position(8)) is False
+    assert not world.service.make_live("1", "a", position(8))
 
 
 def test_a_connection_that_opens_during_a_kick_is_closed(world: World) -> None:

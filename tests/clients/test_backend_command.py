@@ -60,7 +60,7 @@ class Client:
             if frame["type"] == kind:
                 return frame
 
-    def send(self, **frame: str) -> None:
+    def send(self, **frame: Any) -> None:
         self._socket.send(json.dumps(frame))
 
     def has_ended(self) -> bool:
@@ -136,6 +136,33 @@ def test_a_player_who_is_banned_from_a_room_cannot_join_it(backend: Command, cli
 
     assert error["code"] == "forbidden"
     assert client.frame("joined")["roomId"] == "club"
+
+
+@pytest.mark.parametrize(
+    ("end", "member", "online"), [(["kick", "p1"], True, False), (["remove", "yard", "p1"], False, True)]
+)
+def test_a_room_is_told_that_a_player_was_kicked_or_removed(
+    backend: Command, client: Client, local: ChaliceLocal, end: list[str], member: bool, online: bool
+) -> None:
+    backend.lines("--local", "add", "yard", "watcher")
+    with connect(f"{local.url}?playerId=watcher", proxy=None) as socket:
+        watcher = Client(socket)
+        watcher.frame("system")
+        client.send(action="join", roomId="yard", presence=True)
+        assert seen(watcher, member=True, online=True)
+
+        backend.lines("--local", *end)
+
+        assert seen(watcher, member=member, online=online)
+
+
+def seen(watcher: Client, **state: bool) -> bool:
+    """Wait until the watcher is told that player p1 is in this state."""
+    while True:
+        (player,) = watcher.frame("presence")["players"]
+        assert player["playerId"] == "p1"
+        if player.items() >= state.items():
+            return True
 
 
 def test_a_banned_player_is_refused_until_the_unban(

@@ -13,7 +13,7 @@ from chalicelib.aws.messages import MessagesTable, parse_record
 from chalicelib.aws.rooms import RoomsTable
 from chalicelib.core.frames import frame_of
 from chalicelib.core.message_id import cursor_at
-from chalicelib.core.model import Banned, Connection, Message, RoomMessage
+from chalicelib.core.model import Banned, Connection, Message, Poke, RoomMessage
 from chalicelib.core.rate_limit import RateLimit
 from clients.backend import Invalid, RoomFull
 from tests.support.backend_world import DAY, HERE, World
@@ -87,6 +87,16 @@ def test_the_push_function_reads_a_message_that_refan_stored_again(world: World)
     assert again.room_message_id == first_id
     assert (again.text, again.sent_at, again.src_player_id) == (first.text, first.sent_at, "#backend")
     assert again.copy_for("2", "x").room_message_id == first.copy_for("2", "x").room_message_id == first_id
+
+
+def test_the_push_function_reads_that_a_room_must_be_told_of_a_player(world: World) -> None:
+    world.connect("1", "a")
+    world.set_rooms_of("1", "lobby")
+    world.backend.kick("1")
+
+    (poke,) = entries(world, "room#lobby")
+    assert isinstance(poke, Poke)
+    assert (poke.room_id, poke.player_id) == ("lobby", "1")
 
 
 def test_the_push_function_reads_the_senders_and_rooms_that_the_backend_accepts(world: World) -> None:
