@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from chalicelib.core.model import Banned, Connection, Message, Poke, RoomMessage
 from chalicelib.core.rate_limit import RateLimit
 from clients.backend import Invalid, RoomFull
 from tests.support.backend_world import DAY, HERE, World
+from tests.support.sockets import PATIENCE_SECONDS
 from tests.support.stream_records import inserted
 
 LONGEST_PLAYER_ID = "x" * 128
@@ -214,10 +216,18 @@ def test_an_unbanned_player_can_connect(world: World) -> None:
 
 
 def test_connects_that_race_a_ban_leave_no_connection(world: World) -> None:
-    for round_number in range(10):
-        with ThreadPoolExecutor(4) as pool:
-            connecting = [pool.submit(connect, world, f"{round_number}-{n}") for n in range(6)]
-            pool.submit(world.backend.ban, "1", timedelta(hours=1)).result()
+    for round_number in range(20):
+        together = Barrier(7)
+
+        def connect_too(connection: str, together: Barrier = together) -> None:
+            together.wait(PATIENCE_SECONDS)
+            for attempt in range(3):
+                connect(world, f"{connection}-{attempt}")
+
+        with ThreadPoolExecutor(6) as pool:
+            connecting = [pool.submit(connect_too, f"{round_number}-{n}") for n in range(6)]
+            together.wait(PATIENCE_SECONDS)
+            world.backend.ban("1", timedelta(hours=1))
             for each in connecting:
                 each.result()
 
