@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from measure import attacks, cold, costs, report, steps
-from measure.bench import Row, table
+from measure.budgets import Row, table
 from measure.load import client, result
 from measure.observations import Observations
 from measure.player import LoadPlayer
@@ -254,17 +254,28 @@ def test_an_unreachable_service_prints_one_line() -> None:
 
 
 def test_the_message_calls_keep_their_budgets() -> None:
+    assert report_of("message_calls(aws)").count("\n") == 9
+
+
+def test_the_calls_of_rooms_keep_their_budgets() -> None:
+    printed = report_of("[*room_budgets.frame_calls(aws), *room_budgets.fan_out_calls(aws)]")
+
+    assert printed.count("\n") == 1 + 5 + 2 * 3
+    assert "250 PostToConnection" in printed
+
+
+def report_of(rows: str) -> str:
+    """Return the report of `rows`, computed in a process of its own. A budget that isn't kept fails."""
     program = (
         "from measure.bench import *; telemetry.lines.addHandler(logging.NullHandler()); "
-        "rows = list(message_calls(CountedAws.start())); print(table(rows)); "
+        f"aws = CountedAws.start(); rows = list({rows}); print(table(rows)); "
         "sys.exit(not all(row.is_kept for row in rows))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, encoding="utf-8"
     )
-
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ran.stdout.count("\n") == 9
+    return ran.stdout
 
 
 @pytest.mark.slow
