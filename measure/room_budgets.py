@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from chalicelib.core.ports import COPIES_PER_CALL
 from chalicelib.core.replay import PAGE_MESSAGES, PAGE_SECONDS
 from measure.budgets import Row, by_operation, total
 from measure.counted_aws import BATCH_RECORDS, HERE, CountedAws, seconds_of
@@ -15,6 +14,9 @@ from measure.counted_aws import BATCH_RECORDS, HERE, CountedAws, seconds_of
 MEMBERS = (10, 100, 250)
 CALL_SECONDS = 0.01
 """The simulated duration of each call to AWS."""
+
+PUTS_PER_CALL = 25
+"""DynamoDB's limit for BatchWriteItem."""
 
 BURST = 30
 """The messages of a room's burst with default settings."""
@@ -50,7 +52,7 @@ def fan_out_calls(aws: CountedAws) -> Iterable[Row]:
         aws.receive(_member(0), frame("sendmessage", room, message="hi"))
         with aws.counting() as calls:
             aws.push_batch(aws.entries())
-        writes = math.ceil(members / COPIES_PER_CALL)
+        writes = math.ceil(members / PUTS_PER_CALL)
         yield Row(
             f"calls that copy a message to {members} members", total(calls), 1 + writes, by_operation(calls)
         )

@@ -1,6 +1,7 @@
 """The scenarios of the load tests."""
 
 import asyncio
+import itertools
 import math
 import statistics
 import time
@@ -27,7 +28,9 @@ DRAIN_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The load of a scenario. `clients` is the number of pairs, senders or connections.
+    """The load of a scenario. `clients` is the number of pairs, senders, connections or rooms.
+
+    `members` is the number of members of each room.
 
     `rate` is the number of messages (in churn, of connects) per second, sent on schedule whatever the service
     does. Without it the loop is closed: each client sends when its previous message has arrived.
@@ -37,6 +40,7 @@ class Load:
     rate: float | None
     seconds: float
     warm_up_seconds: float
+    members: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,9 @@ class Stage:
     attacker: str = ""
 
 
+Write = Callable[[float], Coroutine[Any, Any, Send]]
+"""Sends a message that is due at the given time, in epoch seconds."""
+
 Facts = dict[str, float]
 Scenario = Callable[[Stage, Load], Coroutine[Any, Any, Facts]]
 
@@ -70,6 +77,34 @@ async def fan_in(stage: Stage, load: Load) -> Facts:
     senders, recipient = [stage.player(f"s{n}") for n in range(load.clients)], stage.player("r")
     await _connect(stage, [*senders, recipient])
     return await _converse(stage, load, senders, [recipient] * load.clients)
+
+
+async def rooms(stage: Stage, load: Load) -> Facts:
+    """Send to rooms. The members of each take turns as senders."""
+    members = range(load.members or 1)
+    rooms = [[stage.player(f"m{room}-{n}") for n in members] for room in range(load.clients)]
+    by_id = {f"room-of-{room[0].name}": room for room in rooms}
+    everybody = [player for room in rooms for player in room]
+    await _connect(stage, everybody)
+    await asyncio.gather(*(player.join(room_id) for room_id, room in by_id.items() for player in room))
+    writes = {
+        room_id: [partial(player.send_to_room, room_id, len(room)) for player in room]
+        for room_id, room in by_id.items()
+    }
+    begin, end = _span(stage, load)
+    if load.rate is None:
+        settled = Settled()
+        for player in everybody:
+            player.on_settled(settled)
+        await asyncio.gather(*(_send_in_turn(stage, settled, each, begin, end) for each in writes.values()))
+    else:
+        total = round((end - begin) * load.rate)
+        in_turn = itertools.cycle(write for turn in zip(*writes.values(), strict=True) for write in turn)
+        await _send_on_schedule(stage, list(itertools.islice(in_turn, total)), load.rate, begin)
+    seconds = time.time() - stage.observed.since
+    await _drain(stage)
+    copies = sum(len(send.received_by) for send in stage.observed.measured)
+    return {"measured_seconds": seconds, "copies_per_second": copies / seconds}
 
 
 async def churn(stage: Stage, load: Load) -> Facts:
@@ -95,7 +130,9 @@ async def storm(stage: Stage, load: Load) -> Facts:
     writers = [stage.player(f"w{n}") for n in range(1 + load.clients // CLIENTS_PER_WRITER)]
     await _connect(stage, [*players, *writers])
     await asyncio.gather(*(player.disconnect() for player in players))
-    writes = [(writers[number % len(writers)], player) for number, player in enumerate(players)]
+    writes = [
+        partial(writers[number % len(writers)].send, player.name) for number, player in enumerate(players)
+    ]
     await _send_on_schedule(stage, writes, WRITES_PER_SECOND, time.time())
     stage.observed.since = stage.observed.connects_since = began = time.time()
     for send in stage.observed.sends.values():
@@ -120,7 +157,7 @@ async def idle(stage: Stage, load: Load) -> Facts:
     after = stage.server_kib()
     await asyncio.sleep(load.warm_up_seconds)
     stage.observed.since = begin = time.time()
-    writes = [(player, players[number - 1]) for number, player in enumerate(players)]
+    writes = [partial(player.send, players[number - 1].name) for number, player in enumerate(players)]
     await _send_on_schedule(stage, writes, load.rate or 100.0, begin)
     await _drain(stage)
     facts = {"measured_seconds": time.time() - begin}
@@ -158,6 +195,7 @@ async def pairs_under(attack: attacks.Attack, stage: Stage, load: Load) -> Facts
 
 SCENARIOS: dict[str, tuple[Scenario, Load]] = {
     "pairs": (pairs, Load(50, 100, 20, 5)),
+    "rooms": (rooms, Load(4, 10, 20, 5, 10)),
     "fan-in": (fan_in, Load(50, 100, 20, 5)),
     "churn": (churn, Load(20, 20, 20, 5)),
     "storm": (storm, Load(500, None, 0, 0)),
@@ -198,15 +236,13 @@ async def _converse(
     stage: Stage, load: Load, senders: Sequence[LoadPlayer], recipients: Sequence[LoadPlayer]
 ) -> Facts:
     begin, end = _span(stage, load)
+    all_pairs = [partial(one.send, other.name) for one, other in zip(senders, recipients, strict=True)]
     if load.rate is None:
         settled = Settled()
         for player in {*senders, *recipients}:
             player.on_settled(settled)
-        await asyncio.gather(
-            *(_ping_pong(stage, settled, *pair, begin, end) for pair in zip(senders, recipients, strict=True))
-        )
+        await asyncio.gather(*(_send_in_turn(stage, settled, [write], begin, end) for write in all_pairs))
     else:
-        all_pairs = list(zip(senders, recipients, strict=True))
         writes = [all_pairs[number % len(all_pairs)] for number in range(round((end - begin) * load.rate))]
         await _send_on_schedule(stage, writes, load.rate, begin)
     measured = time.time() - stage.observed.since
@@ -219,15 +255,13 @@ def _median_ms(sends: Sequence[Send]) -> float:
     return 1000 * statistics.median(took) if took else math.nan
 
 
-async def _send_on_schedule(
-    stage: Stage, writes: Sequence[tuple[LoadPlayer, LoadPlayer]], rate: float, begin: float
-) -> None:
+async def _send_on_schedule(stage: Stage, writes: Sequence[Write], rate: float, begin: float) -> None:
     """Send `rate` messages per second, and wait until all of them are acknowledged or refused."""
     sending: set[asyncio.Task[Send]] = set()
-    for number, (sender, recipient) in enumerate(writes):
+    for number, write in enumerate(writes):
         due = begin + number / rate
         await _sleep_until(due)
-        task = asyncio.ensure_future(sender.send(recipient.name, due))
+        task = asyncio.ensure_future(write(due))
         sending.add(task)
         task.add_done_callback(sending.discard)
         stage.progress.show(number, len(writes))
@@ -252,13 +286,16 @@ class Settled:
             await asyncio.wait_for(waiting, DRAIN_SECONDS)
 
 
-async def _ping_pong(
-    stage: Stage, settled: Settled, sender: LoadPlayer, recipient: LoadPlayer, begin: float, end: float
+async def _send_in_turn(
+    stage: Stage, settled: Settled, writes: Sequence[Write], begin: float, end: float
 ) -> None:
-    while (now := time.time()) < end:
+    """Make one write after the other, again and again, each when the previous message has been received."""
+    for write in itertools.cycle(writes):
+        if (now := time.time()) >= end:
+            return
         stage.progress.show(now - begin, end - begin)
         with suppress(asyncio.TimeoutError):  # The observations count it as lost or unanswered.
-            await settled.of(sender.send(recipient.name, now))
+            await settled.of(write(now))
 
 
 async def _visit_until(stage: Stage, name: str, end: float) -> None:

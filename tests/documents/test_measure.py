@@ -67,6 +67,42 @@ def test_warm_up_is_checked_and_not_measured() -> None:
     assert observed.lost == 1
 
 
+def test_a_rooms_message_is_received_when_its_last_member_has_it() -> None:
+    observed = Observations()
+    send = observed.send("a", 0, 0, "room", recipients=2)
+    send.acknowledged = 1
+
+    observed.receive("b", "a", 0, 2)
+    first = send.received, observed.lost, observed.unsettled
+    observed.receive("a", "a", 0, 3)
+
+    assert first == (None, 1, 1)
+    assert (send.received, observed.lost, observed.unsettled) == (3, 0, 0)
+
+
+def test_duplicates_of_a_rooms_message_are_counted_per_member() -> None:
+    observed = Observations()
+    send = observed.send("a", 0, 0, "room", recipients=2)
+
+    for member in ("a", "b", "b"):
+        observed.receive(member, "a", 0, 1)
+
+    assert (observed.duplicated, observed.out_of_order, send.received) == (1, 0, 1)
+
+
+def test_members_who_receive_a_rooms_messages_in_different_orders_are_counted() -> None:
+    observed = Observations()
+    for sender in ("a", "b", "c"):
+        observed.send(sender, 0, 0, "room", recipients=2)
+
+    for sender in ("a", "b", "c"):
+        observed.receive("a", sender, 0, 1)
+    for sender in ("c", "a", "b"):
+        observed.receive("b", sender, 0, 1)
+
+    assert observed.out_of_order == 2
+
+
 class StallingService:
     """Speaks enough of the protocol, and stalls once at message `stall_at`, counted from 1."""
 
@@ -209,6 +245,23 @@ def test_the_steps_add_up_to_the_whole(measured: tuple[dict[str, Any], str, str]
     )
     way = ("send", "save message", "trigger", "look up", "receive")
     assert sum(half[name] for name in way) == pytest.approx(half["delivered"], rel=0.5)
+
+
+def test_a_load_test_of_rooms_counts_a_message_when_every_member_has_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "measure.load", "rooms", "--clients", "2", "--members", "3"]
+    ran = subprocess.run(
+        [*command, "--rate", "10", "--seconds", "2", "--warm-up", "0.5", "--out", str(tmp_path)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    result = json.loads((tmp_path / "rooms.json").read_text(encoding="utf-8"))
+    assert (result["sent"], result["delivered"]) == (20, 20)
+    assert (result["lost"], result["duplicated"], result["out_of_order"], result["errors"]) == (0, 0, 0, {})
+    assert result["facts"]["copies_per_second"] == pytest.approx(3 * result["delivered_per_second"], rel=0.5)
 
 
 def test_a_page_compares_two_runs_and_needs_nothing_else(measured: tuple[dict[str, Any], str, str]) -> None:
