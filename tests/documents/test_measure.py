@@ -84,7 +84,7 @@ def test_duplicates_of_a_rooms_message_are_counted_per_member() -> None:
     observed = Observations()
     send = observed.send("a", 0, 0, "room", recipients=2)
 
-    for member in ("a", "b", "b"):
+    for member in ("b", "b", "a"):
         observed.receive(member, "a", 0, 1)
 
     assert (observed.duplicated, observed.out_of_order, send.received) == (1, 0, 1)
