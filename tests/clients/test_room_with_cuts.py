@@ -28,7 +28,7 @@ def test_every_member_receives_all_messages_in_one_order_although_three_are_cut(
     chance = random.Random(seed)
     cuts = {member: cut_by(chance) for member in chance.sample(members, CUT_MEMBERS)}
 
-    acks, received, made = asyncio.run(asyncio.wait_for(converse(local, members, cuts), ROOM_SECONDS))
+    acks, received, made = asyncio.run(converse(local, members, cuts))
 
     first = received[members[0]]
     assert all(theirs == first for theirs in received.values()), cuts
@@ -53,16 +53,22 @@ async def converse(
         players = {
             member: Player(f"ws://127.0.0.1:{proxy.port}/dev/", member, timing=TIMING) for member in members
         }
-        await asyncio.gather(*(player.connect() for player in players.values()))
-        room_id = f"room-{members[0]}"
-        await asyncio.gather(
-            *(carry_out(player, action="join", roomId=room_id) for player in players.values())
-        )
-        listening = asyncio.gather(*map(listen, players.values()))
-        acks = await asyncio.gather(*(write(player, member, room_id) for member, player in players.items()))
-        received = dict(zip(members, await listening, strict=True))
-        await asyncio.gather(*(player.close() for player in players.values()))
-    return [ack for theirs in acks for ack in theirs], received, proxy.made
+        try:
+            acks, received = await asyncio.wait_for(talk(players), ROOM_SECONDS)
+        finally:  # The proxy waits for the end of every connection.
+            await asyncio.gather(*(player.close() for player in players.values()))
+    return acks, received, proxy.made
+
+
+async def talk(players: Mapping[str, Player]) -> tuple[list[Frame], dict[str, list[str]]]:
+    """Let the players join a room and write to it. Return the acks, and what each received."""
+    room_id = f"room-{next(iter(players))}"
+    await asyncio.gather(*(player.connect() for player in players.values()))
+    await asyncio.gather(*(carry_out(player, action="join", roomId=room_id) for player in players.values()))
+    listening = asyncio.gather(*map(listen, players.values()))
+    acks = await asyncio.gather(*(write(player, member, room_id) for member, player in players.items()))
+    received = dict(zip(players, await listening, strict=True))
+    return [ack for theirs in acks for ack in theirs], received
 
 
 async def write(player: Player, member: str, room_id: str) -> list[Frame]:
