@@ -26,18 +26,22 @@ RUNS = 3
 
 def frame_calls(aws: CountedAws) -> Iterable[Row]:
     """Count the AWS calls of a room's frames."""
-    aws.connect("host")
+    aws.connect("host", "guest")
     aws.receive("host", '{"action": "ping"}')
+    aws.receive("guest", frame("join"))
     for name, body, most in (
         ("join", frame("join"), 3),
+        ("leave", frame("leave"), 3),
+        ("join with presence", frame("join", presence=True), 5),
         ("sendmessage to a room", frame("sendmessage", message="hi"), 4),
         (
-            "sendmessage to a room with clientMessageId",
+            "sendmessage to a room, with clientMessageId",
             frame("sendmessage", message="hi", clientMessageId="m"),
             5,
         ),
-        ("members", frame("members"), 3),
-        ("leave", frame("leave"), 3),
+        ("members", frame("members"), 4),
+        ("signal to a player", '{"action": "signal", "destinationPlayerId": "guest", "data": "hi"}', 3),
+        ("signal to a room of 2", frame("signal", data="hi"), 4),
     ):
         with aws.counting() as calls:
             aws.receive("host", body)
@@ -82,7 +86,7 @@ def fan_out_time(aws: CountedAws) -> Iterable[Row]:
     yield Row("another player of the batch with a page, relative to it", page_delay / page, None)
 
 
-def frame(action: str, room_id: str = "room", **keys: str) -> str:
+def frame(action: str, room_id: str = "room", **keys: str | bool) -> str:
     return json.dumps({"action": action, "roomId": room_id, **keys})
 
 

@@ -313,7 +313,7 @@ def test_the_message_calls_keep_their_budgets() -> None:
 def test_the_calls_of_rooms_keep_their_budgets() -> None:
     printed = report_of("[*room_budgets.frame_calls(aws), *room_budgets.fan_out_calls(aws)]")
 
-    assert printed.count("\n") == 1 + 5 + 2 * 3
+    assert printed.count("\n") == 1 + 8 + 2 * 3
     assert "250 PostToConnection" in printed
 
 
