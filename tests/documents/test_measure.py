@@ -20,8 +20,9 @@ from measure.load import client, result
 from measure.observations import Observations
 from measure.player import LoadPlayer
 from measure.progress import Progress
-from measure.scale import Parameters, simulate
+from measure.scale import simulate
 from measure.scenarios import Load, Stage, pairs, pairs_under
+from measure.shard import Parameters
 from tests.support.chalice_process import PROJECT
 from tests.support.documents import table as table_after
 
