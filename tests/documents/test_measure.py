@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from measure import attacks, cold, costs, report, steps
+from measure import attacks, cold, costs, report, room_scale, steps
 from measure.budgets import Row, table
 from measure.load import client, result
 from measure.observations import Observations
@@ -357,6 +357,20 @@ def test_the_model_is_deterministic_and_saturates_where_it_must() -> None:
     assert not simulate(200, replace(usual, players=1)).keeps_up
 
 
+def test_a_rooms_message_waits_for_two_polls() -> None:
+    usual, small = Parameters(), room_scale.simulate(10, Parameters())
+
+    assert small == room_scale.simulate(10, usual)
+    assert usual.poll_ms < small.median_p50 < 1.4 * usual.poll_ms  # Each wait is half of it on average.
+    assert small.median_p50 < small.last_p50 < room_scale.simulate(1000, usual).last_p50
+
+
+def test_the_latencies_of_rooms_in_the_document_are_those_of_the_model() -> None:
+    for members, cells in table_after(SCALING, "| members |").items():
+        latency = room_scale.simulate(int(members.replace(",", "")), Parameters())
+        assert cells == [f"{milliseconds:.0f}" for milliseconds in astuple(latency)], members
+
+
 def test_costs_follow_from_the_given_prices() -> None:
     dear = replace(FREE, write_units=2.0)
 
@@ -383,6 +397,29 @@ def test_a_ping_costs_two_gateway_messages_a_call_and_a_write() -> None:
     assert total(costs.idle(replace(FREE, gateway_messages=1.0), two_a_minute)) == 4.0
     assert total(costs.idle(replace(FREE, lambda_requests=1.0), two_a_minute)) == 2.0
     assert total(costs.idle(replace(FREE, write_units=1.0), two_a_minute)) == 2.0
+
+
+def test_a_rooms_message_costs_a_write_a_read_and_a_post_for_each_member() -> None:
+    use = costs.Use(has_client_message_id=False)
+
+    def of_100(prices: costs.Prices) -> float:
+        return total(costs.room(prices, use, 110)) - total(costs.room(prices, use, 10))
+
+    assert of_100(replace(FREE, gateway_messages=1.0)) == 100
+    assert of_100(replace(FREE, read_units=1.0)) == 100
+    assert of_100(replace(FREE, write_units=1.0)) == 100 + 1  # The room's item has grown to a second KB.
+
+
+def test_counting_a_rooms_message_costs_a_write_for_each_kilobyte_of_its_members() -> None:
+    dear = replace(FREE, write_units=1.0)
+    room, copies = costs.Use().room_item_bytes, 250
+
+    of_room = {
+        characters: costs.room(dear, costs.Use(), copies, characters)["DynamoDB: the update of the room"]
+        for characters in (12, 36)
+    }
+
+    assert of_room == {12: (room + 13 * 250) // 1024 + 1, 36: (room + 37 * 250) // 1024 + 1}
 
 
 def test_an_expired_message_costs_a_call_and_its_log_unless_the_mapping_filters_it_out() -> None:
@@ -419,7 +456,29 @@ def test_the_sums_of_the_document_are_those_of_the_model() -> None:
         ]
         assert cells == [f"{dollars:,.2f}" for dollars in of_it], service
     assert {seconds: cells[0] for seconds, cells in table_after(SCALING, "| a ping each").items()} == idle
+    _check_rooms(prices, use)
     assert f"{total(designs[0]):.2f} dollars" in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def _check_rooms(prices: costs.Prices, use: costs.Use) -> None:
+    """Check the table of a million messages to rooms."""
+    short, long = (
+        [costs.room(prices, use, members, characters) for members in room_scale.MEMBERS]
+        for characters in (12, 36)
+    )
+    update = "DynamoDB: the update of the room"
+    rows = {
+        "together": [total(lines) for lines in short],
+        "together, ids of 36 characters": [total(lines) for lines in long],
+        "the room's update, ids of 12": [lines[update] for lines in short],
+        "the room's update, ids of 36": [lines[update] for lines in long],
+    }
+    for name, cells in table_after(SCALING, "| members of the room").items():
+        of_it = rows.get(name) or [
+            sum(dollars for what, dollars in lines.items() if what.partition(":")[0] == name)
+            for lines in short
+        ]
+        assert cells == [f"{dollars:,.2f}" for dollars in of_it], name
 
 
 def test_the_commands_of_the_documents_are_there() -> None:
