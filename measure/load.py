@@ -26,10 +26,11 @@ import clients.player
 from chalicelib.settings import authentication
 from localdev.token import make
 from measure import local, report, steps
+from measure.loops import Load, Stage
 from measure.observations import Observations
 from measure.player import LoadPlayer, NotConnected
 from measure.progress import Progress
-from measure.scenarios import SCENARIOS, Load, Stage
+from measure.scenarios import SCENARIOS
 
 TOKEN_HOURS = 2
 TIMING = clients.player.Timing(answer=60)

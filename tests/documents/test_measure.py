@@ -17,11 +17,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from measure import attacks, cold, costs, report, room_scale, steps
 from measure.budgets import Row, table
 from measure.load import client, result
+from measure.loops import Load, Stage
 from measure.observations import Observations
 from measure.player import LoadPlayer
 from measure.progress import Progress
 from measure.scale import simulate
-from measure.scenarios import Load, Stage, pairs, pairs_under
+from measure.scenarios import pairs, pairs_under
 from measure.shard import Parameters
 from tests.support.chalice_process import PROJECT
 from tests.support.documents import table as table_after
