@@ -785,10 +785,10 @@ def _live(item: Item) -> list[str]:
 
 
 def _last_seen(item: Item) -> int:
-    """Return the start of the newest window in which the player sent a frame, or its newest connect."""
-    sent = [int(name.removeprefix("used:")) for name in item if name.startswith("used:")]
-    connected = [int(value["N"]) for name, value in item.items() if name.startswith("since:")]
-    return max(sent or connected or [0])
+    """Return when a player last sent a frame. Version 1.0.0 of the service only stored when it connected."""
+    if "seenAt" in item:
+        return int(item["seenAt"]["N"])
+    return max((int(value["N"]) for name, value in item.items() if name.startswith("since:")), default=0)
 
 
 def _is_failed_condition(failure: ClientError) -> bool:

@@ -13,7 +13,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.core.message_id import cursor_at, timestamp_of
-from chalicelib.core.protocol import MESSAGE_ID, MessageFrame
+from chalicelib.core.protocol import MESSAGE_ID
+from chalicelib.core.service_frames import MessageFrame
 from clients.backend import (
     Backend,
     BackendError,
