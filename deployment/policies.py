@@ -38,21 +38,26 @@ def policies(stage: Stage) -> dict[str, str]:
 def _connect(stage: Stage) -> list[Statement]:
     return [
         _on_connections(stage, "Register", "GetItem", "PutItem", "UpdateItem", "DeleteItem"),
-        _on_messages(stage, "StoreMarker", "PutItem"),
+        _on_messages(stage, "StoreMarker", "PutItem", "BatchWriteItem"),
         _manage_connections(stage, "CheckAndClose", "GET", "DELETE"),
     ]
 
 
 def _message(stage: Stage) -> list[Statement]:
     return [
-        _on_connections(stage, "CountFrame", "GetItem", "PutItem", "UpdateItem", "DeleteItem"),
-        _on_messages(stage, "StoreMessage", "PutItem"),
+        _on_connections(
+            stage, "CountFrame", "GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem"
+        ),
+        _on_messages(stage, "StoreMessage", "PutItem", "BatchWriteItem"),
         _manage_connections(stage, "Reply", "POST", "DELETE"),
     ]
 
 
 def _disconnect(stage: Stage) -> list[Statement]:
-    return [_on_connections(stage, "RemoveConnection", "GetItem", "UpdateItem", "DeleteItem")]
+    return [
+        _on_connections(stage, "RemoveConnection", "GetItem", "UpdateItem", "DeleteItem"),
+        _on_messages(stage, "TellRooms", "BatchWriteItem"),
+    ]
 
 
 def _push(stage: Stage) -> list[Statement]:
