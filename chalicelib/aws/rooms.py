@@ -76,12 +76,12 @@ class RoomsTable:
                         ":most": {"N": str(self._members_per_room)},
                         ":expires": self._expires(),
                     },
-                    ReturnValues="ALL_NEW",
+                    ReturnValues="ALL_OLD",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ClientError as failure:
             return False, room_of(room_id, failure.response.get("Item", {}))
-        return True, room_of(room_id, answer["Attributes"])
+        return True, room_of(room_id, answer.get("Attributes", {}))
 
     @timed("leave")
     def leave(self, room_id: str, player_id: str) -> None:

@@ -106,7 +106,8 @@ class RoomStore(Protocol):
     def join(self, room_id: str, player_id: str, *, muted: bool = False) -> tuple[bool, Room]:
         """Make the player a member unless the room is full or has banned the player. Idempotent.
 
-        Return whether the player is a member, and the room. A join that isn't `muted` doesn't unmute.
+        Return whether the player is a member now, and the room as it was before. A join that isn't `muted`
+        doesn't unmute.
         """
 
     def leave(self, room_id: str, player_id: str) -> None:

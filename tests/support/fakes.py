@@ -196,7 +196,7 @@ class InMemoryRooms:
             return False, room
         unheard = room.muted | {player_id} if muted else room.muted
         self.by_id[room_id] = replace(room, members=members, muted=unheard)
-        return True, self.by_id[room_id]
+        return True, room
 
     def leave(self, room_id: str, player_id: str) -> None:
         self._fail("leave")

@@ -97,6 +97,20 @@ def test_joining_again_changes_nothing_and_pokes_nobody(world: World) -> None:
     assert pokes(world) == []
 
 
+@pytest.mark.parametrize("presence", [True, None])
+def test_a_room_is_told_when_a_player_that_was_removed_joins_again(
+    world: World, presence: bool | None
+) -> None:
+    """Otherwise members would believe an event that was sent while the player was no member."""
+    join(world, "c", presence=True)
+    world.rooms.leave("lobby", "1")
+    world.messages.stored.clear()
+
+    join(world, "c", presence=presence)
+
+    assert pokes(world) == [("lobby", "1")]
+
+
 def test_a_player_can_be_told_to_sixteen_rooms_at_most(world: World) -> None:
     for number in range(MAX_PRESENCE_ROOMS):
         assert join(world, "c", f"r{number}", presence=True)["type"] == "joined"
