@@ -17,7 +17,8 @@ from chalicelib.core.ports import COPIES_PER_CALL, Calls, MessageStore, RoomStor
 class FanOut:
     """Copies rooms' messages. `clock` returns milliseconds since the epoch.
 
-    `run_per_chunk` runs calls concurrently, and returns when all have ended.
+    `chunk_size` is how many members get their copies with one call. `run_per_chunk` runs calls concurrently,
+    and returns when all have ended.
     """
 
     messages: MessageStore
@@ -29,6 +30,7 @@ class FanOut:
     sleep: Callable[[float], None]
     jitter: Callable[[], float]
     note: Telemetry
+    chunk_size: int = COPIES_PER_CALL
 
     def copy(self, room: Room, messages: Sequence[RoomMessage], time_left: Callable[[], float]) -> None:
         """Copy the messages to all members. Raises Unavailable if Lambda must redeliver the batch.
@@ -36,7 +38,7 @@ class FanOut:
         Each chunk of members gets the messages in order, and chunks don't wait for each other. A redelivered
         batch copies again; clients drop the duplicates, because all copies of a message have its id.
         """
-        members, size = sorted(room.members), COPIES_PER_CALL
+        members, size = sorted(room.members), self.chunk_size
         chunks = [members[start : start + size] for start in range(0, len(members), size)]
         self.run_per_chunk([partial(self._copy_to, chunk, messages, time_left) for chunk in chunks])
         for message in messages:

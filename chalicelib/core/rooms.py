@@ -70,10 +70,13 @@ class Rooms:
         return reply
 
     def _online(self, room: Room) -> dict[str, int] | None:
-        """Return when the members that are online were last seen, or None if the room is too large."""
+        """Return when the members that are online were last seen, or None if the room is too large.
+
+        The read is consistent, so the reply is newer than every event that the client had when it asked.
+        """
         if len(room.members) > MAX_PRESENCE_MEMBERS:
             return None
-        players, _ = self.directory.read(sorted(room.members), consistent=False)
+        players, _ = self.directory.read(sorted(room.members))
         return {each.id: each.last_seen_at or 0 for each in players.values() if each.live}
 
     def online(self, connection: Connection, frame: AskPresence) -> PresenceFrame:

@@ -8,6 +8,7 @@ from chalicelib.core.delivery import Posts
 from chalicelib.core.fan_out import FanOut
 from chalicelib.core.messenger import Messenger
 from chalicelib.core.ports import (
+    COPIES_PER_CALL,
     Calls,
     ConnectionStore,
     Directory,
@@ -58,13 +59,17 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Sizes are in bytes. `page_messages` is how many messages a page of replay reads."""
+    """Sizes are in bytes. `page_messages` is how many messages a page of replay reads.
+
+    `copies_per_call` is how many copies of a room's message one call stores.
+    """
 
     rate: RateLimit
     max_message_bytes: int
     max_room_message_bytes: int
     room_seconds: int
     page_messages: int = PAGE_MESSAGES
+    copies_per_call: int = COPIES_PER_CALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,7 @@ def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime
         sleep=runtime.sleep,
         jitter=runtime.jitter,
         note=runtime.note,
+        chunk_size=limits.copies_per_call,
     )
     presence_events = PresenceEvents(
         connections=stores.connections,

@@ -233,12 +233,15 @@ class InMemoryDirectory:
     connections: InMemoryConnections
     rooms: InMemoryRooms
     failing: bool = False
+    was_consistent: bool | None = None
+    """Whether the last read was."""
 
     def read(
         self, player_ids: Collection[str], room_ids: Collection[str] = (), *, consistent: bool = True
     ) -> tuple[dict[str, PlayerConnections], dict[str, Room]]:
         if self.failing:
             raise Unavailable("read")
+        self.was_consistent = consistent
         players = {player_id: self.connections.player(player_id) for player_id in player_ids}
         return players, {room_id: self.rooms.find(room_id) for room_id in room_ids}
 

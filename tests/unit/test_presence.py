@@ -111,6 +111,17 @@ def test_a_room_is_told_when_a_player_that_was_removed_joins_again(
     assert pokes(world) == [("lobby", "1")]
 
 
+def test_a_room_that_is_told_of_a_player_is_told_when_it_joins_again(world: World) -> None:
+    """Otherwise members would believe an event that was sent while the player was no member."""
+    join(world, "c", presence=True)
+    world.rooms.leave("lobby", "1")
+    world.messages.stored.clear()
+
+    join(world, "c")
+
+    assert pokes(world) == [("lobby", "1")]
+
+
 def test_a_player_can_be_told_to_sixteen_rooms_at_most(world: World) -> None:
     for number in range(MAX_PRESENCE_ROOMS):
         assert join(world, "c", f"r{number}", presence=True)["type"] == "joined"
@@ -266,6 +277,14 @@ def test_members_says_which_members_are_online_and_when_they_were_last_seen(worl
     assert reply["members"] == ["1", "2", "away"]
     assert reply["online"].keys() == {"1", "2"}
     assert abs(reply["online"]["1"] - NOW) <= world.connections.rate.window_ms
+
+
+def test_members_are_never_older_than_an_event_that_the_client_already_has(world: World) -> None:
+    world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1", "2"}))
+
+    world.send("c", action="members", roomId="lobby")
+
+    assert world.directory.was_consistent
 
 
 def test_members_of_a_large_room_come_without_online(world: World) -> None:
