@@ -153,7 +153,7 @@ class RoomLife:
             world.schedule.advance(0.002)
 
     def let_all_join(self) -> Iterator[None]:
-        """Lift all bans and mutes without faults, let each player join the rooms, and yield after each join."""
+        """Lift all bans and mutes without faults, let all join the rooms, and yield after each join."""
         for room_id in self.habits.room_ids:
             for device in self._first_devices():
                 for update in (PARDON, UNMUTE):
