@@ -27,12 +27,15 @@ NODE_22 := 22.23.1
 WS := 8.21.3
 JAVASCRIPT := build/javascript-$(NODE_20)-$(NODE_22)-$(WS)
 
+TYPESCRIPT := 5.9.3
+TSC := build/typescript-$(TYPESCRIPT)
+
 UV := 0.13.9
 
 DYNOXIDE := 1.2.1
 DYNAMODB_ENGINE := build/dynamodb-engine-$(DYNOXIDE)
 
-.PHONY: help run test test-slow test-javascript test-moto test-dynamodb chat token deploy destroy notes policies package rehearse accept simulate prove load bench \
+.PHONY: help run test test-slow test-javascript test-typescript test-moto test-dynamodb chat token deploy destroy notes policies package rehearse accept simulate prove load bench \
 	scale specification validate-specification asyncapi-parser dynamodb-engine setup lock wheels clean
 
 ## help: list the targets
@@ -200,6 +203,15 @@ $(JAVASCRIPT)/ready:
 	platform=$$(node -p 'process.platform + "-" + process.arch') && npm install --prefix $(JAVASCRIPT) --ignore-scripts \
 		--no-audit --no-fund --silent --fetch-retries=1 node-20@npm:node-$$platform@$(NODE_20) \
 		node-22@npm:node-$$platform@$(NODE_22) ws@$(WS)
+	@touch $@
+
+## test-typescript: check the JavaScript client's types with a sample program
+test-typescript: $(TSC)/ready
+	$(TSC)/node_modules/.bin/tsc --project tests/clients/typescript
+
+$(TSC)/ready:
+	@command -v npm >/dev/null || { echo "npm is required to download TypeScript $(TYPESCRIPT)."; exit 1; }
+	npm install --prefix $(TSC) --ignore-scripts --no-audit --no-fund --silent --fetch-retries=1 typescript@$(TYPESCRIPT)
 	@touch $@
 
 ## clean: delete environments, downloads and caches

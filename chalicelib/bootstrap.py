@@ -1,10 +1,11 @@
 """Builds the service on AWS: its tables, its gateway, its threads and its clock."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from chalicelib.aws.connections import ConnectionsTable
@@ -71,6 +72,7 @@ def limits_of(settings: Settings) -> Limits:
         rate=_rate_of(settings),
         max_message_bytes=settings.max_message_bytes,
         max_room_message_bytes=settings.max_room_message_bytes,
+        room_seconds=settings.room_seconds,
     )
 
 
@@ -87,7 +89,7 @@ def _runtime() -> Runtime:
         jitter=random.random,
         run_per_player=concurrent_runner("players", MAX_CONCURRENT_POSTS),
         run_per_connection=concurrent_runner("connections", MAX_CONCURRENT_POSTS),
-        run_per_chunk=concurrent_runner("copies", MAX_CONCURRENT_COPIES),
+        run_per_chunk=bounded_runner("copies", MAX_CONCURRENT_COPIES),
         note=note,
     )
 
@@ -130,6 +132,17 @@ def concurrent_runner(name: str, threads: int) -> Callable[[Calls], None]:
             done.result()
 
     return run_concurrently
+
+
+def bounded_runner(name: str, limit: int) -> Callable[[Calls], None]:
+    """Return a `concurrent_runner` that runs at most `limit` calls at once, its callers' threads included."""
+    run, slots = concurrent_runner(name, limit), threading.Semaphore(limit)
+
+    def run_in_slot(call: Callable[[], None]) -> None:
+        with slots:
+            call()
+
+    return lambda calls: run([partial(run_in_slot, call) for call in calls])
 
 
 def _run(call: Callable[[], None]) -> "Future[None]":

@@ -11,8 +11,9 @@
 /* In seconds. API Gateway ends a connection after 10 minutes without a frame, and after two hours.
    ping: the client pings after so long without a frame. answer: the timeout of any answer and of a handshake.
    lifetime: the client replaces its connection after so long, or up to a tenth sooner.
-   retry, longestRetry: the longest pause before the next attempt, at first and after many failures. */
-const TIMING = {ping: 300, answer: 30, lifetime: 6900, retry: 1, longestRetry: 30};
+   retry, longestRetry: the longest pause before the next attempt, at first and after many failures.
+   offline: a member who goes offline is reported after so long, unless it is back by then. */
+const TIMING = {ping: 300, answer: 30, lifetime: 6900, retry: 1, longestRetry: 30, offline: 10};
 
 /* A longer timer fires at once. */
 const LONGEST_TIMER_SECONDS = Math.floor((2 ** 31 - 1) / 1000);
@@ -25,6 +26,10 @@ const CLOSING_ERRORS = new Set(["unauthorized", "unknown_connection"]);
 
 /* How many messages can wait for the program to read them. */
 export const UNREAD_MESSAGES = 1000;
+
+/* How many signals and presence events can wait to be read. A further one replaces the oldest. */
+export const UNREAD_SIGNALS = 100;
+export const UNREAD_PRESENCE = 1000;
 
 const TOO_MANY_UNREAD = "too many unread messages";
 
@@ -39,10 +44,26 @@ const STRINGS = new Map([
   ["system", ["messageId", "event"]],
   ["error", ["code", "detail"]],
   ["ack", ["messageId"]],
+  ["signal", ["srcPlayerId", "data"]],
+  ["members", ["roomId"]],
+  ["closing", ["reason"]],
 ]);
 
-/* Frames whose messageId becomes part of the next URL. */
+/* Frames that move the position, which is part of the next URL. */
 const POSITIONED = new Set(["message", "system"]);
+
+/* Frames that have a roomId only if they are about a room. */
+const SOMETIMES_OF_ROOMS = new Set(["message", "signal", "presence"]);
+
+const ROOM_ID = /^[A-Za-z0-9._@|:+!'/=-]{1,64}$/;
+
+const SIGNAL_BYTES = 4096;
+
+/* The ackIds of signals begin with this. The service answers only the signals that it refuses. */
+const SIGNAL_PREFIX = "signal-";
+
+/* The most players that one presence query can name. */
+const PRESENCE_PLAYERS = 100;
 
 const LONE_SURROGATE = /[\ud800-\udfff]/u;
 
@@ -69,6 +90,16 @@ export class CannotConnect extends Error {}
 /* The player was closed. */
 export class Offline extends Error {}
 
+/* The service's backend ended the connection, for example to ban the player. `until` is when the player can
+   return, in milliseconds since the epoch, or null. The player reconnects only if the program calls connect(). */
+export class Kicked extends Error {
+  constructor(reason, until) {
+    super(reason);
+    this.reason = reason;
+    this.until = until;
+  }
+}
+
 /* The connection is gone, or as good as gone. What was not answered is sent again over the next one. */
 const LOST = Symbol("lost");
 
@@ -94,6 +125,12 @@ export class Player {
   #unanswered = new Map();
   #unread = [];
   #seen = new Set();
+  #signals = [];
+  #presence;
+  #watchedRooms = new Set();
+  #staleRooms = new Set();
+  #isRefreshing = false;
+  #returnAt = 0;
 
   /* Options, where "" and null mean the same as not given:
      playerId: a string.
@@ -101,7 +138,7 @@ export class Player {
      after: the messageId to go on from.
      timing: any of TIMING's keys, in seconds. Infinity means as long as possible.
      observe: called with "connecting" or "open" and null, "sent" or "received" and a frame, "lost" and why,
-     "waiting" and the seconds until the next attempt.
+     "waiting" and the seconds until the next attempt, "refused" and the error for a signal, with its ackId.
      Throws TypeError or RangeError for an unknown or unusable option.
      At most UNREAD_MESSAGES wait to be read. The player drops further ones and goes offline, but keeps a
      connection that it has sent or asked over, for the replies. It reconnects when half has been read, or to
@@ -116,11 +153,13 @@ export class Player {
     this.#observe = isGiven(observe) ? observe : () => {};
     if (typeof this.#observe !== "function") throw new TypeError("observe must be a function");
     this.position = optionalText("after", after);
+    this.#presence = new PresenceEvents(this.#timing.offline, () => this.#change());
   }
 
   /* Resolves when the service has said that the player receives, or when too many messages are unread. After
-     close() it goes on from where it was, and the first attempt begins at once. Rejects with Offline when the
-     player is closed, and with CannotConnect when no attempt can succeed. */
+     close() it goes on from where it was, and the first attempt begins at once. After Kicked it waits until the
+     time that the service gave. Rejects with Offline when the player is closed, with CannotConnect when no
+     attempt can succeed, and with Kicked. */
   async connect() {
     if (this.#session.ended !== null) {
       this.#session = {ended: null};
@@ -135,22 +174,81 @@ export class Player {
     this.#end(new Offline("the player was closed"), "closed");
   }
 
-  /* Resolves with the ack. Rejects with Refused, also for a frame over 32 KB, and with the error that ended the
-     player. The frame is sent again until it is answered; its clientMessageId, made up unless given, stores it
-     once. A send isn't overtaken by a later one. */
+  /* Sends a message to a player. Resolves with the ack. Rejects with Refused, also for a frame over 32 KB, and
+     with the error that ended the player. The frame is sent again until it is answered; its clientMessageId, made
+     up unless given, stores it once. A message, join or leave isn't overtaken by a later one. */
   async send(to, message, clientMessageId) {
-    const frame = {
-      action: "sendmessage",
-      destinationPlayerId: to,
-      message,
-      clientMessageId: isGiven(clientMessageId) ? clientMessageId : uniqueId(),
-    };
-    for (const [key, value] of Object.entries(frame)) {
-      if (typeof value !== "string") throw new Refused("invalid_frame", `${key} must be a string`);
+    return this.#send({destinationPlayerId: to}, message, clientMessageId);
+  }
+
+  /* Sends a message to all members of a room, which includes this player. Like send(). */
+  async sendToRoom(roomId, message, clientMessageId) {
+    return this.#send({roomId: checkedRoom(roomId)}, message, clientMessageId);
+  }
+
+  /* Resolves with the number of members. Rejects like send(). The player stays a member until it leaves or is
+     removed, whether it is connected or not. If `presence` is true, the members are told when this player comes and
+     goes, and presenceEvents() gives the room's members after each reconnection. False ends that; without it,
+     nothing changes. */
+  async join(roomId, options) {
+    const {presence} = known("options", options, ["presence"]);
+    const told = isGiven(presence) ? {presence} : {};
+    const {members} = await this.#inOrder({action: "join", roomId: checkedRoom(roomId), ...told}, "joined");
+    if (presence) this.#watchedRooms.add(roomId);
+    else if (isGiven(presence)) this.#watchedRooms.delete(roomId);
+    return members;
+  }
+
+  /* Leaves a room; again has no effect. Rejects like send(). */
+  async leave(roomId) {
+    await this.#inOrder({action: "leave", roomId: checkedRoom(roomId)}, "left");
+    this.#watchedRooms.delete(roomId);
+  }
+
+  /* Resolves with {roomId, members, online}: the members' ids, and of those with a live connection the time at
+     which each was last seen, in milliseconds since the epoch. `online` is null if the room is too large for
+     presence. Rejects like send(). */
+  async members(roomId) {
+    return this.#members(this.#session, checkedRoom(roomId));
+  }
+
+  /* Resolves with [{playerId, online, lastSeenAt}, …] for 1 to 100 players. Those whose presence this player can't
+     see are left out. Rejects like send(). */
+  async presence(playerIds) {
+    if (!Array.isArray(playerIds) || playerIds.length < 1 || playerIds.length > PRESENCE_PLAYERS) {
+      throw new Refused("invalid_frame", `playerIds must be an array of 1 to ${PRESENCE_PLAYERS} player ids`);
     }
-    const sent = this.#sendUntilAnswered(this.#session, checkedFrame(frame), this.#lastSend);
-    this.#lastSend = sent.catch(() => {});
-    return sent;
+    const frame = checkedFrame({action: "presence", playerIds});
+    return presences(await this.#untilCarriedOut(this.#session, frame, "presence"));
+  }
+
+  /* Sends 1 to 4,096 bytes to a player's live connections, at most once. Resolves with whether the signal was
+     sent: false while the player reconnects, because a signal is never sent later or again. Rejects with Refused
+     before sending, and with the error that ended the player. If the service refuses it, observe is called with
+     "refused". */
+  async signal(to, data) {
+    if (typeof to !== "string" || to === "") {
+      throw new Refused("invalid_frame", "to must be a player's id; signalToRoom signals a room");
+    }
+    return this.#signal({destinationPlayerId: to}, data);
+  }
+
+  /* Sends 1 to 4,096 bytes to the members' live connections, except this one. Like signal(). */
+  async signalToRoom(roomId, data) {
+    return this.#signal({roomId: checkedRoom(roomId)}, data);
+  }
+
+  /* The signals, as {data, srcPlayerId, roomId}, until the player is closed. */
+  signals() {
+    return this.#each(this.#signals);
+  }
+
+  /* Who comes and goes, until the player is closed: {type: "presence", roomId, playerId, member, online,
+     lastSeenAt}. A member who goes offline is reported after timing.offline, unless it is back by then. After a
+     reconnection also {type: "members", roomId, members, online} of each room that was joined with presence,
+     which replaces what was known before. */
+  presenceEvents() {
+    return this.#each(this.#presence.waiting);
   }
 
   /* Resolves with the answer to a frame, an error too. Rejects with Refused for a lone surrogate or a frame over
@@ -161,15 +259,19 @@ export class Player {
   }
 
   /* The messages that were not seen before, until the player is closed. */
-  async *[Symbol.asyncIterator]() {
+  [Symbol.asyncIterator]() {
+    return this.#each(this.#unread, () => this.#nextUnread());
+  }
+
+  async *#each(waiting, next = () => waiting.shift()) {
     for (;;) {
       try {
-        await this.#until(this.#session, () => this.#unread.length > 0);
+        await this.#until(this.#session, () => waiting.length > 0);
       } catch (ended) {
         if (ended instanceof Offline) return;
         throw ended;
       }
-      if (this.#unread.length > 0) yield this.#nextUnread();  // Another iteration may have been sooner.
+      if (waiting.length > 0) yield next();  // Another iteration may have been sooner.
     }
   }
 
@@ -178,6 +280,8 @@ export class Player {
   async #stayConnected(session) {
     let failures = 0;
     try {
+      const left = this.#returnAt - Date.now() / 1000;
+      if (left > 0) await this.#pauseFor(session, left);
       while (session.ended === null) {
         this.#tell("connecting", null);
         const why = await this.#converse(session);
@@ -190,12 +294,16 @@ export class Player {
         if (this.#isFull) {
           await this.#until(session, () => this.#unread.length <= UNREAD_MESSAGES / 2 || this.#asking > 0);
         }
-        this.#tell("waiting", pause);
-        await this.#rest(session, pause);
+        await this.#pauseFor(session, pause);
       }
     } catch (reason) {
       if (session.ended === null) this.#end(reason, reason.message);
     }
+  }
+
+  async #pauseFor(session, seconds) {
+    this.#tell("waiting", seconds);
+    await this.#rest(session, seconds);
   }
 
   /* Holds one connection. Resolves with why it ended; rejects when no other attempt could succeed either. */
@@ -289,19 +397,35 @@ export class Player {
 
   #take(frame) {
     this.#tell("received", frame);
-    const {type, event, code, ackId, messageId} = frame;
+    const {type, event, code, ackId, roomId} = frame;
     if (type === "message") this.#keep(frame);
-    if (POSITIONED.has(type) && !this.#isFull && !(this.position > messageId)) this.position = messageId;
+    if (POSITIONED.has(type) && !this.#isFull) this.#moveTo(frame.position ?? frame.messageId);
     if (type === "system" && event === "connected") {
       this.#isGreeted = true;
       this.#change();
-    } else if (type === "error" && CLOSING_ERRORS.has(code)) this.#endConnection(code);
+      this.#refreshRooms();
+    } else if (type === "signal") {
+      const {data, srcPlayerId} = frame;
+      append(this.#signals, {data, srcPlayerId, roomId}, UNREAD_SIGNALS);
+      this.#change();
+    } else if (type === "presence" && roomId !== undefined) {
+      for (const presence of presences(frame)) this.#presence.add({type, roomId, ...presence});
+    } else if (type === "closing") {
+      const {reason, until = null} = frame;
+      this.#returnAt = (until ?? 0) / 1000;
+      this.#end(new Kicked(reason, until), reason);
+    } else if (type === "error" && String(ackId).startsWith(SIGNAL_PREFIX)) this.#tell("refused", frame);
+    else if (type === "error" && CLOSING_ERRORS.has(code)) this.#endConnection(code);
     else if (type === undefined) {  // API Gateway's own, and it does not say to which frame.
       this.#answerAll({type: "error", retryable: true});
     } else if (type === "error" && ackId === undefined && frame.retryable === false) {
       // The service couldn't read the frame that it refuses. Only one of several can be the refused one.
       this.#answerAll(this.#unanswered.size === 1 ? frame : {type: "error", retryable: true});
     } else if (ackId !== undefined) this.#unanswered.get(ackId)?.(frame);
+  }
+
+  #moveTo(position) {
+    if (!(this.position > position)) this.position = position;
   }
 
   #keep(message) {
@@ -328,13 +452,66 @@ export class Player {
     return message;
   }
 
+  // Signals and presence
+
+  #signal(destination, data) {
+    const ackId = `${SIGNAL_PREFIX}${this.#nextAckId++}`;
+    const frame = checkedFrame({action: "signal", ...destination, data: checkedData(data), ackId});
+    if (this.#session.ended !== null) throw this.#session.ended;
+    if (this.#socket === null) return false;
+    this.#write(this.#socket, frame, JSON.stringify(frame));
+    return true;
+  }
+
+  #refreshRooms() {
+    for (const roomId of this.#watchedRooms) this.#staleRooms.add(roomId);
+    if (this.#staleRooms.size > 0 && !this.#isRefreshing) this.#refresh(this.#session);
+  }
+
+  /* Reports the members of one room after the other. A room that refuses isn't watched any more. */
+  async #refresh(session) {
+    this.#isRefreshing = true;
+    for (const roomId of this.#staleRooms) {
+      this.#staleRooms.delete(roomId);
+      try {
+        this.#presence.replace(await this.#members(session, roomId));
+      } catch (failure) {
+        if (failure instanceof Refused) this.#watchedRooms.delete(roomId);
+        else break;  // The session has ended, and every other call says so.
+      }
+    }
+    this.#isRefreshing = false;
+  }
+
+  async #members(session, roomId) {
+    const {members, online = null} = await this.#untilCarriedOut(session, {action: "members", roomId}, "members");
+    return {type: "members", roomId, members, online};
+  }
+
   // Questions and answers
 
-  async #sendUntilAnswered(session, frame, earlierSend) {
-    await earlierSend;
+  async #send(destination, message, clientMessageId) {
+    const unique = isGiven(clientMessageId) ? clientMessageId : uniqueId();
+    const frame = {action: "sendmessage", ...destination, message, clientMessageId: unique};
+    for (const [key, value] of Object.entries(frame)) {
+      if (typeof value !== "string") throw new Refused("invalid_frame", `${key} must be a string`);
+    }
+    return this.#inOrder(checkedFrame(frame), "ack");
+  }
+
+  /* Sends a frame after the answers to the earlier ones. */
+  async #inOrder(frame, type) {
+    const session = this.#session;
+    const sent = this.#lastSend.then(() => this.#untilCarriedOut(session, frame, type));
+    this.#lastSend = sent.catch(() => {});
+    return sent;
+  }
+
+  /* Resolves with the answer of a type. Retries; rejects with Refused if the frame will not be carried out. */
+  async #untilCarriedOut(session, frame, type) {
     for (let tries = 0; ; tries++) {
       const answer = await this.#askUntilAnswered(session, frame);
-      if (answer.type === "ack") return answer;
+      if (answer.type === type) return answer;
       if (answer.retryable === false) throw new Refused(answer.code, answer.detail);
       await this.#rest(session, (answer.retryAfterMs ?? 0) / 1000 + this.#pause(tries));
     }
@@ -369,9 +546,13 @@ export class Player {
         this.#unanswered.delete(ackId);
         resolve(answer);
       });
-      this.#tell("sent", {...frame, ackId});
-      socket.send(text);
+      this.#write(socket, {...frame, ackId}, text);
     });
+  }
+
+  #write(socket, frame, text) {
+    this.#tell("sent", frame);
+    socket.send(text);
   }
 
   #lose() {
@@ -400,6 +581,7 @@ export class Player {
     if (this.#session.ended !== null) return;
     this.#session.ended = reason;
     this.#isGreeted = false;
+    this.#presence.stop();
     this.#endConnection(why);
     for (const {end} of this.#takeWaiting()) end(reason);
     this.#tell("lost", why);
@@ -451,6 +633,66 @@ export class Player {
     const {retry, longestRetry} = this.#timing;
     return Math.random() * Math.min(longestRetry, retry * 2 ** Math.min(failures, 10));
   }
+}
+
+/* The presence events that wait for the program. A member's going offline is added with a delay. */
+class PresenceEvents {
+  waiting = [];
+  #delaySeconds;
+  #onChange;
+  #delayed = new Map();
+
+  constructor(delaySeconds, onChange) {
+    this.#delaySeconds = delaySeconds;
+    this.#onChange = onChange;
+  }
+
+  /* Adds an event. A member's return drops the delayed events about it, in all rooms. */
+  add(presence) {
+    const {roomId, playerId, online, member} = presence;
+    if (online) this.#drop(delayed => delayed.playerId === playerId);
+    else if (member !== false) {
+      const key = JSON.stringify([roomId, playerId]);
+      if (this.#delayed.has(key)) return;
+      const timer = setTimeout(() => {
+        this.#delayed.delete(key);
+        this.#append(presence);
+      }, 1000 * this.#delaySeconds);
+      this.#delayed.set(key, {roomId, playerId, timer});
+      return;
+    }
+    this.#drop(delayed => delayed.playerId === playerId && delayed.roomId === roomId);
+    this.#append(presence);
+  }
+
+  /* Adds a room's members, and drops the delayed events of the room, which are older. */
+  replace(members) {
+    this.#drop(delayed => delayed.roomId === members.roomId);
+    this.#append(members);
+  }
+
+  stop() {
+    this.#drop(() => true);
+  }
+
+  #append(event) {
+    append(this.waiting, event, UNREAD_PRESENCE);
+    this.#onChange();
+  }
+
+  #drop(isOver) {
+    for (const [key, delayed] of this.#delayed) {
+      if (!isOver(delayed)) continue;
+      clearTimeout(delayed.timer);
+      this.#delayed.delete(key);
+    }
+  }
+}
+
+/* Appends to an array that holds at most so many. */
+function append(waiting, event, most) {
+  waiting.push(event);
+  if (waiting.length > most) waiting.shift();
 }
 
 /* Returns seconds by a monotonic clock. */
@@ -550,9 +792,54 @@ function parsedFrame(text) {
 function isWellFormed({type, ackId = 0, retryAfterMs = 0, ...frame}) {
   return ["undefined", "string"].includes(typeof type)
     && (STRINGS.get(type) ?? []).every(key => typeof frame[key] === "string")
-    && (!POSITIONED.has(type) || /^[!-~]+$/.test(frame.messageId))
+    && (!POSITIONED.has(type) || [frame.messageId, frame.position ?? "0"].every(isPosition))
+    && (!SOMETIMES_OF_ROOMS.has(type) || typeof (frame.roomId ?? "") === "string")
+    && (type !== "joined" || Number.isInteger(frame.members))
+    && (type !== "members" || (isArrayOf(isText, frame.members) && isObject(frame.online ?? {})))
+    && (type !== "presence" || isArrayOf(isPresence, frame.players))
+    && (type !== "closing" || Number.isInteger(frame.until ?? 0))
     && ["string", "number"].includes(typeof ackId)
     && typeof retryAfterMs === "number" && retryAfterMs >= 0 && retryAfterMs <= 1000 * LONGEST_TIMER_SECONDS;
+}
+
+function isText(value) {
+  return typeof value === "string";
+}
+
+function isPosition(value) {
+  return isText(value) && /^[!-~]+$/.test(value);
+}
+
+function isArrayOf(isOne, value) {
+  return Array.isArray(value) && value.every(isOne);
+}
+
+function isPresence(value) {
+  return isObject(value) && isText(value.playerId) && typeof value.online === "boolean"
+    && Number.isInteger(value.lastSeenAt ?? 0) && typeof (value.member ?? true) === "boolean";
+}
+
+/* Returns the players of a presence frame, without keys that later versions of the service might add. */
+function presences({players}) {
+  return players.map(({playerId, online, lastSeenAt = null, member}) => (
+    {playerId, online, lastSeenAt, ...(member === undefined ? {} : {member})}
+  ));
+}
+
+/* Returns the id. Throws Refused if no room can have it. */
+function checkedRoom(roomId) {
+  if (typeof roomId !== "string" || !ROOM_ID.test(roomId)) {
+    throw new Refused("invalid_frame", "roomId must be 1 to 64 of A-Z a-z 0-9 . _ - @ | : + ! ' / =");
+  }
+  return roomId;
+}
+
+/* Returns a signal's data. Throws Refused if it isn't a string of 1 to SIGNAL_BYTES bytes. */
+function checkedData(data) {
+  if (typeof data !== "string" || data === "" || new TextEncoder().encode(data).length > SIGNAL_BYTES) {
+    throw new Refused("invalid_frame", `data must be a string of 1 to ${SIGNAL_BYTES} bytes`);
+  }
+  return data;
 }
 
 /* crypto.randomUUID is there only on pages that came by https or from the same machine. */

@@ -20,7 +20,7 @@ import socket
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
@@ -74,22 +74,42 @@ SEEN_MESSAGES = 100_000
 UNREAD_MESSAGES = 1000
 """How many messages are buffered until the program reads them."""
 
+UNREAD_SIGNALS = 100
+UNREAD_PRESENCE = 1000
+"""How many signals and presence events are buffered until the program reads them. The oldest are dropped."""
+
 TOO_MANY_UNREAD = "too many unread messages"
 
 PING: Frame = {"action": "ping"}
 
 PROXY_IS_WRONG = "the proxy of the environment can't be used; one is as http://proxy.example.com:3128"
 
+SIGNAL_BYTES = 4096
+
+SIGNAL_PREFIX = "signal-"
+"""The `ackId`s of signals begin with this. Only a refused signal is answered, so none of them is stored."""
+
+PRESENCE_PLAYERS = 100
+"""The most players that one presence query can name."""
+
+ROOM_ID = re.compile(r"[A-Za-z0-9._@|:+!'/=-]{1,64}")
+
 STRINGS = {
     "message": ("messageId", "srcPlayerId", "message"),
     "system": ("messageId", "event"),
     "error": ("code", "detail"),
     "ack": ("messageId",),
+    "signal": ("srcPlayerId", "data"),
+    "members": ("roomId",),
+    "closing": ("reason",),
 }
 """The keys that must have a string value, by the service's frame type."""
 
 POSITIONED = frozenset({"message", "system"})
-"""Frame types whose messageId becomes the position in the next URL."""
+"""Frame types that move the position, which is in the next URL."""
+
+SOMETIMES_OF_ROOMS = frozenset({"message", "signal", "presence"})
+"""Frame types that have a `roomId` only if they are about a room."""
 
 CLOSED = "closed"
 """The reason that `observe` gets when the player itself has closed the connection."""
@@ -122,6 +142,55 @@ class Offline(Exception):
     """Raised if the player was closed."""
 
 
+class Kicked(Exception):
+    """Raised if the service's backend ended the connection, for example to ban the player.
+
+    `until` is when the player can return, in milliseconds since the epoch, or None. The player reconnects
+    only if the program calls `connect`, which then waits until that time.
+    """
+
+    def __init__(self, reason: str, until: int | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.until = until
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What a player sent with `signal`. `room_id` is None if it was sent to this player alone."""
+
+    data: str
+    src_player_id: str
+    room_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Whether a player has a live connection, and when the service last heard from it.
+
+    `last_seen_at` is in milliseconds since the epoch. An event also has `room_id`, and `member`: whether the
+    player is a member of that room. In the reply to a query both are None.
+    """
+
+    player_id: str
+    online: bool
+    last_seen_at: int | None
+    room_id: str | None = None
+    member: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """A room's members. `online` has the `last_seen_at` of those who have a live connection.
+
+    It is None if the room is too large for presence.
+    """
+
+    room_id: str
+    members: list[str]
+    online: dict[str, int] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Timeouts and intervals in seconds. Each is a number above 0, or `math.inf`; others raise ValueError.
@@ -130,7 +199,8 @@ class Timing:
     `ping`: a ping is sent after this time without a frame. `answer`: the timeout of every reply, and of the
     handshake. `lifetime`: the player reconnects after this time, or up to a tenth earlier.
     `retry` and `longest_retry`: the upper limits of the first and the longest backoff. Attempts start at
-    least ATTEMPT_INTERVAL_SECONDS apart.
+    least ATTEMPT_INTERVAL_SECONDS apart. `offline`: a member who goes offline is reported after this time,
+    unless it is back by then.
     """
 
     ping: float = 300.0
@@ -138,6 +208,7 @@ class Timing:
     lifetime: float = 6900.0
     retry: float = 1.0
     longest_retry: float = 30.0
+    offline: float = 10.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -158,18 +229,65 @@ class _Session:
     ended: BaseException | None = None
 
 
+class _PresenceEvents:
+    """The presence events that wait for the program. A member's going offline is added with a delay."""
+
+    def __init__(self, delay_seconds: float, on_change: Callable[[], None]) -> None:
+        self.waiting: deque[Presence | Members] = deque(maxlen=UNREAD_PRESENCE)
+        self._delay_seconds = min(delay_seconds, LONGEST_PAUSE_SECONDS)
+        self._on_change = on_change
+        self._delayed: dict[tuple[str | None, str], asyncio.TimerHandle] = {}
+
+    def add(self, presence: Presence) -> None:
+        """Add an event. A member's return drops the delayed events about it, in all rooms."""
+        room_id, player_id = presence.room_id, presence.player_id
+        if presence.online:
+            self._drop([key for key in self._delayed if key[1] == player_id])
+        elif presence.member is not False:
+            if (room_id, player_id) not in self._delayed:
+                timer = asyncio.get_running_loop().call_later(
+                    self._delay_seconds, self._add_delayed, presence
+                )
+                self._delayed[room_id, player_id] = timer
+            return
+        self._drop([(room_id, player_id)])
+        self._append(presence)
+
+    def replace(self, members: Members) -> None:
+        """Add a room's members, and drop the delayed events of the room, which are older."""
+        self._drop([key for key in self._delayed if key[0] == members.room_id])
+        self._append(members)
+
+    def stop(self) -> None:
+        self._drop(list(self._delayed))
+
+    def _add_delayed(self, presence: Presence) -> None:
+        self._drop([(presence.room_id, presence.player_id)])
+        self._append(presence)
+
+    def _append(self, event: Presence | Members) -> None:
+        self.waiting.append(event)
+        self._on_change()
+
+    def _drop(self, keys: list[tuple[str | None, str]]) -> None:
+        for key in keys:
+            if key in self._delayed:
+                self._delayed.pop(key).cancel()
+
+
 class Player:
-    """A player that stays connected until it is closed, or until NotLetIn or CannotConnect.
+    """A player that stays connected until it is closed, or until NotLetIn, CannotConnect or Kicked.
 
     `token`: a JWT, or a function that returns or awaits one and is called at each connection attempt. If its
     token is rejected, the function is called again, up to TOKEN_ATTEMPTS times in a row. `after`: the
     position to continue from. An empty `player_id`, `token` or `after` is ignored.
 
     `observe` is called with "connecting" or "open" and None, with "sent" or "received" and a frame, with
-    "lost" and the reason, and with "waiting" and the seconds until the next attempt.
+    "lost" and the reason, with "waiting" and the seconds until the next attempt, and with "refused" and the
+    `error` for a signal, whose `ackId` is the signal's.
 
-    Iterating and sending raise NotLetIn or CannotConnect. Proxies come from the environment, except for
-    addresses of this machine.
+    Iterating and sending raise NotLetIn, CannotConnect or Kicked. Proxies come from the environment, except
+    for addresses of this machine.
 
     At most UNREAD_MESSAGES are buffered. Later ones are dropped, and replayed over the next connection. The
     player opens it once half of the buffer has been read, or to send. Until then it is offline, unless its
@@ -222,12 +340,18 @@ class Player:
         self._unanswered: dict[int, tuple[ClientConnection, asyncio.Future[Frame | None]]] = {}
         self._unread: deque[Frame] = deque()
         self._seen: dict[str, None] = {}
+        self._signals: deque[Signal] = deque(maxlen=UNREAD_SIGNALS)
+        self._presence = _PresenceEvents(self._timing.offline, self._change)
+        self._watched_rooms: set[str] = set()
+        self._stale_rooms: set[str] = set()
+        self._refreshing: asyncio.Future[None] | None = None
+        self._return_at = 0.0
 
     async def connect(self) -> None:
         """Connect, and return when the connection is live, or when too many messages are unread.
 
-        Raises NotLetIn and CannotConnect, and retries after every other failure. After `close`, it continues
-        from the last position.
+        Raises NotLetIn, CannotConnect and Kicked, and retries after every other failure. After `close`, it
+        continues from the last position. After Kicked, it first waits until the time that the service gave.
         """
         if self._keeping is not None and self._is_closing:
             await asyncio.wait([self._keeping])
@@ -253,42 +377,94 @@ class Player:
             await asyncio.wait([self._keeping], timeout=2 * CLOSE_SECONDS)
 
     async def send(self, to: str, message: str, client_message_id: str | None = None) -> Frame:
-        """Send a message and return its `ack`. Raises Refused, NotLetIn, CannotConnect and Offline.
+        """Send a message to a player and return its `ack`.
 
-        Raises TypeError for bytes. Retries until there is a reply; the `clientMessageId`, which is generated
-        unless given, makes the retries idempotent. Messages are sent one at a time, so they arrive in order.
-        The message of a cancelled send might be stored or not. It isn't retried, and the next send waits for
-        its reply or the end of its connection.
+        Raises Refused, NotLetIn, CannotConnect, Kicked and Offline, and TypeError for bytes. Retries until
+        there is a reply; the `clientMessageId`, which is generated unless given, makes the retries
+        idempotent. Messages, joins and leaves are sent one at a time, so they take effect in order. The
+        message of a cancelled send might be stored or not. It isn't retried, and the next send waits for its
+        reply or the end of its connection.
         """
-        ack_id = next(self._ack_ids)
-        frame = {
-            "action": "sendmessage",
-            "destinationPlayerId": to,
-            "message": message,
-            "clientMessageId": client_message_id or str(uuid.uuid4()),
-            "ackId": ack_id,
-        }
-        text, session = _encode(frame), self._session
-        async with self._one_send_at_a_time:
-            await self._settle(self._last_send)  # Two frames of one connection can overtake each other.
-            self._last_send = ack_id
-            for tries in itertools.count():
-                answer = await self._ask(session, frame, text)
-                if answer["type"] == "ack":
-                    return answer
-                if not answer.get("retryable", True):
-                    raise Refused(answer["code"], answer["detail"])
-                await self._rest(session, answer.get("retryAfterMs", 0) / 1000 + self._pause(tries))
-        raise AssertionError("it is sent again until it is answered")
+        return await self._send({"destinationPlayerId": to}, message, client_message_id)
+
+    async def send_to_room(self, room_id: str, message: str, client_message_id: str | None = None) -> Frame:
+        """Send a message to all members of a room, which includes this player. See `send`."""
+        return await self._send({"roomId": _checked_room(room_id)}, message, client_message_id)
+
+    async def join(self, room_id: str, presence: bool | None = None) -> int:
+        """Join a room, and return how many members it has. Raises what `send` raises.
+
+        The player stays a member until it leaves or is removed, whether it is connected or not. If
+        `presence` is True, the members are told when this player comes and goes, and `presence_events` gives
+        the room's Members after each reconnection. False ends that, and None changes nothing.
+        """
+        told = {} if presence is None else {"presence": presence}
+        joined = await self._in_order({"action": "join", "roomId": _checked_room(room_id), **told}, "joined")
+        if presence:
+            self._watched_rooms.add(room_id)
+        elif presence is not None:
+            self._watched_rooms.discard(room_id)
+        return int(joined["members"])
+
+    async def leave(self, room_id: str) -> None:
+        """Leave a room. Leaving a room again has no effect. Raises what `send` raises."""
+        await self._in_order({"action": "leave", "roomId": _checked_room(room_id)}, "left")
+        self._watched_rooms.discard(room_id)
+
+    async def members(self, room_id: str) -> Members:
+        """Return a room's members. The player must be one of them. Raises what `send` raises."""
+        return await self._members(self._session, _checked_room(room_id))
+
+    async def presence(self, player_ids: Collection[str]) -> list[Presence]:
+        """Return the presence of 1 to PRESENCE_PLAYERS players. Raises what `send` raises.
+
+        Players whose presence this player can't see are left out.
+        """
+        if isinstance(player_ids, str) or not 1 <= len(player_ids) <= PRESENCE_PLAYERS:
+            raise Refused("invalid_frame", f"player_ids must be a list of 1 to {PRESENCE_PLAYERS} player ids")
+        frame = {"action": "presence", "playerIds": list(player_ids)}
+        return _presences(await self._query(self._session, frame, "presence"))
+
+    async def signal(self, to: str, data: str) -> bool:
+        """Send 1 to SIGNAL_BYTES bytes to a player's live connections, at most once.
+
+        Returns whether the signal was sent. It is False while the player reconnects, because a signal is
+        never sent later or again. Raises Refused before sending, and what ended the player. If the service
+        refuses a signal, `observe` is called with "refused".
+        """
+        if not isinstance(to, str) or not to:
+            raise Refused("invalid_frame", "to must be a player's id; signal_to_room signals a room")
+        return await self._signal({"destinationPlayerId": to}, data)
+
+    async def signal_to_room(self, room_id: str, data: str) -> bool:
+        """Send 1 to SIGNAL_BYTES bytes to the members' live connections, except this one. See `signal`."""
+        return await self._signal({"roomId": _checked_room(room_id)}, data)
+
+    def signals(self) -> AsyncIterator[Signal]:
+        """Iterate over new signals until the player is closed. Raises what iterating the player raises.
+
+        At most UNREAD_SIGNALS wait for the program. A further one replaces the oldest.
+        """
+        return self._each(self._signals)
+
+    def presence_events(self) -> AsyncIterator[Presence | Members]:
+        """Iterate over who comes and goes in the player's rooms, until the player is closed.
+
+        A member who goes offline is reported after `Timing.offline` seconds, unless it is back by then. After
+        a reconnection, the Members of each room that was joined with presence replace what was known before.
+        Raises what iterating the player raises. At most UNREAD_PRESENCE wait for the program. A further one
+        replaces the oldest.
+        """
+        return self._each(self._presence.waiting)
 
     async def ask(self, frame: Frame) -> Frame:
         """Send a frame and return its reply, which can be an `error`.
 
-        Raises NotLetIn, CannotConnect and Offline. Before sending, raises Refused if the frame is too long or
-        contains a lone surrogate, and TypeError or ValueError if it can't be JSON. Use this for idempotent
-        frames only, because a frame whose connection is lost before the reply is sent again.
+        Raises NotLetIn, CannotConnect, Kicked and Offline. Before sending, raises Refused if the frame is
+        too long or contains a lone surrogate, and TypeError or ValueError if it can't be JSON. Use this for
+        idempotent frames only, because a frame whose connection is lost before the reply is sent again.
         """
-        frame = {**frame, "ackId": next(self._ack_ids)}
+        frame = self._numbered(frame)
         return await self._ask(self._session, frame, _encode(frame))
 
     async def __aenter__(self) -> "Player":
@@ -317,6 +493,8 @@ class Player:
     # One connection after the other
 
     async def _stay_connected(self, session: _Session) -> None:
+        if (left := self._return_at - time.time()) > 0:
+            await self._wait(left)
         failures = 0
         while True:
             next_attempt_at = time.monotonic() + ATTEMPT_INTERVAL_SECONDS
@@ -331,11 +509,18 @@ class Player:
                 await self._until(
                     session, lambda: len(self._unread) <= UNREAD_MESSAGES // 2 or self._asking > 0
                 )
-            self._tell("waiting", pause)
-            await asyncio.sleep(pause)
+            await self._wait(pause)
+
+    async def _wait(self, seconds: float) -> None:
+        seconds = min(seconds, LONGEST_PAUSE_SECONDS)
+        self._tell("waiting", seconds)
+        await asyncio.sleep(seconds)
 
     async def _converse(self) -> str:
-        """Open a connection, read it until it ends, and return why. Raises NotLetIn and CannotConnect."""
+        """Open a connection, read it until it ends, and return why.
+
+        Raises NotLetIn, CannotConnect and Kicked.
+        """
         self._is_planned = self._is_full = self._has_asked = False
         try:
             token = _checked_token(await self._fetch_token())
@@ -465,15 +650,28 @@ class Player:
         if kind == "message":
             self._keep(frame)
         if kind in POSITIONED and not self._is_full:
-            self.position = max(self.position or "", frame["messageId"])
+            self.position = max(self.position or "", str(frame.get("position", frame["messageId"])))
         if kind == "system" and frame["event"] == "connected":
             self._is_greeted = True
             self._change()
+            self._refresh_rooms()
+        elif kind == "signal":
+            self._signals.append(Signal(frame["data"], frame["srcPlayerId"], frame.get("roomId")))
+            self._change()
+        elif kind == "presence" and "roomId" in frame:
+            for presence in _presences(frame):
+                self._presence.add(presence)
+        elif kind == "closing":
+            until = frame.get("until")
+            self._return_at = (until or 0) / 1000
+            raise Kicked(frame["reason"], until)
         elif kind == "error" and frame["code"] in CLOSING_ERRORS:
             raise _Lost(frame["code"])
         elif kind is None:  # API Gateway's own, and it does not say to which frame.
             for ack_id in list(self._unanswered):
                 self._answer(ack_id, {"type": "error", "retryable": True})
+        elif kind == "error" and str(frame.get("ackId", "")).startswith(SIGNAL_PREFIX):
+            self._tell("refused", frame)
         elif kind == "error" and "ackId" not in frame and frame.get("retryable") is False:
             # The service couldn't read the frame that it refuses. Only one of several can be the refused one.
             waiting = list(self._unanswered)
@@ -505,7 +703,83 @@ class Player:
             self._is_planned = True
             self._leaving = _start(_leave(self._socket))
 
+    # Signals and presence
+
+    async def _each(self, waiting: deque[T]) -> AsyncIterator[T]:
+        while True:
+            try:
+                await self._until(self._session, lambda: len(waiting) > 0)
+            except Offline:
+                return
+            yield waiting.popleft()
+
+    def _refresh_rooms(self) -> None:
+        self._stale_rooms |= self._watched_rooms
+        if self._stale_rooms and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = _start(self._refresh(self._session))
+
+    async def _refresh(self, session: _Session) -> None:
+        """Report the members of one room after the other. A room that refuses isn't watched any more."""
+        while self._stale_rooms:
+            room_id = self._stale_rooms.pop()
+            try:
+                members = await self._members(session, room_id)
+            except Refused:
+                self._watched_rooms.discard(room_id)
+                continue
+            self._presence.replace(members)
+
     # Questions and answers
+
+    async def _send(self, destination: Frame, message: str, client_message_id: str | None) -> Frame:
+        unique = client_message_id or str(uuid.uuid4())
+        frame = {"action": "sendmessage", **destination, "message": message, "clientMessageId": unique}
+        return await self._in_order(frame, "ack")
+
+    async def _in_order(self, frame: Frame, kind: str) -> Frame:
+        """Send a frame after the replies to the earlier ones, and return its reply."""
+        frame, session = self._numbered(frame), self._session
+        text = _encode(frame)
+        async with self._one_send_at_a_time:
+            await self._settle(self._last_send)  # Two frames of one connection can overtake each other.
+            self._last_send = frame["ackId"]
+            return await self._until_carried_out(session, frame, text, kind)
+
+    async def _query(self, session: _Session, frame: Frame, kind: str) -> Frame:
+        frame = self._numbered(frame)
+        return await self._until_carried_out(session, frame, _encode(frame), kind)
+
+    async def _members(self, session: _Session, room_id: str) -> Members:
+        answer = await self._query(session, {"action": "members", "roomId": room_id}, "members")
+        return Members(answer["roomId"], answer["members"], answer.get("online"))
+
+    async def _until_carried_out(self, session: _Session, frame: Frame, text: str, kind: str) -> Frame:
+        """Return the reply of a type. Retries, and raises Refused if a retry can't succeed."""
+        for tries in itertools.count():
+            answer = await self._ask(session, frame, text)
+            if answer["type"] == kind:
+                return answer
+            if not answer.get("retryable", True):
+                raise Refused(answer["code"], answer["detail"])
+            await self._rest(session, answer.get("retryAfterMs", 0) / 1000 + self._pause(tries))
+        raise AssertionError("it is sent again until it is answered")
+
+    def _numbered(self, frame: Frame) -> Frame:
+        return {**frame, "ackId": next(self._ack_ids)}
+
+    async def _signal(self, destination: Frame, data: str) -> bool:
+        ack_id = f"{SIGNAL_PREFIX}{next(self._ack_ids)}"
+        frame = {"action": "signal", **destination, "data": _checked_data(data), "ackId": ack_id}
+        text = _encode(frame)
+        if self._session.ended is not None:
+            raise self._session.ended
+        if self._socket is None:
+            return False
+        try:
+            await self._write(self._socket, frame, text)
+        except (_Lost, ConnectionClosed):
+            return False
+        return True
 
     async def _ask(self, session: _Session, frame: Frame, text: str) -> Frame:
         """Return the reply to a frame, whose JSON is `text`. Retries until there is one."""
@@ -568,6 +842,7 @@ class Player:
 
     def _end(self, session: _Session, keeping: "asyncio.Task[None]") -> None:
         session.ended = Offline(CLOSED) if keeping.cancelled() else keeping.exception()
+        self._presence.stop()
         self._change()
         self._tell("lost", str(session.ended))
 
@@ -656,11 +931,63 @@ def _is_well_formed(frame: Frame) -> bool:
     return (
         isinstance(kind, str | None)
         and all(isinstance(frame.get(name), str) for name in STRINGS.get(kind or "", ()))
-        and (kind not in POSITIONED or re.fullmatch("[!-~]+", frame["messageId"]) is not None)
+        and (kind not in POSITIONED or _is_position(frame["messageId"]))
+        and (kind not in POSITIONED or _is_position(frame.get("position", "0")))
+        and (kind not in SOMETIMES_OF_ROOMS or isinstance(frame.get("roomId", ""), str))
+        and (kind != "joined" or isinstance(frame.get("members"), int))
+        and (kind != "members" or _is_list_of(str, frame.get("members")))
+        and (kind != "members" or isinstance(frame.get("online", {}), dict))
+        and (kind != "presence" or _is_list_of(dict, frame.get("players")))
+        and (kind != "presence" or all(map(_is_presence, frame["players"])))
+        and (kind != "closing" or isinstance(frame.get("until"), int | None))
         and isinstance(frame.get("ackId", 0), str | int)
         and isinstance(retry_after_ms, int | float)
         and 0 <= retry_after_ms <= 1000 * LONGEST_PAUSE_SECONDS
     )
+
+
+def _is_position(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[!-~]+", value) is not None
+
+
+def _is_list_of(kind: type, value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, kind) for each in value)
+
+
+def _is_presence(player: Frame) -> bool:
+    return (
+        isinstance(player.get("playerId"), str)
+        and isinstance(player.get("online"), bool)
+        and isinstance(player.get("lastSeenAt"), int | None)
+        and isinstance(player.get("member"), bool | None)
+    )
+
+
+def _presences(frame: Frame) -> list[Presence]:
+    return [
+        Presence(
+            player["playerId"],
+            player["online"],
+            player.get("lastSeenAt"),
+            frame.get("roomId"),
+            player.get("member"),
+        )
+        for player in frame["players"]
+    ]
+
+
+def _checked_room(room_id: object) -> str:
+    """Return the id. Raises Refused if no room can have it."""
+    if not isinstance(room_id, str) or not ROOM_ID.fullmatch(room_id):
+        raise Refused("invalid_frame", "room_id must be 1 to 64 of A-Z a-z 0-9 . _ - @ | : + ! ' / =")
+    return room_id
+
+
+def _checked_data(data: object) -> str:
+    """Return a signal's data. Raises Refused if it isn't a string of 1 to SIGNAL_BYTES bytes."""
+    if not isinstance(data, str) or not 1 <= len(data.encode(errors="replace")) <= SIGNAL_BYTES:
+        raise Refused("invalid_frame", f"data must be a string of 1 to {SIGNAL_BYTES} bytes")
+    return data
 
 
 def _checked_token(token: object) -> str | None:

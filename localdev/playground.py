@@ -1,5 +1,7 @@
 """Serves the playground at `/`: a page with players, the steps of their messages, and the tables.
 
+Serves a game for two players at `/game`.
+
 It is for browsers on this machine: `guard` refuses the requests of other sites' pages. Deployments don't have
 it, because only `chalice local` adds its routes.
 """
@@ -26,7 +28,8 @@ from localdev.guard import Guard, host_without_port
 PAGE = Path(__file__).parent / "page"
 CLIENT = Path(__file__).parent.parent / "clients" / "player.mjs"
 CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".mjs": "text/javascript"}
-OWN_PATHS = re.compile(r"/|/page/[^/]*|/service|/tables|/steps|/vanish")
+PAGES = {"/": PAGE / "index.html", "/game": PAGE / "game.html"}
+OWN_PATHS = re.compile(r"/|/game|/page/[^/]*|/service|/tables|/steps|/vanish")
 
 STEPS_KEPT = 1000
 WAIT_SECONDS = 20.0
@@ -89,7 +92,8 @@ class Playground:
 
             app.route(path, methods=[method], name=f"playground {path}")(view)
 
-        route("/", lambda request: _file(PAGE / "index.html"))
+        for path, file in PAGES.items():
+            route(path, lambda request, file=file: _file(file))
         route("/page/{name}", self._file_of_page)
         route("/service", self._service)
         route("/tables", self._rows)
@@ -98,10 +102,10 @@ class Playground:
         _silence_log(OWN_PATHS)
 
     def _refusal(self, path: str, headers: Mapping[str, str]) -> Response | None:
-        """Return a 403 for a request from another site's page, otherwise None. Links to `/` are allowed."""
+        """Return a 403 for a request from another site's page, otherwise None. Links to pages are allowed."""
         hosts, origins = ([headers[name]] if name in headers else [] for name in ("host", "origin"))
         refusal = Guard(self.host).refusal_of_page(hosts, origins)
-        is_link = path == "/" and headers.get("sec-fetch-dest") == "document"
+        is_link = path in PAGES and headers.get("sec-fetch-dest") == "document"
         site = "none" if is_link else headers.get("sec-fetch-site", "none")
         if refusal is None and site not in ("none", "same-origin"):
             refusal = "Only the playground's own page can request this: open / in the browser."
@@ -146,7 +150,7 @@ class Playground:
         """Return the count and the latest rows of the table's first megabyte. Message ids sort by time."""
         items = self.dynamodb.scan(TableName=table)["Items"]
         rows = [{name: _without_type(value) for name, value in item.items()} for item in items]
-        rows.sort(key=lambda row: str(row.get("messageId")).removeprefix("marker#"), reverse=True)
+        rows.sort(key=lambda row: str(row.get("messageId")).rpartition("#")[2], reverse=True)
         return {"count": len(rows), "rows": rows[:ROWS_SHOWN]}
 
     def _vanish(self, request: Request) -> Response:

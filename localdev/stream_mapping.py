@@ -193,7 +193,7 @@ class StreamMapping:
     def _invoke(self, records: list[Record]) -> None:
         """Call the function with the records, and retry until it succeeds or the mapping is stopped."""
         for record in records:
-            show("triggered", **{"function": self.function_name, **_keys(record)})
+            show("triggered", **{"function": self.function_name, **_ids(record)})
         attempt = 0
         while records and not self.stopped.is_set():
             try:
@@ -248,7 +248,10 @@ def _sequence_number(record: Any) -> str | None:
         return None
 
 
-def _keys(record: Record) -> dict[str, str]:
-    """Return the values of the key attributes without their types, for the terminal."""
-    keys = record["dynamodb"].get("Keys") or {}
-    return {name: " ".join(map(str, value.values())) for name, value in keys.items()}
+def _ids(record: Record) -> dict[str, str]:
+    """Return the key attributes and a copy's `roomMessageId` without their types, for the terminal."""
+    ids = dict(record["dynamodb"].get("Keys") or {})
+    image = record["dynamodb"].get("NewImage") or {}
+    if "roomMessageId" in image:
+        ids["roomMessageId"] = image["roomMessageId"]
+    return {name: " ".join(map(str, value.values())) for name, value in ids.items()}

@@ -67,6 +67,7 @@ class Limits:
     rate: RateLimit
     max_message_bytes: int
     max_room_message_bytes: int
+    room_seconds: int
     page_messages: int = PAGE_MESSAGES
     copies_per_call: int = COPIES_PER_CALL
 
@@ -165,6 +166,9 @@ def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime
     )
     fan_out = FanOut(
         messages=stores.messages,
+        rooms=stores.rooms,
+        clock=runtime.clock,
+        room_seconds=limits.room_seconds,
         new_message_id=runtime.new_message_id,
         run_per_chunk=runtime.run_per_chunk,
         sleep=runtime.sleep,
@@ -173,6 +177,7 @@ def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime
         chunk_size=limits.copies_per_call,
     )
     presence_events = PresenceEvents(
+        connections=stores.connections,
         directory=stores.directory,
         posts=posts,
         run_per_connection=runtime.run_per_connection,

@@ -52,6 +52,17 @@ function withTwo(show) {
   };
 }
 
+/* Return a demonstration that runs when players 1 to 3 are connected. On an open stage, it connects them. */
+function withThree(show) {
+  return async () => {
+    while (panels.length < 3) addPlayer();
+    const three = panels.slice(0, 3);
+    if (about.isOpen) await Promise.all(three.map(panel => panel.connect()));
+    if (three.every(panel => panel.connectionId !== null)) await show(...three);
+    else explain("Connect players 1, 2 and 3 first.");
+  };
+}
+
 onClick("show-refusal", () => {
   explain(
     "A client connects with an invalid player id, and the handshake is refused.",
@@ -84,6 +95,15 @@ onClick("show-gone", withTwo(async (one, two) => {
   await one.send("2", "Can you hear me?");
 }));
 
+onClick("show-room", withThree(async (one, ...others) => {
+  explain(
+    "Three players join the room #lobby, and player 1 writes to it.",
+    "The service stores the message once. Then push_messages copies it to every member.",
+  );
+  await Promise.all([one, ...others].map(panel => panel.join("lobby")));
+  await one.send("#lobby", "Hello, everyone!");
+}));
+
 onClick("add-player", addPlayer);
 
 addPlayer();
@@ -92,7 +112,7 @@ refreshRows();
 await follow(
   steps => {
     steps.forEach(step => sequence.happened(step));
-    refreshRows();
+    if (steps.some(({step}) => step !== "signalled")) refreshRows();  // A signal stores nothing.
   },
   () => sequence.clear(),
 );

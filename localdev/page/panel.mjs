@@ -1,7 +1,9 @@
-/* One player's panel: a form to connect, a form to send, the received messages, and all frames. */
+/* One player's panel: forms to connect, to join a room and to send, the received messages, and all frames. */
 
 import {Player} from "/page/player.mjs";
 import {clock, element, prepend} from "/page/elements.mjs";
+import {Room} from "/page/room.mjs";
+import {PING_SECONDS} from "/page/roster.mjs";
 
 const FRAMES_SHOWN = 200;
 const MESSAGES_SHOWN = 200;
@@ -9,18 +11,27 @@ const MESSAGES_SHOWN = 200;
 export class Panel {
   #root = document.getElementById("player-template").content.firstElementChild.cloneNode(true);
   #isOnline = false;
+  #to;
+  #room;
 
   /* `to` is the default recipient. `observe` is called with "sent" or "received", the frame, and the time in
      epoch milliseconds. */
   constructor(name, to, {url, isOpen}, observe) {
     this.name = name;
     this.connectionId = null;
+    this.#to = to;
     this.player = new Player(url, {
       playerId: name,
+      timing: {ping: PING_SECONDS},
       token: isOpen ? undefined : () => this.#form("connect").token.value.trim(),
       observe: (event, about) => this.#observe(event, about, observe),
     });
-    this.#build(to, isOpen);
+    this.#room = new Room(this.player, name, {
+      members: this.#find(".members"),
+      typing: this.#find(".typing"),
+      changed: roomId => this.#roomChanged(roomId),
+    });
+    this.#build(isOpen);
   }
 
   get element() {
@@ -29,9 +40,12 @@ export class Panel {
 
   /* Connect, and wait until the connection is live, or until `disconnect` is called. */
   async connect() {
-    this.#turn(true);
     const connecting = this.player.connect();
-    this.#receive();
+    if (!this.#isOnline) {
+      this.#receive();
+      this.#room.follow().catch(() => {});  // The panel's state shows what ended the player.
+    }
+    this.#turn(true);
     await connecting.catch(() => {});
   }
 
@@ -40,16 +54,27 @@ export class Panel {
     this.player.close();
   }
 
+  /* Send a message to a player, or to `#room`. */
   async send(to, message) {
+    await this.#attempt("Not sent", () =>
+      to.startsWith("#") ? this.player.sendToRoom(to.slice(1), message) : this.player.send(to, message));
+  }
+
+  async join(roomId) {
+    await this.#attempt("Not joined", () => this.#room.join(roomId));
+  }
+
+  /* Show why an action was refused, or that the player went offline. */
+  async #attempt(refusal, action) {
     this.#find(".failure").textContent = "";
     try {
-      await this.player.send(to, message);
+      await action();
     } catch (failure) {
-      this.#find(".failure").textContent = `Not sent: ${failure.message}`;
+      this.#find(".failure").textContent = `${refusal}: ${failure.message}`;
     }
   }
 
-  #build(to, isOpen) {
+  #build(isOpen) {
     const title = this.#find("h2"), id = `player-${this.name}`;
     title.textContent = `Player ${this.name}`;
     title.id = id;
@@ -57,24 +82,43 @@ export class Panel {
     this.#find(".messages").setAttribute("aria-label", `Messages to player ${this.name}`);
     this.#find(".frames").setAttribute("aria-label", `Frames of player ${this.name}, latest first`);
     this.#find(".token").hidden = isOpen;
-    const connecting = this.#form("connect"), sending = this.#form("send");
-    sending.to.value = to;
+    this.#find(".members").setAttribute("aria-label", `Members of player ${this.name}'s room`);
+    const connecting = this.#form("connect"), joining = this.#form("room"), sending = this.#form("send");
+    sending.to.value = this.#to;
     sending.message.value = `Hello, from player ${this.name}!`;
     connecting.addEventListener("submit", event => {
       event.preventDefault();
       if (this.#isOnline) this.disconnect();
       else this.connect();
     });
+    joining.addEventListener("submit", event => {
+      event.preventDefault();
+      if (this.#room.id === null) this.join(joining.room.value.trim());
+      else this.#attempt("Not left", () => this.#room.leave());
+    });
     sending.addEventListener("submit", event => {
       event.preventDefault();
       this.send(sending.to.value.trim(), sending.message.value);
     });
+    sending.message.addEventListener("input", () => {
+      if (this.connectionId !== null) {
+        this.#attempt("Not signalled", () => this.#room.typed(sending.to.value.trim()));
+      }
+    });
+  }
+
+  #roomChanged(roomId) {
+    this.#form("send").to.value = roomId === null ? this.#to : `#${roomId}`;
+    this.#form("room").room.disabled = roomId !== null;
+    this.#form("room").querySelector("button").textContent = roomId === null ? "Join" : "Leave";
   }
 
   async #receive() {
     const list = this.#find(".messages");
-    for await (const {srcPlayerId, message, replayed} of this.player) {
-      list.append(element("li", {text: `${srcPlayerId}: ${message}`, class: replayed ? "replayed" : ""}));
+    for await (const {srcPlayerId, message, roomId, replayed} of this.player) {
+      const room = roomId === undefined ? "" : `#${roomId} `;
+      this.#room.heard(srcPlayerId);
+      list.append(element("li", {text: `${room}${srcPlayerId}: ${message}`, class: replayed ? "replayed" : ""}));
       if (list.children.length > MESSAGES_SHOWN) list.firstElementChild.remove();
       list.scrollTop = list.scrollHeight;
     }
@@ -112,6 +156,7 @@ export class Panel {
   #state(text, isConnected = false) {
     this.#find(".state").textContent = text;
     this.#find(".state").classList.toggle("connected", isConnected);
+    this.#find(".members").classList.toggle("unknown", !isConnected);
     if (!isConnected) this.connectionId = null;
   }
 

@@ -4,6 +4,7 @@ import {element, prepend} from "/page/elements.mjs";
 
 const LANES = ["client", "websocket_…", "Messages table", "push_messages", "recipient"];
 const EPISODES_SHOWN = 50;
+const COPIES_KEPT = 1000;
 const [CLIENT, FUNCTION, TABLE, PUSH, RECIPIENT] = LANES.keys();
 
 /* For each step: the lane it starts in, the lane it ends in, and its label. */
@@ -13,6 +14,7 @@ const ARROWS = {
   "duplicate": [FUNCTION, TABLE, "duplicate", "bad"],
   "acknowledged": [FUNCTION, CLIENT, "ack"],
   "triggered": [TABLE, PUSH, "triggered"],
+  "fanned_out": [PUSH, TABLE, "copied to"],
   "delivered": [PUSH, RECIPIENT, "delivered"],
   "received": [PUSH, RECIPIENT, "received"],
   "missed": [PUSH, TABLE, "missed, replayed later", "bad"],
@@ -21,13 +23,21 @@ const ARROWS = {
   "connected": [CLIENT, FUNCTION, "$connect"],
   "replayed": [PUSH, RECIPIENT, "replayed"],
   "live": [PUSH, RECIPIENT, "connected"],
+  "joined": [CLIENT, FUNCTION, "join"],
+  "left": [CLIENT, FUNCTION, "leave"],
+  "presence_told": [PUSH, RECIPIENT, "presence"],
+  "signalled": [FUNCTION, RECIPIENT, "signal"],
   "disconnected": [CLIENT, FUNCTION, "$disconnect"],
   "refused": [FUNCTION, CLIENT, "refused", "bad"],
   "failed": [FUNCTION, CLIENT, "failed", "bad"],
 };
 
+/* Steps that become one step with a count when they are repeated. */
+const COUNTED = new Set(["refused", "triggered", "presence_told", "signalled"]);
+
 export class Sequence {
   #episodes = new Map();
+  #roomMessages = new Map();  // The id of a room's message, by the id of its copies.
   #list = document.getElementById("episodes");
   #waitingForMarker = new Map();
 
@@ -37,15 +47,17 @@ export class Sequence {
 
   clear() {
     this.#episodes.clear();
+    this.#roomMessages.clear();
     this.#waitingForMarker.clear();
     this.#list.replaceChildren();
   }
 
   /* Add a step that the service reports. */
   happened({step, at, ...about}) {
-    if (!(step in ARROWS)) return;
+    if (!Object.hasOwn(ARROWS, step)) return;
+    if (about.roomMessageId !== undefined) this.#rememberCopy(about.messageId, about.roomMessageId);
     const episode = this.#episodeOf(step, about);
-    if (episode !== undefined) episode.add(step, at, about.code ?? about.status ?? about.replayed);
+    if (episode !== undefined) episode.add(step, at, this.#detail(step, about));
     if (step === "connected") this.#waitingForMarker.set(about.player, episode);
     if (step === "live") this.#waitingForMarker.delete(about.player);
   }
@@ -57,14 +69,35 @@ export class Sequence {
       if (sentAt !== undefined) episode.add("sent", sentAt);
       episode.add("acknowledged", at);
     } else if (frame.type === "message" && !frame.replayed) {
-      this.#message(frame.messageId, frame).add("received", at);
+      const reader = frame.roomId === undefined ? undefined : `by ${frame.destinationPlayerId}`;
+      this.#message(frame.messageId, frame).add("received", at, reader);
     }
   }
 
-  #episodeOf(step, {message, messageId, player, connection, destinationPlayerId, code, status, route, reason}) {
+  /* Return more about a step. In a room, it says which member. */
+  #detail(step, {code, status, replayed, message, player, members}) {
+    if (step === "fanned_out") return `${members} ${members === 1 ? "member" : "members"}`;
+    if (this.#roomMessages.has(message)) return `to ${player}`;
+    return code ?? status ?? replayed;
+  }
+
+  #rememberCopy(id, roomMessageId) {
+    this.#roomMessages.set(id, roomMessageId);
+    if (this.#roomMessages.size > COPIES_KEPT) {
+      this.#roomMessages.delete(this.#roomMessages.keys().next().value);
+    }
+  }
+
+  #episodeOf(step, about) {
+    const {message, messageId, player, connection, destinationPlayerId, room, code, status, route, reason} = about;
     const id = message ?? messageId;
     if (id?.startsWith("marker#")) return this.#waitingForMarker.get(destinationPlayerId);
-    if (id !== undefined) return this.#message(id);
+    if (id?.startsWith("presence#")) return undefined;
+    if (id !== undefined) return this.#message(this.#roomMessages.get(id) ?? id);
+    if (step === "joined") return this.#episode(`joined ${room} ${connection}`, `Player ${player} joins #${room}`);
+    if (step === "left") return this.#episode(`left ${room} ${connection}`, `Player ${player} leaves #${room}`);
+    if (step === "presence_told") return this.#episode(`presence ${room}`, `Presence in #${room}`);
+    if (step === "signalled") return this.#episode(`signals ${connection}`, `Signals of player ${player}`);
     if (step === "failed") return this.#episode(`failed ${route}`, `Function failed: ${route}`);
     if (step === "refused") {
       const refusal = [code ?? status, reason].filter(Boolean).join(", ");
@@ -76,8 +109,9 @@ export class Sequence {
   #message(id, frame) {
     const episode = this.#episode(`message ${id}`, `Message …${id.slice(-6)}`);
     if (frame) {
-      const {message, srcPlayerId, destinationPlayerId} = frame;
-      episode.name(`“${message.slice(0, 60)}” from ${srcPlayerId} to ${destinationPlayerId}`);
+      const {message, srcPlayerId, destinationPlayerId, roomId} = frame;
+      const to = roomId === undefined ? destinationPlayerId : `#${roomId}`;
+      episode.name(`“${message.slice(0, 60)}” from ${srcPlayerId} to ${to}`);
     }
     return episode;
   }
@@ -105,12 +139,13 @@ class Episode {
     this.element.firstElementChild.textContent = title;
   }
 
-  /* Add a step, and redraw the steps in order of time. Repeated refusals become one step with a count. */
+  /* Add a step, and redraw the steps in order of time. */
   add(step, at, detail) {
-    const last = this.#steps.at(-1);
-    if (last?.step === step && step === "refused") last.times++;
-    else this.#steps.push({step, at, detail, times: 1});
-    this.#steps.sort((one, other) => one.at - other.at);
+    const place = this.#steps.findLastIndex(each => each.at <= at) + 1;
+    const same = COUNTED.has(step) ? this.#steps.slice(Math.max(0, place - 1), place + 1) : [];
+    const counted = same.find(each => each.step === step);
+    if (counted === undefined) this.#steps.splice(place, 0, {step, at, detail, times: 1});
+    else counted.times++;
     const began = this.#steps[0].at;
     this.element.lastElementChild.replaceChildren(...this.#steps.map(each => draw(each, began)));
   }

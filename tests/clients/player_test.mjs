@@ -2,48 +2,10 @@
 
 import assert from "node:assert/strict";
 import {test} from "node:test";
+import {Offline, Player, Refused, UNREAD_MESSAGES} from "../../clients/player.mjs";
+import {ack, connected, message, nextSocket, online, Socket, turn} from "./played_socket.mjs";
 
-class Socket {
-  static made = [];
-  sent = [];
-
-  constructor(url, protocols) {
-    this.query = Object.fromEntries(url.searchParams);
-    this.protocols = protocols;
-    Socket.made.push(this);
-  }
-
-  send(text) {
-    this.sent.push(JSON.parse(text));
-  }
-
-  close() {}
-
-  receives(...frames) {
-    for (const frame of frames) this.onmessage({data: JSON.stringify(frame)});
-  }
-}
-
-globalThis.WebSocket = Socket;
-const {Offline, Player, Refused, UNREAD_MESSAGES} = await import("../../clients/player.mjs");
-
-const connected = {type: "system", event: "connected", messageId: "01a", connectionId: "c", playerId: "1"};
-const message = text => ({type: "message", messageId: `01b-${text}`, srcPlayerId: "2", message: text});
 const rateLimited = {type: "error", code: "rate_limited", detail: "", retryable: true, ackId: 1};
-const ack = ({ackId}) => ({type: "ack", ackId, messageId: "01c"});
-const turn = () => new Promise(setImmediate);
-
-/* A player and its socket, connected. */
-async function online(options = {}) {
-  const player = new Player("ws://127.0.0.1:1/dev/", {playerId: "1", ...options});
-  const connecting = player.connect();
-  await turn();
-  const socket = Socket.made.at(-1);
-  socket.onopen();
-  socket.receives(connected);
-  await connecting;
-  return {player, socket};
-}
 
 test("two iterations share the messages", async () => {
   const {player, socket} = await online();
@@ -182,7 +144,7 @@ const unusable = [
   [{timing: [5]}, TypeError, /timing.* must be an object.*ping/],
   [{timing: {pings: 5}}, TypeError, /unknown key pings in timing.*ping/],
   [{timing: {toString: 5}}, TypeError, /unknown key toString in timing.*ping/],
-  ...["ping", "answer", "lifetime", "retry", "longestRetry"].flatMap(name => [
+  ...["ping", "answer", "lifetime", "retry", "longestRetry", "offline"].flatMap(name => [
     ...["5", null, 5n, [5], true].map(value => [{timing: {[name]: value}}, TypeError, RegExp(`${name} .*number`)]),
     ...[0, -1, NaN, -Infinity].map(value => [{timing: {[name]: value}}, RangeError, RegExp(`${name} .*0 seconds`)]),
   ]),
@@ -452,13 +414,6 @@ async function texts(iterator, count) {
 
 const range = (first, last) => numbered(first, last).map(({message: text}) => text);
 const HALF = UNREAD_MESSAGES / 2;
-
-/* Resolves with the player's next socket, which is open. */
-async function nextSocket(before) {
-  while (Socket.made.length === before) await new Promise(again => setTimeout(again, 5));
-  Socket.made.at(-1).onopen();
-  return Socket.made.at(-1);
-}
 
 test("a player with too many unread messages is offline until half is read", async () => {
   const lost = [];

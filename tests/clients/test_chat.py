@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -15,11 +16,12 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from clients.chat import NotUnderstood, understood, visible
+from clients.chat_lines import Line, NotUnderstood, parsed, visible
 from clients.player import Player
 from measure.local import free_port
+from tests.clients.played_service import Service, playing
 from tests.support.chalice_process import PROJECT, ChaliceLocal, Start, bare_environment
-from tests.support.sockets import PATIENCE_SECONDS
+from tests.support.sockets import PATIENCE_SECONDS, until
 
 END_OF_INPUT = "\x04"
 
@@ -135,7 +137,7 @@ def test_every_line_of_a_file_is_stored(local: ChaliceLocal, tmp_path: Path) -> 
 def test_lines_that_were_not_stored_are_printed_and_the_exit_code_is_1(
     local: ChaliceLocal, tmp_path: Path
 ) -> None:
-    lines = b"nobody is named\n@no#body one\n@named two\n/join lobby\n@ three\n" + b"x" * 140_000
+    lines = b"nobody is named\n@no#body one\n@named two\n/jion lobby\n@ three\n" + b"x" * 140_000
 
     ran = piped(tmp_path, "script", "--url", local.url, lines=lines)
 
@@ -143,8 +145,8 @@ def test_lines_that_were_not_stored_are_printed_and_the_exit_code_is_1(
     errors = ran.stderr.decode().splitlines()
     assert errors[0].startswith("line 1 not sent: To whom? Write @player text")
     assert errors[1].startswith("line 2 not sent: invalid_frame: destinationPlayerId")
-    assert errors[2].startswith("line 4 not sent: a line can't begin with /; write @player text")
-    assert errors[3].startswith("line 5 not sent: no player is named; write @player text")
+    assert errors[2].startswith("line 4 not sent: write @player text")
+    assert errors[3].startswith("line 5 not sent: nobody is named; write @player text")
     assert errors[4].startswith("line 6 not sent: too_large")
     assert errors[5:] == ["5 not sent, of 6 lines: 1, 2, 4, 5, 6"]
     assert received(local.url, "named", 1) == ["two"]
@@ -247,17 +249,77 @@ def test_a_refused_chat_does_not_wait_for_the_end_of_its_input(local: ChaliceLoc
         ("@2 @3 hello", "2", "@3 hello"),
         ("@2 #1 and /2", "2", "#1 and /2"),
         ("@2 : hello", "2", ": hello"),
+        ("#lobby hello", "#lobby", "hello"),
+        ("#lobby: hello", "#lobby", "hello"),
+        ("#lobby:hello", "#lobby", "hello"),
+        ("#a:b hello", "#a:b", "hello"),
+        ("#lobby", "#lobby", ""),
+        ("#lobby #1", "#lobby", "#1"),
         ("", "", ""),
     ],
 )
-def test_a_line_names_its_player_before_its_first_space_or_colon(line: str, player: str, text: str) -> None:
-    assert understood(line) == (player, text)
+def test_a_line_names_its_player_or_room_before_its_first_space_or_colon(
+    line: str, player: str, text: str
+) -> None:
+    assert parsed(line) == Line(player, text)
 
 
-@pytest.mark.parametrize("line", ["@", "@:", "@ hello", "@: hello", "@:hello", "#lobby hello", "/join lobby"])
+@pytest.mark.parametrize("line", ["/join lobby", " /join  #lobby ", "/leave lobby", "/members lobby"])
+def test_a_command_names_its_room(line: str) -> None:
+    assert parsed(line) == Line("#lobby", "", line.split()[0][1:])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *["@", "@:", "@ hello", "@: hello", "@:hello", "#", "#: hello", "# hello"],
+        *["/", "/join", "/join #", "/ join lobby", "/dance lobby", "/JOIN lobby"],
+    ],
+)
 def test_the_error_for_an_unknown_line_shows_the_syntax(line: str) -> None:
-    with pytest.raises(NotUnderstood, match="write @player text"):
-        understood(line)
+    with pytest.raises(NotUnderstood, match="write @player text, #room text, /join room"):
+        parsed(line)
+
+
+def test_two_people_talk_in_a_room(local: ChaliceLocal, tmp_path: Path) -> None:
+    names = "room-one", "room-two"
+    one, two = (Terminal(tmp_path, name, "--url", local.url) for name in names)
+    for name, terminal in zip(names, (one, two), strict=True):
+        terminal.shows(f"connected as {name}")
+        terminal.type("/join talk\r")
+        terminal.shows("joined #talk, members: ")
+    one.shows("#talk room-two is online")
+
+    one.type("Hello, everybody!\r")
+    for terminal in (one, two):
+        terminal.shows("#talk room-one: Hello, everybody!")
+    one.shows("stored for #talk after")
+    two.type("#talk Hello, one!\r")
+    one.shows("#talk room-two is typing")
+    one.shows("#talk room-two: Hello, one!")
+    one.type("/members talk\r")
+    one.shows("members of #talk: room-one (online), room-two (online)")
+    two.type("/leave talk\r")
+    two.shows("left #talk")
+    one.shows("#talk room-two left")
+    two.type("#talk Am I here?\r")
+    two.shows("not sent: not_a_member")
+
+    one.type(END_OF_INPUT)
+    assert one.process.wait(PATIENCE_SECONDS) == 0
+    two.type(END_OF_INPUT)
+    assert two.process.wait(PATIENCE_SECONDS) == 1
+    assert "Traceback" not in one.shown + two.shown
+
+
+def test_a_pipe_joins_a_room_and_writes_to_it(local: ChaliceLocal, tmp_path: Path) -> None:
+    ran = piped(
+        tmp_path, "piped-room", "--url", local.url, lines=b"/join pipes\none\n#pipes two\n/leave pipes\n"
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert ran.stdout.count(b"stored for #pipes after") == 2
+    assert received(local.url, "piped-room", 2) == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +346,9 @@ async def serve_steering(connection: ServerConnection) -> None:
     say = {"messageId": "01a", "srcPlayerId": f"p{STEERING}", "message": f"m{STEERING}"}
     await connection.send(json.dumps({"type": "system", "event": "connected", "messageId": "01a"}))
     await connection.send(json.dumps({"type": "message", **say}))
+    await connection.send(
+        json.dumps({"type": "message", **say, "messageId": "01b", "roomId": f"r{STEERING}"})
+    )
     async for text in connection:
         refusal = {"type": "error", "code": f"c{STEERING}", "detail": f"d{STEERING}", "retryable": False}
         await connection.send(json.dumps({**refusal, "ackId": json.loads(text)["ackId"]}))
@@ -310,9 +375,113 @@ def test_no_text_of_a_service_controls_the_terminal(tmp_path: Path, is_let_in: b
 
     shown = asyncio.run(chat()).decode()
 
-    said = ["p", "m", "c", "d"] if is_let_in else ["b"]
+    said = ["p", "m", "r", "c", "d"] if is_let_in else ["b"]
     assert all(f"{what}{SHOWN}" in shown for what in said), shown
     assert all(c.isprintable() or c == "\n" for c in shown)
+
+
+def typing_of(*places: tuple[str, str | None], data: str = '{"typing": true}') -> list[str]:
+    """Return signals of players, with their rooms."""
+    signal = {"type": "signal", "data": data}
+    return [
+        json.dumps({**signal, "srcPlayerId": player} | ({"roomId": room} if room else {}))
+        for player, room in places
+    ]
+
+
+def watching(tmp_path: Path, service: Service, watch: Callable[[Terminal], Awaitable[None]]) -> None:
+    """Run a chat of player 1 in a terminal, connected to a service that the test plays."""
+
+    async def play() -> None:
+        async with playing(service):
+            person = Terminal(tmp_path, "1", "--url", service.url)
+            try:
+                await asyncio.to_thread(person.shows, "connected as 1")
+                await watch(person)
+                person.type(END_OF_INPUT)
+                assert await asyncio.to_thread(person.process.wait, PATIENCE_SECONDS) == 0
+            finally:
+                person.process.kill()
+
+    asyncio.run(play())
+
+
+def test_who_types_is_shown_once_until_they_have_written(tmp_path: Path) -> None:
+    service = Service()
+
+    async def say(*texts: str) -> None:
+        for text in texts:
+            await service.connections[0].send(text)
+
+    async def watch(person: Terminal) -> None:
+        await say(*typing_of(("2", None), ("2", None), ("2", "lobby"), (f"p{STEERING}", f"r{STEERING}")))
+        await say(*typing_of(("3", None), data="typing"), *typing_of(("3", None), data="[" * 4096))
+        await say(*typing_of(("3", None), data='{"typing": false}'), *typing_of(("first", None)))
+        await asyncio.to_thread(person.shows, "first is typing")
+        await say('{"type": "message", "messageId": "02", "srcPlayerId": "2", "message": "There."}')
+        await asyncio.to_thread(person.shows, "2: There.")
+        await say(*typing_of(("2", None), ("last", None)))
+        await asyncio.to_thread(person.shows, "last is typing")
+        assert person.shown.count("  2 is typing …") == 2
+        assert person.shown.count("  #lobby 2 is typing …") == 1
+        assert f"  #r{SHOWN} p{SHOWN} is typing …" in person.shown
+        assert "3 is typing" not in person.shown
+        assert "\x1b]0;owned" not in person.shown
+
+    watching(tmp_path, service, watch)
+
+
+@pytest.mark.parametrize(
+    ("typed", "destination"),
+    [("@2 hel", {"destinationPlayerId": "2"}), ("#lobby hel", {"roomId": "lobby"})],
+)
+def test_a_half_typed_line_is_signalled_to_its_recipient_once(
+    tmp_path: Path, typed: str, destination: dict[str, str]
+) -> None:
+    service = Service(answer=lambda frame: None)
+
+    async def watch(person: Terminal) -> None:
+        for key in typed:
+            person.type(key)
+        await until(lambda: len(service.frames) == 1)
+        person.type("lo")
+        await asyncio.to_thread(person.shows, "lo")
+        person.type("\x15")  # Deletes the line, so that the chat can end.
+
+    watching(tmp_path, service, watch)
+
+    [signal] = service.frames
+    del signal["ackId"]
+    assert signal == {"action": "signal", **destination, "data": '{"typing": true}'}
+
+
+def test_a_name_or_command_that_is_half_typed_is_signalled_to_nobody(tmp_path: Path) -> None:
+    service = Service(answer=lambda frame: None)
+
+    async def watch(person: Terminal) -> None:
+        for line in ("hello", "@google:123", "#lobby", "/join lobby", "/dance lobby"):
+            person.type(line)
+            await asyncio.to_thread(person.shows, line)
+            person.type("\x15")
+
+    watching(tmp_path, service, watch)
+
+    assert service.frames == []
+
+
+def test_a_kicked_chat_prints_the_reason(tmp_path: Path) -> None:
+    service = Service(first_words=['{"type": "closing", "reason": "kicked"}'])
+
+    async def play() -> None:
+        async with playing(service):
+            person = Terminal(tmp_path, "1", "--url", service.url)
+            assert await asyncio.to_thread(person.process.wait, PATIENCE_SECONDS) == 1
+            await asyncio.to_thread(person.shows, "the service ended the connection: kicked")
+            assert "Traceback" not in person.shown
+
+    asyncio.run(play())
+
+    assert len(service.connections) == 1
 
 
 def test_a_chat_can_be_ended_before_the_service_runs(tmp_path: Path) -> None:

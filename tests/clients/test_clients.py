@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -13,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from clients.player import NotLetIn, Offline, Player, Refused, Timing
+from clients.player import Members, NotLetIn, Offline, Player, Presence, Refused, Signal, Timing
 from measure.local import free_port
 from tests.support.chalice_process import PROJECT, ChaliceLocal
 from tests.support.cutting_proxy import Cut, CuttingProxy
-from tests.support.sockets import PATIENCE_SECONDS
+from tests.support.sockets import PATIENCE_SECONDS, until
 from tests.support.tokens import SECRET, token
 
 LINES = ["one", "two", "three"]
@@ -168,6 +169,40 @@ def test_a_client_reconnects_with_the_greatest_cursor_that_it_received(
     assert len(silent) >= 2 * len(expected)
 
 
+@pytest.mark.parametrize(
+    ("members", "lines"), [(4, 4), pytest.param(10, 20, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_all_members_receive_a_rooms_messages_in_one_order_when_some_are_cut(
+    client: list[str], local: ChaliceLocal, members: int, lines: int
+) -> None:
+    room = f"room-{Path(client[0]).name}-{members}"
+    names = [f"{room}-{number}" for number in range(members)]
+    chance = random.Random(room)
+    cut_of = {
+        name: Cut(
+            direction, chance.randint(0, lines), chance.choice([0, 0.5, 1]), chance.choice([True, False])
+        )
+        for name, direction in zip(names, ["up", "down", "up"], strict=False)
+    }
+
+    async def meet() -> list[Held]:
+        async with CuttingProxy(local.websocket_port, cut_of) as proxy:
+            url = f"ws://127.0.0.1:{proxy.port}/dev/"
+            held = await hold(client, url, [], rooms={room: names}, lines=list(map(str, range(lines))))
+            assert all(proxy.made[name] >= 1 for name in cut_of), proxy.made
+            return held
+
+    [held] = asyncio.run(meet())
+
+    first = held[names[0]]
+    assert sorted(first) == sorted(f"{name} {line}" for name in names for line in range(lines))
+    assert all(held[name] == first for name in names)
+    for name in names:
+        assert [text for text in first if text.startswith(f"{name} ")] == [
+            f"{name} {n}" for n in range(lines)
+        ]
+
+
 def test_a_client_reconnects_before_its_connection_reaches_its_lifetime(
     client: list[str], local: ChaliceLocal
 ) -> None:
@@ -255,7 +290,7 @@ def test_the_readmes_examples_work_with_a_copy_of_the_client(
 
 
 @needs_node
-@pytest.mark.parametrize("file", ["player_test.mjs", "player_connection_test.mjs"])
+@pytest.mark.parametrize("file", ["player_test.mjs", "player_rooms_test.mjs", "player_connection_test.mjs"])
 def test_the_javascript_client_passes_its_own_tests(file: str) -> None:
     # Without --test, because its runner in Node 20 hangs when another program keeps its core busy.
     command = [*node(), "--test-reporter=tap", f"tests/clients/{file}"]
@@ -265,6 +300,74 @@ def test_the_javascript_client_passes_its_own_tests(file: str) -> None:
 
     assert ran.returncode == 0, ran.stdout
     assert re.search(r"^# pass [1-9]", ran.stdout, re.MULTILINE)
+
+
+def test_signals_and_presence_reach_the_members_of_a_room(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        timing = Timing(offline=0.5, retry=0.1)
+        async with Player(local.url, "watcher", timing=timing) as watcher:
+            seen, signals = watcher.presence_events(), watcher.signals()
+
+            async def told(online: bool, member: bool = True) -> None:
+                while True:
+                    event = await asyncio.wait_for(anext(seen), PATIENCE_SECONDS)
+                    if isinstance(event, Presence) and event.player_id == "watched":
+                        assert (event.online, event.member, event.room_id) == (online, member, "watched-room")
+                        return
+
+            await watcher.join("watched-room", presence=True)
+            async with Player(local.url, "watched") as watched:
+                assert await watched.join("watched-room", presence=True) == 2
+                await told(online=True)
+                assert await watched.signal("watcher", "to one") is True
+                assert await asyncio.wait_for(anext(signals), PATIENCE_SECONDS) == Signal("to one", "watched")
+                assert await watched.signal_to_room("watched-room", "to all") is True
+                to_all = Signal("to all", "watched", "watched-room")
+                assert await asyncio.wait_for(anext(signals), PATIENCE_SECONDS) == to_all
+                members = await watched.members("watched-room")
+                assert members.members == ["watched", "watcher"]
+                assert set(members.online or {}) == {"watched", "watcher"}
+            await told(online=False)
+            [presence] = await watcher.presence(["watched"])
+            assert (presence.online, presence.room_id, presence.member) == (False, None, None)
+            assert presence.last_seen_at is not None
+            async with Player(local.url, "watched") as watched:
+                await told(online=True)
+                await watched.leave("watched-room")
+                await told(online=True, member=False)
+
+    asyncio.run(talk())
+
+
+def test_a_signal_to_a_room_of_others_is_refused(local: ChaliceLocal) -> None:
+    refused: list[str] = []
+
+    def observe(event: str, about: Any) -> None:
+        if event == "refused":
+            refused.append(about["code"])
+
+    async def talk() -> None:
+        async with Player(local.url, "outsider", observe=observe) as outsider:
+            assert await outsider.signal_to_room("others", "hello") is True
+            await until(lambda: refused == ["not_a_member"])
+            with pytest.raises(Refused, match="not_a_member"):
+                await outsider.members("others")
+
+    asyncio.run(talk())
+
+
+def test_a_reconnection_reports_the_members_of_watched_rooms(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "returner") as player:
+            await player.join("returning", presence=True)
+            await player.close()
+            await player.connect()
+            async for event in player.presence_events():
+                if isinstance(event, Members):
+                    assert (event.room_id, event.members) == ("returning", ["returner"])
+                    return
+
+    asyncio.run(asyncio.wait_for(talk(), PATIENCE_SECONDS))
 
 
 def test_a_refused_player_does_not_retry(local: ChaliceLocal) -> None:

@@ -20,6 +20,7 @@ IN_THIS_ORDER = (
     "test-moto",
     "test-dynamodb",
     "test-javascript",
+    "test-typescript",
     "rehearse",
 )
 

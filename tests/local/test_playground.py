@@ -207,7 +207,7 @@ def ask(local: ChaliceLocal, path: str, method: str = "GET", body: Any = None, *
     return answer
 
 
-PATHS = ("/", "/page/page.mjs", "/service", "/tables", "/steps")
+PATHS = ("/", "/game", "/page/page.mjs", "/service", "/tables", "/steps")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -284,10 +284,11 @@ def put_item(local: ChaliceLocal, request: dict[str, Any]) -> None:
     connection.close()
 
 
-def test_a_link_from_another_site_opens_the_page_and_nothing_else(local: ChaliceLocal) -> None:
+def test_a_link_from_another_site_opens_a_page_and_nothing_else(local: ChaliceLocal) -> None:
     following = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
 
     assert ask(local, "/", **following).status == 200
+    assert ask(local, "/game", **following).status == 200
     assert ask(local, "/tables", **following).status == 403
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chalicelib.aws.messages import EXPIRY_SLACK_SECONDS, parse_record
+from chalicelib.aws.message_items import parse_record
+from chalicelib.aws.messages import EXPIRY_SLACK_SECONDS
 from chalicelib.core.message_id import timestamp_of
 from chalicelib.core.model import ROOM, Entry
 from localdev.dynamodb import create_tables

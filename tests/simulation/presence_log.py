@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.aws.connection_items import player_of
-from chalicelib.aws.messages import POKE
+from chalicelib.aws.message_items import POKE
 from chalicelib.aws.rate_counter import COUNT
 from chalicelib.aws.rooms import room_of
 from chalicelib.core.model import ROOM, Message, Poke, Room, RoomMessage

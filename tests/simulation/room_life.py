@@ -152,13 +152,14 @@ class RoomLife:
                 random.choice(self.devices).read()
             world.schedule.advance(0.002)
 
-    def let_all_join(self) -> None:
-        """Lift all bans and mutes without faults, and let each player join the rooms."""
+    def let_all_join(self) -> Iterator[None]:
+        """Lift all bans and mutes without faults, let all join the rooms, and yield after each join."""
         for room_id in self.habits.room_ids:
             for device in self._first_devices():
                 for update in (PARDON, UNMUTE):
                     self.world.tables.update_room(_request(update, room_id, device.player_id))
                 device.join_room(room_id)
+                yield
 
     def last_sends(self) -> Iterable[tuple[Device, str]]:
         """Yield the last messages: one from each player to a player and to a room."""

@@ -23,6 +23,9 @@ SLOW_BATCHES, SLOW_BATCH_SECONDS = 12, 10.0
 
 QUICK_SECONDS = 0.1
 """A longer jump of time counts as a fault, because a few of them exceed the connect's timeout."""
+WINDOW_SECONDS = 2.5
+"""More than a window of the lowest rate limit, so that a join or a message to a room isn't refused."""
+
 AFTER_FAULTS_SECONDS = 45.0
 """After the faults, late writes and late disconnects take effect within this time."""
 
@@ -208,13 +211,14 @@ def converges(world: World, devices: list[Device], rooms: RoomLife | None = None
         return False
     players = list({device.player_id: None for device in devices})
     if rooms is not None:
-        rooms.let_all_join()
-        run_until_idle(world, devices)
+        for _ in rooms.let_all_join():
+            run_until_idle(world, devices)
+            world.schedule.advance(WINDOW_SECONDS)
     sends = product(devices, players) if rooms is None else rooms.last_sends()
     for device, to in sends:
         if not device.is_settled:
             return False
-        world.schedule.advance(1)
+        world.schedule.advance(1 if rooms is None else WINDOW_SECONDS)
         device.send_message(to, idempotent=True)
         run_until_idle(world, devices)
     return all(device.is_settled for device in devices)

@@ -94,15 +94,40 @@ class Page:
             time.sleep(0.02)
         return value
 
+    def place_of(self, selector: str) -> tuple[float, float]:
+        """Return the center of an element in the window, in CSS pixels."""
+        x, y = self.evaluate(
+            f"""(() => {{
+                const {{left, top, width, height}} =
+                  document.querySelector({json.dumps(selector)}).getBoundingClientRect();
+                return [left + width / 2, top + height / 2];
+            }})()"""
+        )
+        return x, y
+
     def type(self, text: str) -> None:
         self.command("Input.insertText", text=text)
 
     def press(self, key: str) -> None:
-        """Press the key Tab or Enter."""
+        """Press and release the key Tab or Enter."""
         code = {"Tab": 9, "Enter": 13}[key]
         text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
             self.command("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text)
+
+    @contextmanager
+    def holding_key(self, key: str) -> Iterator[None]:
+        """Hold a key that types no character, such as ArrowLeft."""
+        self.command("Input.dispatchKeyEvent", type="rawKeyDown", key=key, code=key)
+        yield
+        self.command("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
+
+    @contextmanager
+    def holding_finger(self, x: float, y: float) -> Iterator[None]:
+        """Touch a point of the window, in CSS pixels."""
+        self.command("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        yield
+        self.command("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def resize(self, width: int, height: int, dark: bool = False) -> None:
         self.command(

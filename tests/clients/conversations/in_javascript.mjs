@@ -53,6 +53,32 @@ async function converse(plan, asking, answering) {
   return {heard, acks, opened, errors, refused};
 }
 
+/* Lets all members join a room, and each send all lines to it. Resolves with what each member received. */
+async function meet(plan, room, members) {
+  const heard = Object.fromEntries(members.map(name => [name, []]));
+  const players = members.map(name => [name, new Player(plan.url, {playerId: name, timing: plan.timing})]);
+
+  async function listen(name, player) {
+    for await (const {message, roomId} of player) {
+      if (roomId !== room) throw new Error(`a message of room ${roomId}`);
+      heard[name].push(message);
+      if (heard[name].length === members.length * plan.lines.length) return;
+    }
+  }
+
+  async function say(name, player) {
+    for (const line of plan.lines) await player.sendToRoom(room, `${name} ${line}`);
+  }
+
+  await Promise.all(players.map(([, player]) => player.connect()));
+  await Promise.all(players.map(([, player]) => player.join(room)));
+  await Promise.all(players.flatMap(each => [listen(...each), say(...each)]));
+  for (const [, player] of players) player.close();
+  return heard;
+}
+
 const plan = JSON.parse(process.argv[2]);
-console.log(JSON.stringify(await Promise.all(plan.pairs.map(pair => converse(plan, ...pair)))));
+const pairs = plan.pairs.map(pair => converse(plan, ...pair));
+const rooms = Object.entries(plan.rooms ?? {}).map(([room, members]) => meet(plan, room, members));
+console.log(JSON.stringify(await Promise.all([...pairs, ...rooms])));
 process.exit(0);  // Node would wait for those that fell silent to say good-bye.

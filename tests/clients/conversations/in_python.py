@@ -57,8 +57,33 @@ async def converse(plan: dict[str, Any], asking: str, answering: str) -> dict[st
     return {"heard": heard, "acks": acks, "opened": opened, "errors": errors, "refused": refused}
 
 
+async def meet(plan: dict[str, Any], room: str, members: list[str]) -> dict[str, list[str]]:
+    """Let all members join a room, and each send all lines to it. Return what each member received."""
+    heard: dict[str, list[str]] = {name: [] for name in members}
+    players = {name: Player(plan["url"], name, timing=Timing(**plan["timing"])) for name in members}
+
+    async def listen(name: str) -> None:
+        async for message in players[name]:
+            assert message["roomId"] == room
+            heard[name].append(message["message"])
+            if len(heard[name]) == len(members) * len(plan["lines"]):
+                return
+
+    async def say(name: str) -> None:
+        for line in plan["lines"]:
+            await players[name].send_to_room(room, f"{name} {line}")
+
+    await asyncio.gather(*(player.connect() for player in players.values()))
+    await asyncio.gather(*(player.join(room) for player in players.values()))
+    await asyncio.gather(*(do(name) for name in members for do in (listen, say)))
+    await asyncio.gather(*(player.close() for player in players.values()))
+    return heard
+
+
 async def main(plan: dict[str, Any]) -> None:
-    print(json.dumps(await asyncio.gather(*(converse(plan, *pair) for pair in plan["pairs"]))))
+    pairs = [converse(plan, *pair) for pair in plan["pairs"]]
+    rooms = [meet(plan, room, members) for room, members in plan.get("rooms", {}).items()]
+    print(json.dumps(await asyncio.gather(*pairs, *rooms)))
 
 
 if __name__ == "__main__":
