@@ -86,6 +86,30 @@ def test_a_connection_that_push_drops_is_told_to_the_rooms(world: World) -> None
     assert pokes(world) == [("lobby", "1")]
 
 
+def test_a_repeated_removal_is_told_again(world: World) -> None:
+    """boto3 repeats a removal whose response was lost. The repetition finds the connection gone."""
+    join(world, "c", presence=True)
+    world.connections.remove("1", "c")
+    world.messages.stored.clear()
+
+    world.registration.presence.remove("1", "c")
+
+    assert pokes(world) == [("lobby", "1")]
+
+
+def test_a_room_is_told_after_the_player_has_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the event could say that the player is still a member."""
+    join(world, "c", presence=True)
+    members: list[bool] = []
+    monkeypatch.setattr(
+        world.messages, "put_pokes", lambda _: members.append("1" in world.rooms.by_id["lobby"].members)
+    )
+
+    world.send("c", action="leave", roomId="lobby")
+
+    assert members == [False]
+
+
 def test_joining_again_changes_nothing_and_pokes_nobody(world: World) -> None:
     join(world, "c", presence=True)
     world.messages.stored.clear()
