@@ -205,7 +205,7 @@ def test_a_player_that_has_left_is_told_about_itself_only(world: World) -> None:
     assert [(each["playerId"], each["member"]) for each in event["players"]] == [("2", False)]
 
 
-def test_a_room_is_no_longer_told_about_a_player_that_is_no_member(world: World) -> None:
+def test_a_room_that_has_expired_is_no_longer_told(world: World) -> None:
     join(world, "c", presence=True)
     world.rooms.by_id.clear()
 
