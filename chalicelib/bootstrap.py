@@ -24,8 +24,11 @@ from chalicelib.core.rate_limit import ROOM_BURST_SECONDS, RateLimit
 from chalicelib.core.service import Limits, Runtime, Service, Stores, assemble
 from chalicelib.settings import Settings
 
-MAX_CONCURRENT_COPIES = 8
-"""How many BatchWriteItem calls with copies of rooms' messages a process makes at once."""
+MAX_CONCURRENT_COPIES = 10
+"""How many BatchWriteItem calls with copies of rooms' messages a process makes at once.
+
+A room of 250 members needs ten for a message, so its messages take one call's time each.
+"""
 
 
 def wire(settings: Settings) -> Service:

@@ -48,7 +48,8 @@ class PresenceEvents:
             recipient = Recipient.of(player, time_left, 0.0)
             posts += [partial(self._post, recipient, connection_id, text) for connection_id in player.live]
         self.run_per_connection(posts)
-        self._remove_former_members(room, [players[each] for each in poked])
+        if room.expires_at is None:
+            self._stop_telling(room, [players[each] for each in poked])
         self.note("presence_told", room=room.id, players=len(poked))
 
     def _post(self, recipient: Recipient, connection_id: str, text: str) -> None:
@@ -62,10 +63,10 @@ class PresenceEvents:
             with suppress(Unavailable):
                 self.posts.drop(recipient, connection_id, delivery)
 
-    def _remove_former_members(self, room: Room, poked: Collection[PlayerConnections]) -> None:
-        """Stop telling the room about players that are no longer members, as when the room has expired."""
+    def _stop_telling(self, room: Room, poked: Collection[PlayerConnections]) -> None:
+        """Stop telling a room that has expired, so that it costs the players nothing at their connects."""
         for player in poked:
-            if player.id not in room.members and room.id in player.presence_rooms:
+            if room.id in player.presence_rooms:
                 with suppress(Unavailable):
                     self.connections.remove_presence_room(player.id, room.id)
 

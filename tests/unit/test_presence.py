@@ -86,6 +86,17 @@ def test_a_connection_that_push_drops_is_told_to_the_rooms(world: World) -> None
     assert pokes(world) == [("lobby", "1")]
 
 
+def test_a_repeated_removal_is_told_again(world: World) -> None:
+    """boto3 repeats a removal whose response was lost. The repetition finds the connection gone."""
+    join(world, "c", presence=True)
+    world.connections.remove("1", "c")
+    world.messages.stored.clear()
+
+    world.registration.presence.remove("1", "c")
+
+    assert pokes(world) == [("lobby", "1")]
+
+
 def test_a_room_is_told_after_the_player_has_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the event could say that the player is still a member."""
     join(world, "c", presence=True)
@@ -120,6 +131,17 @@ def test_a_room_is_told_when_a_player_that_was_removed_joins_again(
     world.messages.stored.clear()
 
     join(world, "c", presence=presence)
+
+    assert pokes(world) == [("lobby", "1")]
+
+
+def test_a_room_that_is_told_of_a_player_is_told_when_it_joins_again(world: World) -> None:
+    """Otherwise members would believe an event that was sent while the player was no member."""
+    join(world, "c", presence=True)
+    world.rooms.leave("lobby", "1")
+    world.messages.stored.clear()
+
+    join(world, "c")
 
     assert pokes(world) == [("lobby", "1")]
 
@@ -183,7 +205,7 @@ def test_a_player_that_has_left_is_told_about_itself_only(world: World) -> None:
     assert [(each["playerId"], each["member"]) for each in event["players"]] == [("2", False)]
 
 
-def test_a_room_is_no_longer_told_about_a_player_that_is_no_member(world: World) -> None:
+def test_a_room_that_has_expired_is_no_longer_told(world: World) -> None:
     join(world, "c", presence=True)
     world.rooms.by_id.clear()
 

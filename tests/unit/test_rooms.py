@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core.access import Access
-from chalicelib.core.model import Connection, Identity, Message, Room, RoomMessage, Unavailable
+from chalicelib.core.model import Connection, Identity, Message, ReplayMarker, Room, RoomMessage, Unavailable
 from chalicelib.core.permissions import may_join
 from chalicelib.core.rate_limit import RateLimit
 from tests.support.stream_records import position
@@ -420,3 +420,20 @@ def test_a_banned_player_cannot_connect(world: World) -> None:
     world.connect("9", "back")
 
     assert world.connections.player("9").connections == {"back"}
+
+
+def test_a_client_of_version_1_0_0_misses_nothing_of_a_room(world: World) -> None:
+    """It keeps the greatest `messageId` as its position, and a room's message is older than its copies."""
+    ids = [at(second) for second in (1000, 1001, 1002)]
+    copies_ids = [at(second) for second in (1010, 1011, 1012)]
+    world.store(
+        *(
+            Message(copy_id, "9", "1", f"m{number}", 1000, room_id="lobby", room_message_id=message_id)
+            for number, (message_id, copy_id) in enumerate(zip(ids, copies_ids, strict=True))
+        )
+    )
+    world.register("9", "old")
+
+    world.batch(ReplayMarker(at(2000), "9", "old", after=ids[0], stream_position=position(9)))
+
+    assert world.received("old") == ["m0", "m1", "m2", "connected"]
