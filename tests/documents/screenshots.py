@@ -80,6 +80,7 @@ def game(anna: Page, ben: Page, url: str) -> None:
         page.resize(900, 760)
         page.open(f"{url}game?player={player}")
         page.until("document.getElementById('star').style.left !== ''")
+    anna.until("document.getElementById('news').textContent === 'ben started a game.'")
     for page, points in ((anna, "You ★ 1ben ★ 0"), (ben, "You ★ 1anna ★ 1")):
         with page.holding_finger(*page.place_of("#star")):
             page.until(f"document.getElementById('points').textContent === '{points}'")

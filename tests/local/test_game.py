@@ -46,9 +46,11 @@ def open_game(page: Page, local: ChaliceLocal, player: str, room: str) -> None:
 
 @pytest.fixture
 def pages(browsers: tuple[Page, Page], local: ChaliceLocal, room: str) -> tuple[Page, Page]:
-    """Open the game as anna and ben, each in a browser, and wait until both see each other."""
-    for page, player in zip(browsers, ("anna", "ben"), strict=True):
-        open_game(page, local, player, room)
+    """Open the game as anna and ben, each in a browser. Wait until both see one star and two skaters."""
+    anna, ben = browsers
+    open_game(anna, local, "anna", room)
+    open_game(ben, local, "ben", room)
+    anna.until(f"document.getElementById('news').textContent === 'ben-{room} started a game.'")
     for page in browsers:
         page.until(TWO_SKATERS)
     return browsers
@@ -138,7 +140,7 @@ def test_a_new_star_is_far_from_the_star_that_was_caught(
     browsers: tuple[Page, Page], local: ChaliceLocal
 ) -> None:
     page, _ = browsers
-    page.open(f"http://127.0.0.1:{local.http_port}/game?player=counting")
+    page.open(f"http://127.0.0.1:{local.http_port}/page/rules.mjs")
 
     nearest, widest = page.evaluate(
         """(async () => {
@@ -202,7 +204,7 @@ def test_the_first_catch_of_a_star_counts_and_no_other(
     browsers: tuple[Page, Page], local: ChaliceLocal, moves: list[Move], points: dict[str, int]
 ) -> None:
     page, _ = browsers
-    page.open(f"http://127.0.0.1:{local.http_port}/game?player=counting")
+    page.open(f"http://127.0.0.1:{local.http_port}/page/rules.mjs")
 
     assert counted(page, moves) == points
 
