@@ -16,7 +16,7 @@ from chalice import Chalice, Response
 from chalice.app import DynamoDBEvent, WebsocketEvent
 
 from chalicelib.aws.management_api import MAX_CONCURRENT_POSTS
-from chalicelib.aws.messages import UnreadableRecord, parse_record, written_at
+from chalicelib.aws.message_items import UnreadableRecord, parse_record, written_at
 from chalicelib.aws.telemetry import call, note
 from chalicelib.bootstrap import access_of, wire
 from chalicelib.core.handshake import HandshakeRejected

@@ -1,10 +1,11 @@
 """Builds the service on AWS: its tables, its gateway, its threads and its clock."""
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from chalicelib.aws.connections import ConnectionsTable
@@ -23,8 +24,11 @@ from chalicelib.core.rate_limit import ROOM_BURST_SECONDS, RateLimit
 from chalicelib.core.service import Limits, Runtime, Service, Stores, assemble
 from chalicelib.settings import Settings
 
-MAX_CONCURRENT_COPIES = 8
-"""How many BatchWriteItem calls with copies of rooms' messages a process makes at once."""
+MAX_CONCURRENT_COPIES = 10
+"""How many BatchWriteItem calls with copies of rooms' messages a process makes at once.
+
+A room of 250 members needs ten for a message, so its messages take one call's time each.
+"""
 
 
 def wire(settings: Settings) -> Service:
@@ -71,6 +75,7 @@ def limits_of(settings: Settings) -> Limits:
         rate=_rate_of(settings),
         max_message_bytes=settings.max_message_bytes,
         max_room_message_bytes=settings.max_room_message_bytes,
+        room_seconds=settings.room_seconds,
     )
 
 
@@ -87,7 +92,7 @@ def _runtime() -> Runtime:
         jitter=random.random,
         run_per_player=concurrent_runner("players", MAX_CONCURRENT_POSTS),
         run_per_connection=concurrent_runner("connections", MAX_CONCURRENT_POSTS),
-        run_per_chunk=concurrent_runner("copies", MAX_CONCURRENT_COPIES),
+        run_per_chunk=bounded_runner("copies", MAX_CONCURRENT_COPIES),
         note=note,
     )
 
@@ -130,6 +135,17 @@ def concurrent_runner(name: str, threads: int) -> Callable[[Calls], None]:
             done.result()
 
     return run_concurrently
+
+
+def bounded_runner(name: str, limit: int) -> Callable[[Calls], None]:
+    """Return a `concurrent_runner` that runs at most `limit` calls at once, its callers' threads included."""
+    run, slots = concurrent_runner(name, limit), threading.Semaphore(limit)
+
+    def run_in_slot(call: Callable[[], None]) -> None:
+        with slots:
+            call()
+
+    return lambda calls: run([partial(run_in_slot, call) for call in calls])
 
 
 def _run(call: Callable[[], None]) -> "Future[None]":

@@ -38,28 +38,33 @@ def policies(stage: Stage) -> dict[str, str]:
 def _connect(stage: Stage) -> list[Statement]:
     return [
         _on_connections(stage, "Register", "GetItem", "PutItem", "UpdateItem", "DeleteItem"),
-        _on_messages(stage, "StoreMarker", "PutItem"),
+        _on_messages(stage, "StoreMarker", "PutItem", "BatchWriteItem"),
         _manage_connections(stage, "CheckAndClose", "GET", "DELETE"),
     ]
 
 
 def _message(stage: Stage) -> list[Statement]:
     return [
-        _on_connections(stage, "CountFrame", "GetItem", "PutItem", "UpdateItem", "DeleteItem"),
-        _on_messages(stage, "StoreMessage", "PutItem"),
+        _on_connections(
+            stage, "CountFrame", "GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem"
+        ),
+        _on_messages(stage, "StoreMessage", "PutItem", "BatchWriteItem"),
         _manage_connections(stage, "Reply", "POST", "DELETE"),
     ]
 
 
 def _disconnect(stage: Stage) -> list[Statement]:
-    return [_on_connections(stage, "RemoveConnection", "GetItem", "UpdateItem", "DeleteItem")]
+    return [
+        _on_connections(stage, "RemoveConnection", "GetItem", "UpdateItem", "DeleteItem"),
+        _on_messages(stage, "TellRooms", "BatchWriteItem"),
+    ]
 
 
 def _push(stage: Stage) -> list[Statement]:
     stream = ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams")
     return [
         _on_connections(stage, "FindRecipients", "BatchGetItem", "UpdateItem", "DeleteItem"),
-        _on_messages(stage, "Replay", "Query", "PutItem"),
+        _on_messages(stage, "ReplayAndFanOut", "Query", "PutItem", "BatchWriteItem"),
         _on_table(f"{stage.messages_table}/stream/*", "ReadStream", stream),
         _manage_connections(stage, "Push", "POST", "DELETE"),
         _allow("SendFailedBatches", ["sqs:SendMessage"], f"arn:*:sqs:*:*:{stage.failed_batches_queue}"),

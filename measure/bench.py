@@ -8,10 +8,9 @@ import json
 import logging
 import statistics
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import boto3
@@ -22,7 +21,8 @@ from chalicelib.aws.management_api import OPEN_SECONDS
 from chalicelib.core.ports import Calls
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.settings import Settings
-from measure import cold, starting
+from measure import cold, room_budgets, starting
+from measure.budgets import Row, by_operation, table, total
 from measure.counted_aws import HERE, CountedAws, seconds_of
 from measure.progress import Progress
 
@@ -36,20 +36,6 @@ DAY_SECONDS = 24 * 60 * 60
 DEFAULTS = Settings.from_environment({"WEBSOCKETS_TABLE": "w", "MESSAGES_TABLE": "m"})
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of the report. `most` is the budget, or None if the line has none."""
-
-    name: str
-    measured: float
-    most: float | None
-    detail: str = ""
-
-    @property
-    def is_kept(self) -> bool:
-        return self.most is None or self.measured <= self.most
-
-
 def main() -> int:
     """Print the report. Return the exit code: 1 if a budget is exceeded."""
     telemetry.lines.addHandler(logging.NullHandler())
@@ -60,6 +46,9 @@ def main() -> int:
         partial(message_calls, aws),
         partial(flood_writes, aws),
         partial(concurrent_batch, aws),
+        partial(room_budgets.frame_calls, aws),
+        partial(room_budgets.fan_out_calls, aws),
+        partial(room_budgets.fan_out_time, aws),
         startup_time,
         cold_batches,
         partial(growth_with_tables, aws),
@@ -70,15 +59,6 @@ def main() -> int:
     progress.end()
     print(table(rows))
     return 0 if all(row.is_kept for row in rows) else 1
-
-
-def table(rows: Iterable[Row]) -> str:
-    lines = [f"{'':<66}{'measured':>10}{'at most':>10}"]
-    for row in rows:
-        most = "" if row.most is None else f"{row.most:g}"
-        exceeded = "" if row.is_kept else "  EXCEEDED"
-        lines.append(f"{row.name:<66}{row.measured:>10.4g}{most:>10}  {row.detail}{exceeded}".rstrip())
-    return "\n".join(lines)
 
 
 def frame(to: str, **keys: str) -> str:
@@ -98,13 +78,13 @@ def message_calls(aws: CountedAws) -> Iterable[Row]:
     aws.push()
     with aws.counting() as refused:
         aws.receive("1", "no JSON")
-    yield Row("calls per sendmessage, the connection's first", _total(first), 4, _by_operation(first))
-    yield Row("calls per sendmessage, later ones", _total(warm), 3, _by_operation(warm))
-    yield Row("calls per sendmessage with clientMessageId", _total(with_id), 4, _by_operation(with_id))
+    yield Row("calls per sendmessage, the connection's first", total(first), 4, by_operation(first))
+    yield Row("calls per sendmessage, later ones", total(warm), 3, by_operation(warm))
+    yield Row("calls per sendmessage with clientMessageId", total(with_id), 4, by_operation(with_id))
     with aws.counting() as pinged:
         aws.receive("1", '{"action": "ping"}')
-    yield Row("calls per ping", _total(pinged), 2, _by_operation(pinged))
-    yield Row("calls per refused frame", _total(refused), 2, _by_operation(refused))
+    yield Row("calls per ping", total(pinged), 2, by_operation(pinged))
+    yield Row("calls per refused frame", total(refused), 2, by_operation(refused))
     players = [f"p{number}" for number in range(100)]
     aws.connect(*players)
     for player in players:
@@ -139,7 +119,7 @@ def flood_writes(aws: CountedAws) -> Iterable[Row]:
             for number in range(1000):
                 messengers[number % lambdas].receive(f"c-{player}", HERE, '{"action": "ping"}')
         writes = flood["UpdateItem"] + flood["DeleteItem"]
-        yield Row(f"writes per 1,000 pings in a window, to {receiver}", writes, most, _by_operation(flood))
+        yield Row(f"writes per 1,000 pings in a window, to {receiver}", writes, most, by_operation(flood))
 
 
 def concurrent_batch(aws: CountedAws) -> Iterable[Row]:
@@ -203,7 +183,7 @@ def growth_with_tables(aws: CountedAws) -> Iterable[Row]:
             stored = count
             with aws.counting() as calls:
                 seconds = _median_send(aws)
-            costs.append((count, _total(calls) / SENDS, seconds))
+            costs.append((count, total(calls) / SENDS, seconds))
         _, first_calls, first_seconds = costs[0]
         for count, calls_per_message, seconds in costs[1:]:
             rows = f"with {count:,} {table_name}, relative to 1"
@@ -235,14 +215,6 @@ def _store_messages(start: int, end: int) -> None:
     for number in range(start, end):
         key = {"destinationPlayerId": {"S": ("b", "other")[number % 2]}, "messageId": {"S": f"0-{number:09}"}}
         client.put_item(TableName="messages", Item={**key, "withdrawn": {"BOOL": True}})
-
-
-def _total(calls: Counter[str]) -> int:
-    return sum(calls.values())
-
-
-def _by_operation(calls: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(calls.items()))
 
 
 if __name__ == "__main__":

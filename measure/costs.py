@@ -61,6 +61,10 @@ class Use:
     Milliseconds are billed Lambda time. `batch` is the number of records per call of `push_messages`. Log
     lines include the 26 bytes that CloudWatch adds to each. `deletes_wake_push` is false if the mapping
     filters out deletions. `metrics` is the maximum: CloudWatch charges a metric only for hours with data.
+
+    For rooms: `room_update_ms` is how much longer `websocket_message` takes than for a direct message.
+    `copy_ms` and `record_ms` are what a call of `push_messages` takes per copy that it writes, and per copy
+    that it posts. The copies are in `shards` shards. `room_item_bytes` is the size of a room without members.
     """
 
     message_bytes: int = 100
@@ -72,6 +76,11 @@ class Use:
     ping_ms: float = 15
     push_ms: float = 30
     delete_ms: float = 5
+    room_update_ms: float = 5
+    copy_ms: float = 0.2
+    record_ms: float = 0.4
+    shards: int = 4
+    room_item_bytes: int = 260
     post_ms: float = 10
     posts_at_once: int = 100
     message_gb: float = 0.5
@@ -86,6 +95,9 @@ class Use:
     metrics: int = 31
     alarms: int = 8
 
+
+RECORDS_PER_CALL = 100
+"""The batch size of app.py's mapping."""
 
 Lines = dict[str, float]
 """Dollars by purpose."""
@@ -115,6 +127,43 @@ def ours(prices: Prices, use: Use) -> Lines:
         * prices.table_gb_month,
         "CloudWatch: two lines": _gb(2 * use.line_bytes) * prices.log_gb,
         "CloudWatch: START, END, REPORT": _gb(calls * use.start_end_report_bytes) * prices.log_gb,
+    }
+
+
+def room(prices: Prices, use: Use, members: int, id_characters: int = 12) -> Lines:
+    """Return the cost of a million messages to a room whose members all have one live connection.
+
+    The model takes one byte per member in addition to the `id_characters` of the player's id. Each message is
+    alone in its batch, and no call of `push_messages` has records of other messages.
+    """
+    size = use.message_bytes + use.envelope_bytes
+    room_bytes = use.room_item_bytes + members * (id_characters + 1)
+    posting = use.shards * math.ceil(members / use.shards / RECORDS_PER_CALL)
+    has_id = int(use.has_client_message_id)
+    return {
+        "API Gateway: the frame and the ack": 2 * _gateway(prices, size),
+        "API Gateway: the posts": members * _gateway(prices, size),
+        "Data out: the ack and the posts": _gb((1 + members) * size) * prices.transfer_gb,
+        "Lambda: websocket_message": _call(prices, use.message_ms + use.room_update_ms, use.message_gb),
+        "Lambda: push_messages, which copies": _call(
+            prices, use.push_ms + members * use.copy_ms, use.push_gb
+        ),
+        "Lambda: push_messages, which posts": posting
+        * _call(prices, use.push_ms + members / posting * use.record_ms, use.push_gb),
+        "DynamoDB: the update that counts the frame": prices.write_units,
+        "DynamoDB: the update of the room": write_units(room_bytes) * prices.write_units,
+        "DynamoDB: the put of the clientMessageId": has_id * prices.write_units,
+        "DynamoDB: the put of the message": write_units(size) * prices.write_units,
+        "DynamoDB: the puts of the copies": members * write_units(size) * prices.write_units,
+        "DynamoDB: the consistent read of the room": math.ceil(room_bytes / 4096) * prices.read_units,
+        "DynamoDB: the consistent reads of the members": members * prices.read_units,
+        "DynamoDB: storage until expiry": _gb((1 + members) * (size + 100) + has_id * 300)
+        * use.retention_days
+        / 30
+        * prices.table_gb_month,
+        "CloudWatch: the lines of the message and its copying": _gb(2 * use.line_bytes) * prices.log_gb,
+        "CloudWatch: a line for each post": _gb(members * use.line_bytes) * prices.log_gb,
+        "CloudWatch: START, END, REPORT": _gb((2 + posting) * use.start_end_report_bytes) * prices.log_gb,
     }
 
 

@@ -26,10 +26,11 @@ import clients.player
 from chalicelib.settings import authentication
 from localdev.token import make
 from measure import local, report, steps
+from measure.loops import Load, Stage
 from measure.observations import Observations
 from measure.player import LoadPlayer, NotConnected
 from measure.progress import Progress
-from measure.scenarios import SCENARIOS, Load, Stage
+from measure.scenarios import SCENARIOS
 
 TOKEN_HOURS = 2
 TIMING = clients.player.Timing(answer=60)
@@ -135,7 +136,8 @@ def _asked() -> argparse.Namespace:
     parser.add_argument(
         "--telemetry", type=Path, help="TELEMETRY_FILE of the service at --url, if it runs on this machine"
     )
-    parser.add_argument("--clients", type=int, help="number of pairs, senders or connections")
+    parser.add_argument("--clients", type=int, help="number of pairs, senders, connections or rooms")
+    parser.add_argument("--members", type=int, help="number of members of each room")
     parser.add_argument("--rate", type=float, help="messages (churn: connects) per second; 0: closed loop")
     parser.add_argument("--seconds", type=float, help="duration of the measurement")
     parser.add_argument("--warm-up", type=float, help="seconds before the measurement")
@@ -152,6 +154,7 @@ def _load(asked: argparse.Namespace) -> Load:
         "rate": asked.rate,
         "seconds": asked.seconds,
         "warm_up_seconds": asked.warm_up,
+        "members": asked.members,
     }
     load = replace(load, **{name: value for name, value in given.items() if value is not None})
     return replace(load, rate=load.rate or None)

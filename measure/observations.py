@@ -20,15 +20,27 @@ class Send:
 
     A sender that waits for a slow server sends late. Latencies from the actual time of sending would hide
     that wait (coordinated omission).
+
+    `received` is the time at which the last of `recipients` received it. `place` counts the messages by the
+    first time that anybody received them.
     """
 
     sender: str
     number: int
     due: float
+    room_id: str | None = None
+    recipients: int = 1
     acknowledged: float | None = None
     received: float | None = None
+    received_by: set[str] = field(default_factory=set)
+    place: int = 0
     message_id: str | None = None
     error: str | None = None
+
+    @property
+    def missing(self) -> int:
+        """The number of recipients that haven't received it."""
+        return self.recipients - len(self.received_by)
 
 
 @dataclass(slots=True)
@@ -50,25 +62,45 @@ class Observations:
     """Received messages that no player of this test sent."""
 
     _latest: dict[tuple[str, str], int] = field(default_factory=dict)
+    _latest_place: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    _places: int = 0
 
-    def send(self, sender: str, number: int, due: float) -> Send:
-        self.sends[sender, number] = Send(sender, number, due)
+    def send(
+        self, sender: str, number: int, due: float, room_id: str | None = None, recipients: int = 1
+    ) -> Send:
+        self.sends[sender, number] = Send(sender, number, due, room_id, recipients)
         return self.sends[sender, number]
 
     def receive(self, recipient: str, sender: str, number: int, now: float) -> Send | None:
-        """Record a received message and return it, or None if it is a duplicate or was never sent."""
+        """Record a received message. Return it if this was the last recipient that it was missing."""
         send = self.sends.get((sender, number))
         if send is None:
             self.unexpected += 1
             return None
-        if send.received is not None:
+        if recipient in send.received_by:
             self.duplicated += 1
             return None
+        send.received_by.add(recipient)
+        self.out_of_order += self._is_out_of_order(recipient, send)
+        if send.missing:
+            return None
         send.received = now
-        if number < self._latest.get((recipient, sender), -1):
-            self.out_of_order += 1
-        self._latest[recipient, sender] = max(number, self._latest.get((recipient, sender), -1))
         return send
+
+    def _is_out_of_order(self, recipient: str, send: Send) -> bool:
+        """Return whether the recipient already has a later message of the sender or of the room.
+
+        All members of a room receive its messages in one order. So the order in which anybody first receives
+        them is every member's.
+        """
+        if not send.place:
+            self._places += 1
+            send.place = self._places
+        latest = self._latest.get((recipient, send.sender), -1)
+        latest_place = self._latest_place.get((recipient, send.room_id), 0)
+        self._latest[recipient, send.sender] = max(send.number, latest)
+        self._latest_place[recipient, send.room_id] = max(send.place, latest_place)
+        return send.number < latest or (send.room_id is not None and send.place < latest_place)
 
     def fail(self, send: Send, code: str) -> None:
         send.error = code
@@ -92,8 +124,8 @@ class Observations:
 
     @property
     def lost(self) -> int:
-        """The number of messages that were acknowledged but never received. It must be 0."""
-        return sum(send.acknowledged is not None and send.received is None for send in self.sends.values())
+        """How often a recipient never received an acknowledged message. It must be 0."""
+        return sum(send.missing for send in self.sends.values() if send.acknowledged is not None)
 
     @property
     def unanswered(self) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -57,9 +57,31 @@ class LoadPlayer:
     async def send(self, to: str, due: float, message: str = "") -> Send:
         """Send the next message, retrying until it is acknowledged or refused, and return its record."""
         send = self._observed.send(self.name, self._next_number, due)
+        return await self._until_answered(send, self._client.send(to, f"{send.number} {message}"))
+
+    async def join(self, room_id: str) -> None:
+        """Join a room. Raises player.Refused."""
+        await self._carry_out({"action": "join", "roomId": room_id})
+
+    async def send_to_room(self, room_id: str, members: int, due: float) -> Send:
+        """Send the next message to a room. See `send`."""
+        send = self._observed.send(self.name, self._next_number, due, room_id, members)
+        frame = {"action": "sendmessage", "roomId": room_id, "message": str(send.number)}
+        unique = {"clientMessageId": f"{self.name}-{send.number}"}
+        return await self._until_answered(send, self._carry_out(frame | unique))
+
+    async def _carry_out(self, frame: player.Frame) -> player.Frame:
+        """Return the frame's reply. Retries retryable errors, and raises player.Refused for others."""
+        while (reply := await self._client.ask(frame))["type"] == "error":
+            if not reply.get("retryable", True):
+                raise player.Refused(reply["code"], reply["detail"])
+            await asyncio.sleep(reply.get("retryAfterMs", 0) / 1000)
+        return reply
+
+    async def _until_answered(self, send: Send, answer: Awaitable[player.Frame]) -> Send:
         self._next_number += 1
         try:
-            await self._client.send(to, f"{send.number} {message}")
+            await answer
         except (player.Refused, player.Offline, player.NotLetIn) as failure:
             self._observed.fail(send, str(failure))
             self._settle(send)

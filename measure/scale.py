@@ -7,7 +7,6 @@ order. The random numbers are seeded, so each run prints the same figures.
 """
 
 import argparse
-import heapq
 import random
 import statistics
 from collections import deque
@@ -16,34 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from measure import costs
+from measure import costs, room_scale
 from measure.progress import Progress
+from measure.shard import Parameters, posted_at
 
 LOADS = (1, 10, 50, 100, 200, 400, 600, 800, 1000, 1200, 1500, 2000)
 SECONDS = 60.0
 PINGS = (60, 120, 300, 480)
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """The model's parameters.
-
-    `cpu_ms` comes from measure.bench: it is a hundredth of the time above 20 ms that 100 posts of 20 ms took.
-    With Lambda's share of a CPU it is higher. The other values are assumptions: nothing ran on AWS.
-    """
-
-    poll_ms: float = 250.0
-    invoke_ms: float = 8.0
-    look_up_ms: float = 6.0
-    post_ms: float = 12.0
-    post_spread: float = 0.5
-    cpu_ms: float = 0.3
-    batch_size: int = 100
-    players: int = 1000
-
-    def post(self, chance: random.Random) -> float:
-        """Return the random duration of a post in milliseconds, log-normal with the median `post_ms`."""
-        return self.post_ms * chance.lognormvariate(0, self.post_spread)
+ID_CHARACTERS = (12, 36)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +61,7 @@ def simulate(load: float, parameters: Parameters, seed: int = 1) -> Outcome:
             now += parameters.poll_ms
             continue
         batch = [waiting.popleft() for _ in range(min(len(waiting), parameters.batch_size))]
-        ends = _call(batch, parameters, chance)
+        ends = posted_at(batch, parameters, chance)
         latencies += [now + end - stored for (stored, _), end in zip(batch, ends, strict=True)]
         batches.append(len(batch))
         now += max(ends)
@@ -101,28 +80,6 @@ def _arrivals(load: float, parameters: Parameters, chance: random.Random) -> Ite
     while now < 1000 * SECONDS:
         now += 1000 * chance.expovariate(load)
         yield now, chance.randrange(parameters.players)
-
-
-def _call(batch: list[tuple[float, int]], parameters: Parameters, chance: random.Random) -> list[float]:
-    """Return the time from the start of the call to the end of each record's post, in milliseconds.
-
-    Posts wait for the network concurrently, but there is only one CPU. The player who is ready first gets it.
-    """
-    begin = parameters.invoke_ms + parameters.look_up_ms
-    theirs: dict[int, deque[int]] = {}
-    for index, (_, player) in enumerate(batch):
-        theirs.setdefault(player, deque()).append(index)
-    free = [(begin, player) for player in theirs]
-    heapq.heapify(free)
-    processor, ends = begin, [0.0] * len(batch)
-    while free:
-        ready, player = heapq.heappop(free)
-        processor = max(processor, ready) + parameters.cpu_ms
-        index = theirs[player].popleft()
-        ends[index] = processor + parameters.post(chance)
-        if theirs[player]:
-            heapq.heappush(free, (ends[index], player))
-    return ends
 
 
 def sweep(parameters: Parameters, progress: Progress) -> list[Outcome]:
@@ -185,10 +142,15 @@ def main() -> None:
     progress.end()
     for name, outcomes in swept.items():
         print(f"{name}\n{table(outcomes)}\n")
+    print(f"a message to a room, quiet shards\n{room_scale.table(parameters)}\n")
     prices, use = costs.Prices(), costs.Use()
     for design in (costs.ours, costs.original, costs.broadcast_by_scan):
         name = design.__name__.replace("_", " ")
         print(f"Dollars per million messages, {name}\n{costs.table(design(prices, use))}\n")
+    for members in room_scale.MEMBERS:
+        for characters in ID_CHARACTERS:
+            print(f"Dollars per million messages to a room of {members:,}, ids of {characters} characters")
+            print(f"{costs.table(costs.room(prices, use, members, characters))}\n")
     print(f"Dollars per month and stage\n{costs.table(costs.each_month(prices, use))}\n")
     for seconds in PINGS:
         pinging = replace(use, ping_seconds=seconds)

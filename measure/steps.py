@@ -30,7 +30,7 @@ STEPS = {
 TOTALS = {
     "connected": "from the client's handshake to the greeting, when the connection is live",
     "acknowledged": "from the time a message was due to its ack",
-    "delivered": "from the time a message was due to its arrival at the recipient",
+    "delivered": "from the time a message was due to its arrival at the recipient, in a room at the last one",
 }
 """The durations that a client can observe."""
 

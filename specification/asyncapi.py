@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
+from chalicelib.core.client_frames import ACTIONS
 from chalicelib.core.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS, ConnectQuery
-from chalicelib.core.protocol import ACTIONS, VERSION, ErrorCode
-from specification.examples import FROM_CLIENT, FROM_GATEWAY, TO_CLIENT
+from chalicelib.core.protocol import VERSION, ErrorCode
+from specification.examples import FROM_CLIENT, FROM_GATEWAY, IN_ROOMS, TO_CLIENT
 
 OUTLINE = Path(__file__).parent / "outline.yaml"
 HEAD = "# Generated from the models in chalicelib/core/protocol.py: make specification\n"
@@ -24,21 +25,29 @@ REPLIES = {
     "sendmessage": "ack",
     "sync": "synced",
     "ping": "pong",
+    "join": "joined",
+    "leave": "left",
+    "members": "roomMembers",
 }
 UNASKED = ("connected", "message")
 WHEN: dict[ErrorCode, str] = {
     "invalid_json": "the frame isn't a JSON object; NaN, Infinity and duplicate keys aren't allowed",
     "unknown_action": "`action` is missing or unknown; `detail` lists the known ones",
     "invalid_frame": "a key is missing, invalid or unknown; `detail` names it, or up to three unknown keys",
-    "forbidden": "`playerId` isn't this connection's player",
+    "forbidden": (
+        "`playerId` isn't this connection's player, or the player can't join the room or send to it; "
+        "`detail` says why"
+    ),
     "too_large": "the message, including its envelope, is too large; `detail` names the limit",
     "rate_limited": (
-        "the player is over the rate limit; retry after `retryAfterMs`. "
-        "After 100 such errors in a row the service closes the connection"
+        "the player or the room is over its rate limit; retry after `retryAfterMs`. "
+        "After 100 such errors in a row for the player's rate, the service closes the connection"
     ),
     "unauthorized": "the token has expired; the service closes the connection",
     "unknown_connection": "the service has no record of this connection, and closes it",
-    "unavailable": "the service could not confirm that it stored the message",
+    "unavailable": "the service could not confirm that it stored the message or made the change",
+    "not_a_member": "the player isn't a member of the room; join it first",
+    "room_full": "the room has as many members as a room can have",
 }
 
 Json = dict[str, Any]
@@ -109,11 +118,11 @@ def _message(name: str, model: type[BaseModel], schema: Json, example: Json) -> 
     described = {"name": name, "title": model.__name__, "summary": model.__doc__, "payload": payload}
     if "ackId" in payload["properties"]:
         described["correlationId"] = {"location": "$message.payload#/ackId"}
-    return described | _shown(name, example)
+    return described | _shown(name, example, *IN_ROOMS.get(name, ()))
 
 
-def _shown(name: str, example: Json) -> Json:
-    return {"examples": [{"name": name, "payload": example}]}
+def _shown(name: str, *examples: Json) -> Json:
+    return {"examples": [{"name": name, "payload": example} for example in examples]}
 
 
 def _in_words(codes: dict[ErrorCode, str]) -> str:

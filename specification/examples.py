@@ -2,18 +2,22 @@
 
 from typing import Any
 
-from chalicelib.core.protocol import (
+from chalicelib.core.protocol import FrameError
+from chalicelib.core.service_frames import (
     Ack,
     Connected,
     Error,
-    FrameError,
+    Joined,
+    Left,
     MessageFrame,
     Pong,
+    RoomMembers,
     ServiceFrame,
     Synced,
 )
 
 MESSAGE_ID = "01a20f0f-953e-7746-8ca2-a7d9c77596d3"
+COPY_ID = "01a20f0f-95bb-7c31-9d10-52f0a9c7b1e4"
 SENT_AT = 1_795_548_419_390
 
 FROM_CLIENT: dict[str, dict[str, Any]] = {
@@ -26,6 +30,9 @@ FROM_CLIENT: dict[str, dict[str, Any]] = {
     },
     "sync": {"action": "sync", "after": MESSAGE_ID, "ackId": 3},
     "ping": {"action": "ping", "ackId": "2"},
+    "join": {"action": "join", "roomId": "lobby", "ackId": 4},
+    "leave": {"action": "leave", "roomId": "lobby", "ackId": 5},
+    "members": {"action": "members", "roomId": "lobby", "ackId": 6},
 }
 
 TO_CLIENT: dict[str, ServiceFrame] = {
@@ -49,8 +56,40 @@ TO_CLIENT: dict[str, ServiceFrame] = {
     ),
     "synced": Synced(message_id=MESSAGE_ID, replayed=50, more=True, ack_id=3),
     "pong": Pong(ack_id="2"),
+    "joined": Joined(room_id="lobby", members=2, ack_id=4),
+    "left": Left(room_id="lobby", ack_id=5),
+    "roomMembers": RoomMembers(room_id="lobby", members=["1", "2"], ack_id=6),
     "error": Error.of(FrameError("rate_limited", "too many frames", retry_after_ms=50), ack_id=1),
 }
+
+IN_ROOMS: dict[str, list[dict[str, Any]]] = {
+    "sendmessage": [{"action": "sendmessage", "roomId": "lobby", "message": "Hello!", "ackId": 1}],
+    "message": [
+        {
+            "type": "message",
+            "message": "Hello!",
+            "messageId": MESSAGE_ID,
+            "position": COPY_ID,
+            "roomId": "lobby",
+            "srcPlayerId": "1",
+            "destinationPlayerId": "2",
+            "sentAt": SENT_AT,
+        }
+    ],
+    "ack": [
+        {
+            "type": "ack",
+            "status": "Message sent!",
+            "messageId": MESSAGE_ID,
+            "message": "Hello!",
+            "srcPlayerId": "1",
+            "roomId": "lobby",
+            "sentAt": SENT_AT,
+            "ackId": 1,
+        }
+    ],
+}
+"""Further examples, of the frames that look different in a room."""
 
 FROM_GATEWAY = {
     "message": "Internal server error",

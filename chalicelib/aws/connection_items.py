@@ -9,7 +9,8 @@
   after which it receives messages. Only a live connection has them.
 - `walk:<connection id>`: the progress of a replay with more than one page.
 
-`rooms` holds the rooms that are told of the player's presence.
+`seenAt` is when the player last sent a frame or connected, in milliseconds since the epoch. `rooms` holds the
+rooms that are told of the player's presence.
 
 The backend writes `bannedUntil`: the player can't connect until then, in milliseconds since the epoch.
 
@@ -18,7 +19,6 @@ no lock. `rate_counter` adds further attributes to the same item.
 """
 
 from chalicelib.aws.dynamodb import Item, in_seconds
-from chalicelib.aws.rate_counter import USED
 from chalicelib.core.model import (
     Connection,
     Endpoint,
@@ -89,9 +89,10 @@ def player_of(player_id: str, item: Item) -> PlayerConnections:
 
 
 def _last_seen_at(item: Item) -> int | None:
-    """Return the start of the newest window of the rate limit in which the player was active."""
-    starts = [int(name.removeprefix(USED)) for name in item if name.startswith(USED)]
-    return max(starts, default=None)
+    """Return when the player last sent a frame. Version 1.0.0 only stored when it connected."""
+    if "seenAt" in item:
+        return int(item["seenAt"]["N"])
+    return max((int(value["N"]) for name, value in item.items() if name.startswith(SINCE)), default=None)
 
 
 def _live(item: Item) -> dict[str, StreamPosition]:

@@ -44,13 +44,17 @@ TELLS_NO_ROOM = "attribute_not_exists(rooms)"
 TELLS_FEW_ROOMS = "(attribute_not_exists(rooms) OR size(rooms) < :most OR contains(rooms, :room))"
 IS_STILL_MISSED = "missedFrom = :missed"
 
+NOTE_MISSED = "SET missedFrom = if_not_exists(missedFrom, :missed)"
+
 COUNT_IF_OWN = f"{IS_OWN} AND {IS_WITHIN_RATE}"
 COUNT_IF_KNOWN = f"attribute_exists(id) AND {IS_WITHIN_RATE}"
 REGISTER = (
-    f"{COUNT}, connections :new SET apiId = :api, stage = :stage, #since = :since, expiresAt = :expires"
+    f"{COUNT}, connections :new SET apiId = :api, stage = :stage, #since = :since, seenAt = :now, "
+    "expiresAt = :expires"
 )
-REGISTER_TO_REPLAY_IF = f"{HAS_ROOM} AND {IS_NOT_BANNED} AND {IS_WITHIN_RATE}"
-REGISTER_IF = f"{REGISTER_TO_REPLAY_IF} AND {HAS_MISSED_NOTHING} AND {TELLS_NO_ROOM}"
+REGISTER_IF = f"{HAS_ROOM} AND {IS_NOT_BANNED} AND {IS_WITHIN_RATE}"
+REGISTER_QUIETLY_IF = f"{REGISTER_IF} AND {TELLS_NO_ROOM}"
+REGISTER_CHEAPLY_IF = f"{REGISTER_QUIETLY_IF} AND {HAS_MISSED_NOTHING}"
 
 
 class _NotFound(Exception):
@@ -86,27 +90,31 @@ class ConnectionsTable:
     def register(self, connection: Connection, replays: bool = False) -> None:
         """Update the player's item first, so that a refused connect writes no connection item.
 
-        A connect that is refused for TooManyConnections also counts against the rate limit.
+        The first update expects the least cost. It fails if the item shows that the connect costs more. A
+        connect that is refused for TooManyConnections also counts against the rate limit.
         """
-        registered, player = self._register(connection, replays)
+        condition = REGISTER_QUIETLY_IF if replays else REGISTER_CHEAPLY_IF
+        least = self._rate.cost_of_connect(replays, 0)
+        registered, player = self._register(connection, least, condition)
         if not registered and player.banned_until is not None and player.banned_until > self._clock():
             raise Banned(player.banned_until)
-        costs_more = player.missed_from is not None or player.presence_rooms
-        if not registered and costs_more and not replays:
-            registered, player = self._register(connection, replays=True)
+        replays = replays or player.missed_from is not None
+        cost = self._rate.cost_of_connect(replays, len(player.presence_rooms))
+        if not registered and cost > least:
+            registered, player = self._register(connection, cost, REGISTER_IF)
         if not registered:
             self._count(player.id, player.id, 1, update=COUNT, condition=COUNT_IF_KNOWN)
             raise TooManyConnections(player)
         with unavailable_on_failure():
             self._client.put_item(TableName=self._table, Item=connection_item(connection, self._clock()))
 
-    def _register(self, connection: Connection, replays: bool) -> tuple[bool, PlayerConnections]:
+    def _register(self, connection: Connection, cost: int, condition: str) -> tuple[bool, PlayerConnections]:
         return self._count(
             connection.player_id,
             connection.player_id,
-            1 + self._rate.cost_of_replay if replays else 1,
+            cost,
             update=REGISTER,
-            condition=REGISTER_TO_REPLAY_IF if replays else REGISTER_IF,
+            condition=condition,
             values={
                 ":new": {"SS": [connection.id]},
                 ":connection": {"S": connection.id},
@@ -132,23 +140,27 @@ class ConnectionsTable:
 
     @timed("admit")
     def admit(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
-        return self._count_own(player_id, connection_id, cost)
-
-    @timed("charge_replay")
-    def charge_replay(self, player_id: str, connection_id: str) -> None:
-        if self._rate.cost_of_replay > 0:
-            self._count_own(player_id, connection_id, self._rate.cost_of_replay)
-
-    def _count_own(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
         is_own, player = self._count(
             player_id,
             connection_id,
             cost,
-            update=COUNT,
+            update=f"{COUNT} SET seenAt = :now",
             condition=COUNT_IF_OWN,
-            values={":connection": {"S": connection_id}},
+            values={":connection": {"S": connection_id}, ":now": {"N": str(self._clock())}},
         )
         return player if is_own else None
+
+    @timed("charge_replay")
+    def charge_replay(self, player_id: str, connection_id: str) -> None:
+        if self._rate.cost_of_replay > 0:
+            self._count(
+                player_id,
+                connection_id,
+                self._rate.cost_of_replay,
+                update=COUNT,
+                condition=COUNT_IF_OWN,
+                values={":connection": {"S": connection_id}},
+            )
 
     @timed("make_live")
     def make_live(
@@ -210,18 +222,25 @@ class ConnectionsTable:
             names={"#walk": PROGRESS + connection_id},
         )
 
-    def note_missed(self, player_id: str, message_id: str, banned_until: int | None = None) -> None:
-        keep_from = max(self._clock(), banned_until or 0)
-        with unavailable_on_failure():
-            self._client.update_item(
-                TableName=self._table,
-                Key=player_key(player_id),
-                UpdateExpression="SET missedFrom = if_not_exists(missedFrom, :missed), expiresAt = :expires",
-                ExpressionAttributeValues={
-                    ":missed": {"S": message_id},
-                    ":expires": in_seconds(self._player_seconds, keep_from),
-                },
-            )
+    def note_missed(self, player_id: str, message_id: str) -> None:
+        """Leave the expiry of a banned player's item alone: it keeps the ban."""
+        values = {":missed": {"S": message_id}}
+        now = self._clock()
+        expiry = {":expires": in_seconds(self._player_seconds, now), ":now": {"N": str(now)}}
+        update: dict[str, Any] = {"TableName": self._table, "Key": player_key(player_id)}
+        try:
+            with unavailable_on_failure():
+                self._client.update_item(
+                    **update,
+                    UpdateExpression=f"{NOTE_MISSED}, expiresAt = :expires",
+                    ConditionExpression=IS_NOT_BANNED,
+                    ExpressionAttributeValues=values | expiry,
+                )
+        except ClientError:
+            with unavailable_on_failure():
+                self._client.update_item(
+                    **update, UpdateExpression=NOTE_MISSED, ExpressionAttributeValues=values
+                )
 
     def advance_missed(self, player_id: str, old: str, new: str) -> None:
         with suppress(ClientError), unavailable_on_failure():

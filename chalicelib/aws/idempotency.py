@@ -27,6 +27,14 @@ class IdempotencyTable:
         self._retention_seconds = retention_seconds
         self._clock = clock
 
+    @timed("find_claim")
+    def find(self, player_id: str, client_message_id: str) -> Send | None:
+        with unavailable_on_failure():
+            answer = self._client.get_item(
+                TableName=self._table, Key=_key(player_id, client_message_id), ConsistentRead=True
+            )
+        return _send_of(answer["Item"]) if "Item" in answer else None
+
     @timed("claim")
     def claim(self, player_id: str, client_message_id: str, send: Send) -> Send:
         try:
@@ -38,8 +46,7 @@ class IdempotencyTable:
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ClientError as failure:
-            item: Item = failure.response["Item"]
-            return Send(item["destinationPlayerId"]["S"], item["messageId"]["S"])
+            return _send_of(failure.response["Item"])
         return send
 
     def replace(self, player_id: str, client_message_id: str, old: Send, new: Send) -> bool:
@@ -60,8 +67,16 @@ class IdempotencyTable:
 
     def _item(self, player_id: str, client_message_id: str, send: Send) -> Item:
         return {
-            "id": {"S": f"sent#{player_id}#{client_message_id}"},
+            **_key(player_id, client_message_id),
             "destinationPlayerId": {"S": send.destination},
             "messageId": {"S": send.message_id},
             "expiresAt": in_seconds(self._retention_seconds, self._clock()),
         }
+
+
+def _key(player_id: str, client_message_id: str) -> Item:
+    return {"id": {"S": f"sent#{player_id}#{client_message_id}"}}
+
+
+def _send_of(item: Item) -> Send:
+    return Send(item["destinationPlayerId"]["S"], item["messageId"]["S"])

@@ -20,7 +20,7 @@ OLD_WINDOWS = 20
 COUNT = "ADD #used :cost"
 IS_WITHIN_RATE = "(attribute_not_exists(#used) OR #used <= :left)"
 
-USED = "used:"
+_USED = "used:"
 
 
 class RateCounter:
@@ -43,7 +43,7 @@ class RateCounter:
         failed. Raises RateLimited and Unavailable. Consecutive refusals are counted per `sender`.
         """
         start = self._window.enter(owner, sender, cost)
-        update["ExpressionAttributeNames"] |= {"#used": f"{USED}{start}"}
+        update["ExpressionAttributeNames"] |= {"#used": f"{_USED}{start}"}
         update["ExpressionAttributeValues"] |= {
             ":cost": {"N": str(cost)},
             ":left": {"N": str(self._rate.burst - cost)},
@@ -68,7 +68,7 @@ class RateCounter:
 
     def _remove_old_windows(self, key: Item, item: Item, before: int) -> None:
         """Remove windows that started before `before`, if there are many (best effort)."""
-        old = [name for name in item if name.startswith(USED) and int(name.removeprefix(USED)) < before]
+        old = [name for name in item if name.startswith(_USED) and int(name.removeprefix(_USED)) < before]
         if len(old) < OLD_WINDOWS:
             return
         names = {f"#old{number}": name for number, name in enumerate(old)}
@@ -82,4 +82,4 @@ class RateCounter:
 
 
 def _used(item: Item, start: int) -> int:
-    return int(item.get(f"{USED}{start}", {"N": "0"})["N"])
+    return int(item.get(f"{_USED}{start}", {"N": "0"})["N"])

@@ -20,6 +20,8 @@ IS_NOT_MUTED = "NOT contains(muted, :player)"
 IS_NOT_BANNED = "NOT contains(banned, :player)"
 HAS_PLACE = "(attribute_not_exists(members) OR size(members) < :most)"
 
+JOIN = "ADD members :new SET expiresAt = :expires"
+JOIN_MUTED = "ADD members :new, muted :new SET expiresAt = :expires"
 JOIN_IF = f"({IS_MEMBER} OR {HAS_PLACE}) AND {IS_NOT_BANNED}"
 COUNT_IF = f"{IS_MEMBER} AND {IS_NOT_MUTED} AND {IS_WITHIN_RATE}"
 
@@ -32,7 +34,8 @@ def room_of(room_id: str, item: Item) -> Room:
     members, muted, banned = (
         frozenset(item.get(name, {}).get("SS", ())) for name in ("members", "muted", "banned")
     )
-    return Room(room_id, members, muted, banned)
+    expires_at = int(item["expiresAt"]["N"]) if "expiresAt" in item else None
+    return Room(room_id, members, muted, banned, expires_at)
 
 
 class RoomsTable:
@@ -59,13 +62,13 @@ class RoomsTable:
         self._counter = RateCounter(client, table, rate, clock)
 
     @timed("join")
-    def join(self, room_id: str, player_id: str) -> tuple[bool, Room]:
+    def join(self, room_id: str, player_id: str, *, muted: bool = False) -> tuple[bool, Room]:
         try:
             with unavailable_on_failure():
                 answer = self._client.update_item(
                     TableName=self._table,
                     Key=room_key(room_id),
-                    UpdateExpression="ADD members :new SET expiresAt = :expires",
+                    UpdateExpression=JOIN_MUTED if muted else JOIN,
                     ConditionExpression=JOIN_IF,
                     ExpressionAttributeValues={
                         ":new": {"SS": [player_id]},
@@ -73,12 +76,12 @@ class RoomsTable:
                         ":most": {"N": str(self._members_per_room)},
                         ":expires": self._expires(),
                     },
-                    ReturnValues="ALL_NEW",
+                    ReturnValues="ALL_OLD",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ClientError as failure:
             return False, room_of(room_id, failure.response.get("Item", {}))
-        return True, room_of(room_id, answer["Attributes"])
+        return True, room_of(room_id, answer.get("Attributes", {}))
 
     @timed("leave")
     def leave(self, room_id: str, player_id: str) -> None:
@@ -108,6 +111,19 @@ class RoomsTable:
             ExpressionAttributeValues={":player": {"S": player_id}, ":expires": self._expires()},
         )
         return counted, room_of(room_id, item)
+
+    def renew(self, room_id: str) -> None:
+        try:
+            with unavailable_on_failure():
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=room_key(room_id),
+                    UpdateExpression="SET expiresAt = :expires",
+                    ConditionExpression="attribute_exists(id)",
+                    ExpressionAttributeValues={":expires": self._expires()},
+                )
+        except ClientError:
+            return
 
     @timed("find_room")
     def find(self, room_id: str, *, consistent: bool = True) -> Room:

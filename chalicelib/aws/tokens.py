@@ -4,6 +4,7 @@ A token's header never chooses how the token is verified. The stage's settings c
 only selects one of the keys at the stage's own URL; `jku`, `jwk` and `x5u` are ignored.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,8 +17,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import TypeAdapter, ValidationError
 
-from chalicelib.core.model import Identity, Permission, RoomPermissions, TokenRefused, Unavailable
-from chalicelib.core.protocol import PlayerId, RoomPattern
+from chalicelib.core.model import Identity, RoomPermissions, TokenRefused, Unavailable
+from chalicelib.core.protocol import ROOM_PATTERN, PlayerId
 from chalicelib.settings import TokenSettings, fault_of_secret
 
 TOKEN_CHARACTERS = 8192
@@ -49,7 +50,6 @@ KeyOf = Callable[[Header], Key]
 Answer = TypeVar("Answer")
 
 _player_ids: TypeAdapter[str] = TypeAdapter(PlayerId)
-_permissions: TypeAdapter[RoomPermissions] = TypeAdapter(dict[RoomPattern, Permission])
 
 
 class JwtTokens:
@@ -66,14 +66,17 @@ class JwtTokens:
         return Identity(self._player_id(claims), expires_at, self._rooms(claims))
 
     def _rooms(self, claims: Mapping[str, Any]) -> RoomPermissions:
-        """Return the rooms from their claim. A claim of another form grants none.
+        """Return the claim's valid entries. A claim of another form grants nothing.
 
         It isn't refused, because a provider can use the same name for something else.
         """
-        try:
-            return _permissions.validate_python(claims.get(self._settings.rooms_claim), strict=True)
-        except ValidationError:
-            return {}
+        claim = claims.get(self._settings.rooms_claim)
+        entries = claim.items() if isinstance(claim, dict) else ()
+        return {
+            room: permission
+            for room, permission in entries
+            if permission in ("send", "read") and re.fullmatch(ROOM_PATTERN, room)
+        }
 
     def _player_id(self, claims: Mapping[str, Any]) -> str:
         """Return the player id from its claim. An integer becomes its decimal text. Raises TokenRefused."""

@@ -41,7 +41,6 @@ class Recipient:
     live: dict[str, StreamPosition]
     progress: dict[str, ReplayProgress]
     missed_from: str | None
-    banned_until: int | None
     time_left: Callable[[], float]
     look_up_ms: float
     has_replayed: bool = False
@@ -57,7 +56,6 @@ class Recipient:
             live=dict(player.live),
             progress={key: value for key, value in player.progress.items() if key not in player.live},
             missed_from=player.missed_from,
-            banned_until=player.banned_until,
             time_left=time_left,
             look_up_ms=look_up_ms,
         )

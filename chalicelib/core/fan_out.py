@@ -4,24 +4,33 @@ A copy is a message of its member like any other: push delivers it when the stre
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from chalicelib.core.delivery import PAUSES, RESERVE_SECONDS
 from chalicelib.core.model import Room, RoomMessage, Unavailable
-from chalicelib.core.ports import COPIES_PER_CALL, Calls, MessageStore, Telemetry
+from chalicelib.core.ports import COPIES_PER_CALL, Calls, MessageStore, RoomStore, Telemetry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FanOut:
-    """Copies rooms' messages. `run_per_chunk` runs calls concurrently, and returns when all have ended."""
+    """Copies rooms' messages. `clock` returns milliseconds since the epoch.
+
+    `chunk_size` is how many members get their copies with one call. `run_per_chunk` runs calls concurrently,
+    and returns when all have ended.
+    """
 
     messages: MessageStore
+    rooms: RoomStore
+    clock: Callable[[], int]
+    room_seconds: int
     new_message_id: Callable[[], str]
     run_per_chunk: Callable[[Calls], None]
     sleep: Callable[[float], None]
     jitter: Callable[[], float]
     note: Telemetry
+    chunk_size: int = COPIES_PER_CALL
 
     def copy(self, room: Room, messages: Sequence[RoomMessage], time_left: Callable[[], float]) -> None:
         """Copy the messages to all members. Raises Unavailable if Lambda must redeliver the batch.
@@ -29,11 +38,18 @@ class FanOut:
         Each chunk of members gets the messages in order, and chunks don't wait for each other. A redelivered
         batch copies again; clients drop the duplicates, because all copies of a message have its id.
         """
-        members, size = sorted(room.members), COPIES_PER_CALL
+        members, size = sorted(room.members), self.chunk_size
         chunks = [members[start : start + size] for start in range(0, len(members), size)]
         self.run_per_chunk([partial(self._copy_to, chunk, messages, time_left) for chunk in chunks])
         for message in messages:
             self.note("fanned_out", room=room.id, message=message.id, members=len(members))
+        self._keep(room)
+
+    def _keep(self, room: Room) -> None:
+        """Renew a room half of whose time is over: the backend's messages don't renew it (best effort)."""
+        if room.expires_at is not None and room.expires_at - self.clock() / 1000 < self.room_seconds / 2:
+            with suppress(Unavailable):
+                self.rooms.renew(room.id)
 
     def _copy_to(
         self, chunk: Sequence[str], messages: Sequence[RoomMessage], time_left: Callable[[], float]

@@ -1,7 +1,7 @@
 """Builds the frames that carry a message: to its recipient, and back to its sender."""
 
 from chalicelib.core.model import Message, SentMessage
-from chalicelib.core.protocol import Ack, MessageFrame
+from chalicelib.core.service_frames import Ack, MessageFrame
 
 
 def frame_of(message: Message, replayed: bool = False) -> str:

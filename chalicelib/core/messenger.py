@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from chalicelib.core.client_frames import Action, Join, Leave, Members, SendMessage, Signal, Sync
+from chalicelib.core.client_frames import Presence as AskPresence
 from chalicelib.core.message_id import timestamp_of
 from chalicelib.core.model import (
     Connection,
@@ -17,24 +19,11 @@ from chalicelib.core.model import (
 from chalicelib.core.parsing import parse_frame, parse_object, read_ack_id
 from chalicelib.core.ports import ConnectionStore, Gateway, MessageStore, Telemetry
 from chalicelib.core.presence import Presence
-from chalicelib.core.protocol import (
-    CLOSING_ERRORS,
-    Action,
-    Error,
-    FrameError,
-    Join,
-    Leave,
-    Members,
-    Pong,
-    SendMessage,
-    ServiceFrame,
-    Signal,
-    Sync,
-)
-from chalicelib.core.protocol import Presence as AskPresence
+from chalicelib.core.protocol import CLOSING_ERRORS, FrameError
 from chalicelib.core.rate_limit import RateLimit, RateLimited
 from chalicelib.core.rooms import Rooms
 from chalicelib.core.sending import Sending
+from chalicelib.core.service_frames import Error, Pong, ServiceFrame
 from chalicelib.core.signals import Signals
 
 LIVE_WITHIN_MS = 60_000
@@ -135,6 +124,7 @@ class Messenger:
             self._count(connection, cost)
             raise
         if isinstance(frame, Signal):
+            self.connections.check_rate(connection.player_id, connection.id, self.signals.most(frame))
             room = self.signals.room_of(frame)
             self._count(connection, self.signals.cost_of(frame, room, size_bytes))
             self.signals.send(connection, frame, room)
@@ -145,8 +135,10 @@ class Messenger:
     def _cost_of(self, frame: Action, size_bytes: int) -> int:
         if isinstance(frame, Sync | Members | AskPresence):
             return self.rate.cost_of_second
-        if isinstance(frame, SendMessage) and frame.room_id is not None:
-            return self.rate.cost_of_room_message(size_bytes)
+        if isinstance(frame, Join) and frame.presence:
+            return self.rate.cost_of_presence
+        if isinstance(frame, Join | Leave) or (isinstance(frame, SendMessage) and frame.room_id is not None):
+            return self.rate.cost_of_room_frame(size_bytes)
         return self.rate.cost_of_frame(size_bytes)
 
     def _count(self, connection: Connection, cost: int) -> PlayerConnections:

@@ -134,12 +134,16 @@ class PlayerConnections:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room's members, and the players that can't send to it (`muted`) or join it (`banned`)."""
+    """A room's members, and the players that can't send to it (`muted`) or join it (`banned`).
+
+    `expires_at` is in seconds since the epoch.
+    """
 
     id: str
     members: frozenset[str] = frozenset()
     muted: frozenset[str] = frozenset()
     banned: frozenset[str] = frozenset()
+    expires_at: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

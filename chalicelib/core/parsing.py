@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from chalicelib.core.protocol import ACK_IDS, ACTIONS, Action, FrameError
+from chalicelib.core.client_frames import ACTIONS, Action
+from chalicelib.core.protocol import ACK_IDS, FrameError
 
 UNKNOWN_KEYS_NAMED = 3
 

@@ -63,11 +63,8 @@ class ConnectionStore(Protocol):
     def save_progress(self, player_id: str, connection_id: str, progress: ReplayProgress) -> None:
         """Save the replay's progress if the connection is still the player's."""
 
-    def note_missed(self, player_id: str, message_id: str, banned_until: int | None = None) -> None:
-        """Save the id of the first message that reached no connection, unless one is saved already.
-
-        A ban until `banned_until`, in milliseconds since the epoch, stays saved at least as long.
-        """
+    def note_missed(self, player_id: str, message_id: str) -> None:
+        """Save the id of the first message that reached no connection, unless one is saved already."""
 
     def advance_missed(self, player_id: str, old: str, new: str) -> None:
         """Replace `missed_from` with a later message id, if it is still `old`."""
@@ -106,10 +103,11 @@ class Directory(Protocol):
 class RoomStore(Protocol):
     """The rooms. Every method can raise Unavailable."""
 
-    def join(self, room_id: str, player_id: str) -> tuple[bool, Room]:
+    def join(self, room_id: str, player_id: str, *, muted: bool = False) -> tuple[bool, Room]:
         """Make the player a member unless the room is full or has banned the player. Idempotent.
 
-        Return whether the player is a member, and the room.
+        Return whether the player is a member now, and the room as it was before. A join that isn't `muted`
+        doesn't unmute.
         """
 
     def leave(self, room_id: str, player_id: str) -> None:
@@ -120,6 +118,9 @@ class RoomStore(Protocol):
 
         Return whether it was counted, and the room. Raises RateLimited.
         """
+
+    def renew(self, room_id: str) -> None:
+        """Keep the room as if a message had just been sent, if it exists."""
 
     def find(self, room_id: str, *, consistent: bool = True) -> Room:
         """Return the room. A room that isn't stored has no members."""
@@ -156,6 +157,9 @@ COPIES_PER_CALL = 25
 
 class IdempotencyStore(Protocol):
     """The message of each `clientMessageId`. Every method is idempotent and can raise Unavailable."""
+
+    def find(self, player_id: str, client_message_id: str) -> Send | None:
+        """Return the send that holds the claim, if there is one."""
 
     def claim(self, player_id: str, client_message_id: str, send: Send) -> Send:
         """Claim the id for this send. Return the send that holds the claim: this one, or an earlier one."""

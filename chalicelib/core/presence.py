@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chalicelib.core.model import PlayerConnections, Poke, StreamPosition, Unavailable
 from chalicelib.core.ports import ConnectionStore, MessageStore
-from chalicelib.core.protocol import PlayerPresence
+from chalicelib.core.service_frames import PlayerPresence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,9 @@ class Presence:
         return before.id
 
     def _went(self, before: PlayerConnections, connection_id: str) -> None:
-        if before.live.keys() <= {connection_id}:
+        """Poke if the player has gone offline. A removal that boto3 repeats finds the connection gone."""
+        was_connecting = connection_id in before.connections and connection_id not in before.live
+        if not was_connecting and before.live.keys() <= {connection_id}:
             self.poke(before.id, before.presence_rooms)
 
     def poke(self, player_id: str, room_ids: Iterable[str]) -> None:

@@ -165,7 +165,7 @@ class Push:
 
     def _note_missed(self, recipient: Recipient, missed: list[str]) -> None:
         if missed and recipient.missed_from is None:
-            self.connections.note_missed(recipient.id, missed[0], recipient.banned_until)
+            self.connections.note_missed(recipient.id, missed[0])
             recipient.missed_from = missed[0]
         for message_id in missed:
             self.note("missed", player=recipient.id, message=message_id)

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 BYTES_PER_UNIT = 4096
 
-ROOM_MESSAGE_FACTOR = 4
-"""How many times as much a message to a room costs, because it is copied to every member."""
+ROOM_FACTOR = 4
+"""How many times as much a frame to a room costs: it rewrites the room's item, or is copied to members."""
+
+COST_OF_PRESENCE = 5
+"""The cost of telling one room of a player's presence, which posts to its members."""
 
 MEMBERS_PER_UNIT = 10
 """A signal to a room costs one unit more for so many members."""
@@ -54,8 +57,17 @@ class RateLimit:
         """Return a frame's cost in units. It is at most `burst`, so that every frame can be accepted."""
         return min(max(1, -(-size_bytes // BYTES_PER_UNIT)), self.burst)
 
-    def cost_of_room_message(self, size_bytes: int) -> int:
-        return min(ROOM_MESSAGE_FACTOR * self.cost_of_frame(size_bytes), self.burst)
+    def cost_of_room_frame(self, size_bytes: int) -> int:
+        return min(ROOM_FACTOR * self.cost_of_frame(size_bytes), self.burst)
+
+    @property
+    def cost_of_presence(self) -> int:
+        return min(COST_OF_PRESENCE, self.burst)
+
+    def cost_of_connect(self, replays: bool, presence_rooms: int) -> int:
+        """Return the cost of a connect. It can replay messages, and tell rooms of the player's presence."""
+        cost = self.cost_of_second if replays else 1
+        return min(cost + COST_OF_PRESENCE * presence_rooms, self.burst)
 
     def cost_of_room_signal(self, size_bytes: int, members: int) -> int:
         return min(self.cost_of_frame(size_bytes) + members // MEMBERS_PER_UNIT, self.burst)

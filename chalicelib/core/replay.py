@@ -12,7 +12,7 @@ from chalicelib.core.message_id import cursor_at, moved_back, timestamp_of
 from chalicelib.core.model import Delivery, Message, Page, ReplayMarker, ReplayProgress, Unavailable
 from chalicelib.core.ports import POST_SECONDS, ConnectionStore, MessageStore, Telemetry
 from chalicelib.core.presence import Presence
-from chalicelib.core.protocol import Connected, Synced
+from chalicelib.core.service_frames import Connected, Synced
 
 PAGE_MESSAGES = 50
 

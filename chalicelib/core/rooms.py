@@ -2,24 +2,14 @@
 
 from dataclasses import dataclass
 
+from chalicelib.core.client_frames import Join, Leave, Members
+from chalicelib.core.client_frames import Presence as AskPresence
 from chalicelib.core.model import Connection, PlayerConnections, Room
 from chalicelib.core.permissions import may_join, may_see
 from chalicelib.core.ports import ConnectionStore, Directory, RoomStore, Telemetry
 from chalicelib.core.presence import Presence, presence_of
-from chalicelib.core.protocol import (
-    LARGEST_FRAME_BYTES,
-    MAX_PRESENCE_MEMBERS,
-    MAX_PRESENCE_ROOMS,
-    FrameError,
-    Join,
-    Joined,
-    Leave,
-    Left,
-    Members,
-    PresenceFrame,
-    RoomMembers,
-)
-from chalicelib.core.protocol import Presence as AskPresence
+from chalicelib.core.protocol import LARGEST_FRAME_BYTES, MAX_PRESENCE_MEMBERS, MAX_PRESENCE_ROOMS, FrameError
+from chalicelib.core.service_frames import Joined, Left, PresenceFrame, RoomMembers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,26 +23,31 @@ class Rooms:
     note: Telemetry
 
     def join(self, connection: Connection, player: PlayerConnections, frame: Join) -> Joined:
-        if may_join(connection, frame.room_id) is None:
+        permission = may_join(connection, frame.room_id)
+        if permission is None:
             raise FrameError("forbidden", "the connection's token doesn't permit this room")
         if frame.presence and len(player.presence_rooms | {frame.room_id}) > MAX_PRESENCE_ROOMS:
             raise _too_many_presence_rooms()
-        is_member, room = self.rooms.join(frame.room_id, connection.player_id)
-        if not is_member and connection.player_id in room.banned:
+        is_muted = permission == "read"
+        is_member, before = self.rooms.join(frame.room_id, connection.player_id, muted=is_muted)
+        if not is_member and connection.player_id in before.banned:
             raise FrameError("forbidden", "this player is banned from the room")
         if not is_member:
-            raise FrameError("room_full", f"the room has {len(room.members)} members, and no place left")
-        if frame.presence:
-            self._show_presence(connection, frame.room_id)
-        elif frame.presence is False and frame.room_id in player.presence_rooms:
-            self.connections.remove_presence_room(player.id, frame.room_id)
+            raise FrameError("room_full", f"the room has {len(before.members)} members, and no place left")
+        self._tell_of(connection, player, before, frame)
         self._note("joined", connection, frame.room_id)
-        return Joined(room_id=frame.room_id, members=len(room.members), ack_id=frame.ack_id)
+        members = len(before.members | {player.id})
+        return Joined(room_id=frame.room_id, members=members, ack_id=frame.ack_id)
 
-    def _show_presence(self, connection: Connection, room_id: str) -> None:
-        if not self.connections.add_presence_room(connection.player_id, connection.id, room_id):
-            raise _too_many_presence_rooms()
-        self.presence.poke(connection.player_id, [room_id])
+    def _tell_of(self, connection: Connection, player: PlayerConnections, before: Room, frame: Join) -> None:
+        """Tell the room of the player if it asks for that or did before, but not of a repeated join."""
+        is_told = frame.room_id in player.presence_rooms
+        if frame.presence and not is_told:
+            if not self.connections.add_presence_room(player.id, connection.id, frame.room_id):
+                raise _too_many_presence_rooms()
+        elif not is_told or player.id in before.members:
+            return
+        self.presence.poke(player.id, [frame.room_id])
 
     def leave(self, connection: Connection, player: PlayerConnections, frame: Leave) -> Left:
         self.rooms.leave(frame.room_id, connection.player_id)
@@ -75,10 +70,13 @@ class Rooms:
         return reply
 
     def _online(self, room: Room) -> dict[str, int] | None:
-        """Return when the members that are online were last seen, or None if the room is too large."""
+        """Return when the members that are online were last seen, or None if the room is too large.
+
+        The read is consistent, so the reply is newer than every event that the client had when it asked.
+        """
         if len(room.members) > MAX_PRESENCE_MEMBERS:
             return None
-        players, _ = self.directory.read(sorted(room.members), consistent=False)
+        players, _ = self.directory.read(sorted(room.members))
         return {each.id: each.last_seen_at or 0 for each in players.values() if each.live}
 
     def online(self, connection: Connection, frame: AskPresence) -> PresenceFrame:

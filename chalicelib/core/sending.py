@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chalicelib.core.client_frames import SendMessage
 from chalicelib.core.frames import acknowledge, frame_of
 from chalicelib.core.model import Connection, Message, RoomMessage, Send, SentMessage, Unavailable
 from chalicelib.core.permissions import may_join
 from chalicelib.core.ports import IdempotencyStore, MessageStore, RoomStore, Telemetry
-from chalicelib.core.protocol import Ack, FrameError, SendMessage
+from chalicelib.core.protocol import LARGEST_FRAME_BYTES, FrameError
 from chalicelib.core.rate_limit import RateLimited
+from chalicelib.core.service_frames import Ack
 
 LONGEST_PLAYER_ID = "x" * 128
 """Stands for the members when a message's size is checked: their frames differ in this id alone."""
@@ -34,6 +36,13 @@ class Sending:
         message: SentMessage
         if frame.room_id is not None:
             message = self._room_message(sender, frame, frame.room_id)
+            try:
+                self._count(sender, frame.room_id)
+            except FrameError:
+                earlier = self._stored_earlier(sender, frame)
+                if earlier is None:
+                    raise
+                return acknowledge(earlier, frame.ack_id, duplicate=True)
         else:
             message = self._message(sender, frame, frame.destination_player_id or "")
         duplicate = None
@@ -64,7 +73,6 @@ class Sending:
         return message
 
     def _room_message(self, sender: Connection, frame: SendMessage, room_id: str) -> RoomMessage:
-        """Count the message and return it. Raises FrameError if the sender can't send to the room now."""
         message = RoomMessage(
             id=self.new_message_id(),
             room_id=room_id,
@@ -74,6 +82,12 @@ class Sending:
         )
         longest_copy = message.copy_for(LONGEST_PLAYER_ID, message.id)
         _check_size(frame_of(longest_copy, replayed=True), self.max_room_message_bytes)
+        longest_ack = acknowledge(message, frame.ack_id, duplicate=True)
+        _check_size(longest_ack.to_json(), LARGEST_FRAME_BYTES)
+        return message
+
+    def _count(self, sender: Connection, room_id: str) -> None:
+        """Count a message against the room's rate. Raises FrameError if the sender can't send to it now."""
         if may_join(sender, room_id) == "read":
             raise FrameError("forbidden", "this connection can only read the room")
         try:
@@ -84,7 +98,16 @@ class Sending:
             if sender.player_id not in room.members:
                 raise FrameError("not_a_member", "join the room first")
             raise FrameError("forbidden", "this player is muted in the room")
-        return message
+
+    def _stored_earlier(self, sender: Connection, frame: SendMessage) -> SentMessage | None:
+        """Return the message that an earlier send with this `clientMessageId` has stored.
+
+        If it isn't stored, withdraw it, so that the refusal of this send is final.
+        """
+        if frame.client_message_id is None:
+            return None
+        earlier = self.sends.find(sender.player_id, frame.client_message_id)
+        return None if earlier is None else self.messages.withdraw(earlier)
 
     def _store_once(self, message: SentMessage, client_message_id: str) -> SentMessage | None:
         """Store the message, or return the message already stored with this `clientMessageId`.

@@ -8,6 +8,7 @@ from chalicelib.core.delivery import Posts
 from chalicelib.core.fan_out import FanOut
 from chalicelib.core.messenger import Messenger
 from chalicelib.core.ports import (
+    COPIES_PER_CALL,
     Calls,
     ConnectionStore,
     Directory,
@@ -58,12 +59,17 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Sizes are in bytes. `page_messages` is how many messages a page of replay reads."""
+    """Sizes are in bytes. `page_messages` is how many messages a page of replay reads.
+
+    `copies_per_call` is how many copies of a room's message one call stores.
+    """
 
     rate: RateLimit
     max_message_bytes: int
     max_room_message_bytes: int
+    room_seconds: int
     page_messages: int = PAGE_MESSAGES
+    copies_per_call: int = COPIES_PER_CALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ def assemble(access: Access, stores: Stores, gateway: Gateway, runtime: Runtime,
     return Service(
         registration,
         _messenger(stores, gateway, presence, runtime, limits),
-        _push(stores, gateway, presence, runtime, limits.page_messages),
+        _push(stores, gateway, presence, runtime, limits),
     )
 
 
@@ -138,7 +144,7 @@ def _messenger(
     )
 
 
-def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime, page_messages: int) -> Push:
+def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime, limits: Limits) -> Push:
     posts = Posts(
         gateway=gateway,
         connections=stores.connections,
@@ -156,17 +162,22 @@ def _push(stores: Stores, gateway: Gateway, presence: Presence, runtime: Runtime
         new_message_id=runtime.new_message_id,
         clock=runtime.clock,
         note=runtime.note,
-        page_size=page_messages,
+        page_size=limits.page_messages,
     )
     fan_out = FanOut(
         messages=stores.messages,
+        rooms=stores.rooms,
+        clock=runtime.clock,
+        room_seconds=limits.room_seconds,
         new_message_id=runtime.new_message_id,
         run_per_chunk=runtime.run_per_chunk,
         sleep=runtime.sleep,
         jitter=runtime.jitter,
         note=runtime.note,
+        chunk_size=limits.copies_per_call,
     )
     presence_events = PresenceEvents(
+        connections=stores.connections,
         directory=stores.directory,
         posts=posts,
         run_per_connection=runtime.run_per_connection,

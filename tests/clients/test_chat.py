@@ -288,17 +288,20 @@ def test_two_people_talk_in_a_room(local: ChaliceLocal, tmp_path: Path) -> None:
         terminal.shows(f"connected as {name}")
         terminal.type("/join talk\r")
         terminal.shows("joined #talk, members: ")
+    one.shows("#talk room-two is online")
 
     one.type("Hello, everybody!\r")
     for terminal in (one, two):
         terminal.shows("#talk room-one: Hello, everybody!")
     one.shows("stored for #talk after")
     two.type("#talk Hello, one!\r")
+    one.shows("#talk room-two is typing")
     one.shows("#talk room-two: Hello, one!")
     one.type("/members talk\r")
-    one.shows("members of #talk: ")
+    one.shows("members of #talk: room-one (online), room-two (online)")
     two.type("/leave talk\r")
     two.shows("left #talk")
+    one.shows("#talk room-two left")
     two.type("#talk Am I here?\r")
     two.shows("not sent: not_a_member")
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from clients.player import NotLetIn, Offline, Player, Refused, Timing
+from clients.player import Members, NotLetIn, Offline, Player, Presence, Refused, Signal, Timing
 from measure.local import free_port
 from tests.support.chalice_process import PROJECT, ChaliceLocal
 from tests.support.cutting_proxy import Cut, CuttingProxy
-from tests.support.sockets import PATIENCE_SECONDS
+from tests.support.sockets import PATIENCE_SECONDS, until
 from tests.support.tokens import SECRET, token
 
 LINES = ["one", "two", "three"]
@@ -300,6 +300,74 @@ def test_the_javascript_client_passes_its_own_tests(file: str) -> None:
 
     assert ran.returncode == 0, ran.stdout
     assert re.search(r"^# pass [1-9]", ran.stdout, re.MULTILINE)
+
+
+def test_signals_and_presence_reach_the_members_of_a_room(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        timing = Timing(offline=0.5, retry=0.1)
+        async with Player(local.url, "watcher", timing=timing) as watcher:
+            seen, signals = watcher.presence_events(), watcher.signals()
+
+            async def told(online: bool, member: bool = True) -> None:
+                while True:
+                    event = await asyncio.wait_for(anext(seen), PATIENCE_SECONDS)
+                    if isinstance(event, Presence) and event.player_id == "watched":
+                        assert (event.online, event.member, event.room_id) == (online, member, "watched-room")
+                        return
+
+            await watcher.join("watched-room", presence=True)
+            async with Player(local.url, "watched") as watched:
+                assert await watched.join("watched-room", presence=True) == 2
+                await told(online=True)
+                assert await watched.signal("watcher", "to one") is True
+                assert await asyncio.wait_for(anext(signals), PATIENCE_SECONDS) == Signal("to one", "watched")
+                assert await watched.signal_to_room("watched-room", "to all") is True
+                to_all = Signal("to all", "watched", "watched-room")
+                assert await asyncio.wait_for(anext(signals), PATIENCE_SECONDS) == to_all
+                members = await watched.members("watched-room")
+                assert members.members == ["watched", "watcher"]
+                assert set(members.online or {}) == {"watched", "watcher"}
+            await told(online=False)
+            [presence] = await watcher.presence(["watched"])
+            assert (presence.online, presence.room_id, presence.member) == (False, None, None)
+            assert presence.last_seen_at is not None
+            async with Player(local.url, "watched") as watched:
+                await told(online=True)
+                await watched.leave("watched-room")
+                await told(online=True, member=False)
+
+    asyncio.run(talk())
+
+
+def test_a_signal_to_a_room_of_others_is_refused(local: ChaliceLocal) -> None:
+    refused: list[str] = []
+
+    def observe(event: str, about: Any) -> None:
+        if event == "refused":
+            refused.append(about["code"])
+
+    async def talk() -> None:
+        async with Player(local.url, "outsider", observe=observe) as outsider:
+            assert await outsider.signal_to_room("others", "hello") is True
+            await until(lambda: refused == ["not_a_member"])
+            with pytest.raises(Refused, match="not_a_member"):
+                await outsider.members("others")
+
+    asyncio.run(talk())
+
+
+def test_a_reconnection_reports_the_members_of_watched_rooms(local: ChaliceLocal) -> None:
+    async def talk() -> None:
+        async with Player(local.url, "returner") as player:
+            await player.join("returning", presence=True)
+            await player.close()
+            await player.connect()
+            async for event in player.presence_events():
+                if isinstance(event, Members):
+                    assert (event.room_id, event.members) == ("returning", ["returner"])
+                    return
+
+    asyncio.run(asyncio.wait_for(talk(), PATIENCE_SECONDS))
 
 
 def test_a_refused_player_does_not_retry(local: ChaliceLocal) -> None:

@@ -552,6 +552,9 @@ def test_a_reconnection_reports_the_members_of_rooms_that_were_joined_with_prese
         events = player.presence_events()
         assert await anext(events) == Members("lobby", ["1", "2"], ONLINE)
         assert player._presence._delayed == {}
+        refreshing = player._refreshing
+        assert refreshing is not None
+        await refreshing
 
     service = talking(talk, timing=Timing(retry=0.01, longest_retry=0.01, offline=1000))
 

@@ -8,9 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from chalicelib.aws.telemetry import BATCH_UNITS, METRICS_BY_OUTCOME, UNITS
+from chalicelib.core.client_frames import ACTIONS
 from chalicelib.core.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS
 from chalicelib.core.parsing import parse_frame, parse_object
-from chalicelib.core.protocol import ACTIONS, LARGEST_FRAME_BYTES, RETRYABLE, VERSION
+from chalicelib.core.protocol import LARGEST_FRAME_BYTES, RETRYABLE, VERSION
 from chalicelib.core.replay import OVERLAP_MS
 from chalicelib.settings import SECRET_BYTES, Settings
 from localdev.limits import Limits
@@ -84,12 +85,13 @@ def test_the_settings_of_a_stage_are_those_there_are_and_have_these_defaults() -
     assert settings.tokens is not None
     assert documented["JWT_AUDIENCE_CLAIM"][0] == settings.tokens.audience_claim
     assert documented["JWT_PLAYER_CLAIM"][0] == settings.tokens.player_claim
+    assert documented["JWT_ROOMS_CLAIM"][0] == settings.tokens.rooms_claim
 
 
 def test_the_metrics_and_the_outcomes_are_those_there_are() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "chalicelib").rglob("*.py"))
     source += (PROJECT / "app.py").read_text(encoding="utf-8")
-    noted = set(re.findall(r'\bnote\(\s*"(\w+)"', source))
+    noted = set(re.findall(r'\b_?note\(\s*"(\w+)"', source))
     one_of_two = {"stored", "duplicate", "gone", "closed"}
 
     assert set(table(TELEMETRY, "| outcome")) == noted | one_of_two
@@ -124,7 +126,10 @@ def test_the_frames_of_the_readme_can_be_sent() -> None:
     frames = re.findall(r'^    (\{"action".*\})$', README + PROTOCOL, re.MULTILINE)
 
     actions = [parse_frame(parse_object(frame)).action for frame in frames]
-    assert actions == ["sendmessage", "sendmessage", "ping", "sync"]
+    assert actions == [
+        *("sendmessage", "sendmessage", "ping", "sync"),
+        *("join", "sendmessage", "members", "leave"),
+    ]
 
 
 def test_the_number_of_bugs_that_must_be_found_is_right() -> None:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from measure import attacks, cold, costs, report, steps
-from measure.bench import Row, table
+from measure import attacks, cold, costs, report, room_scale, steps
+from measure.budgets import Row, table
 from measure.load import client, result
+from measure.loops import Load, Stage
 from measure.observations import Observations
 from measure.player import LoadPlayer
 from measure.progress import Progress
-from measure.scale import Parameters, simulate
-from measure.scenarios import Load, Stage, pairs, pairs_under
+from measure.scale import simulate
+from measure.scenarios import pairs, pairs_under
+from measure.shard import Parameters
 from tests.support.chalice_process import PROJECT
 from tests.support.documents import table as table_after
 
@@ -65,6 +67,42 @@ def test_warm_up_is_checked_and_not_measured() -> None:
 
     assert [send.number for send in observed.measured] == [1]
     assert observed.lost == 1
+
+
+def test_a_rooms_message_is_received_when_its_last_member_has_it() -> None:
+    observed = Observations()
+    send = observed.send("a", 0, 0, "room", recipients=2)
+    send.acknowledged = 1
+
+    observed.receive("b", "a", 0, 2)
+    first = send.received, observed.lost, observed.unsettled
+    observed.receive("a", "a", 0, 3)
+
+    assert first == (None, 1, 1)
+    assert (send.received, observed.lost, observed.unsettled) == (3, 0, 0)
+
+
+def test_duplicates_of_a_rooms_message_are_counted_per_member() -> None:
+    observed = Observations()
+    send = observed.send("a", 0, 0, "room", recipients=2)
+
+    for member in ("b", "b", "a"):
+        observed.receive(member, "a", 0, 1)
+
+    assert (observed.duplicated, observed.out_of_order, send.received) == (1, 0, 1)
+
+
+def test_members_who_receive_a_rooms_messages_in_different_orders_are_counted() -> None:
+    observed = Observations()
+    for sender in ("a", "b", "c"):
+        observed.send(sender, 0, 0, "room", recipients=2)
+
+    for sender in ("a", "b", "c"):
+        observed.receive("a", sender, 0, 1)
+    for sender in ("c", "a", "b"):
+        observed.receive("b", sender, 0, 1)
+
+    assert observed.out_of_order == 2
 
 
 class StallingService:
@@ -211,6 +249,23 @@ def test_the_steps_add_up_to_the_whole(measured: tuple[dict[str, Any], str, str]
     assert sum(half[name] for name in way) == pytest.approx(half["delivered"], rel=0.5)
 
 
+def test_a_load_test_of_rooms_counts_a_message_when_every_member_has_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "measure.load", "rooms", "--clients", "2", "--members", "3"]
+    ran = subprocess.run(
+        [*command, "--rate", "10", "--seconds", "2", "--warm-up", "0.5", "--out", str(tmp_path)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    result = json.loads((tmp_path / "rooms.json").read_text(encoding="utf-8"))
+    assert (result["sent"], result["delivered"]) == (20, 20)
+    assert (result["lost"], result["duplicated"], result["out_of_order"], result["errors"]) == (0, 0, 0, {})
+    assert result["facts"]["copies_per_second"] == pytest.approx(3 * result["delivered_per_second"], rel=0.5)
+
+
 def test_a_page_compares_two_runs_and_needs_nothing_else(measured: tuple[dict[str, Any], str, str]) -> None:
     first = measured[0]
     page = report.page([first, {**first, "label": "<second>"}])
@@ -254,17 +309,28 @@ def test_an_unreachable_service_prints_one_line() -> None:
 
 
 def test_the_message_calls_keep_their_budgets() -> None:
+    assert report_of("message_calls(aws)").count("\n") == 9
+
+
+def test_the_calls_of_rooms_keep_their_budgets() -> None:
+    printed = report_of("[*room_budgets.frame_calls(aws), *room_budgets.fan_out_calls(aws)]")
+
+    assert printed.count("\n") == 1 + 8 + 2 * 3
+    assert "250 PostToConnection" in printed
+
+
+def report_of(rows: str) -> str:
+    """Return the report of `rows`, computed in a process of its own. A budget that isn't kept fails."""
     program = (
         "from measure.bench import *; telemetry.lines.addHandler(logging.NullHandler()); "
-        "rows = list(message_calls(CountedAws.start())); print(table(rows)); "
+        f"aws = CountedAws.start(); rows = list({rows}); print(table(rows)); "
         "sys.exit(not all(row.is_kept for row in rows))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, encoding="utf-8"
     )
-
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ran.stdout.count("\n") == 9
+    return ran.stdout
 
 
 @pytest.mark.slow
@@ -290,6 +356,20 @@ def test_the_model_is_deterministic_and_saturates_where_it_must() -> None:
     assert simulate(1000, usual).keeps_up
     assert not simulate(2000, usual).keeps_up
     assert not simulate(200, replace(usual, players=1)).keeps_up
+
+
+def test_a_rooms_message_waits_for_two_polls() -> None:
+    usual, small = Parameters(), room_scale.simulate(10, Parameters())
+
+    assert small == room_scale.simulate(10, usual)
+    assert usual.poll_ms < small.median_p50 < 1.4 * usual.poll_ms  # Each wait is half of it on average.
+    assert small.median_p50 < small.last_p50 < room_scale.simulate(1000, usual).last_p50
+
+
+def test_the_latencies_of_rooms_in_the_document_are_those_of_the_model() -> None:
+    for members, cells in table_after(SCALING, "| members |").items():
+        latency = room_scale.simulate(int(members.replace(",", "")), Parameters())
+        assert cells == [f"{milliseconds:.0f}" for milliseconds in astuple(latency)], members
 
 
 def test_costs_follow_from_the_given_prices() -> None:
@@ -318,6 +398,29 @@ def test_a_ping_costs_two_gateway_messages_a_call_and_a_write() -> None:
     assert total(costs.idle(replace(FREE, gateway_messages=1.0), two_a_minute)) == 4.0
     assert total(costs.idle(replace(FREE, lambda_requests=1.0), two_a_minute)) == 2.0
     assert total(costs.idle(replace(FREE, write_units=1.0), two_a_minute)) == 2.0
+
+
+def test_a_rooms_message_costs_a_write_a_read_and_a_post_for_each_member() -> None:
+    use = costs.Use(has_client_message_id=False)
+
+    def of_100(prices: costs.Prices) -> float:
+        return total(costs.room(prices, use, 110)) - total(costs.room(prices, use, 10))
+
+    assert of_100(replace(FREE, gateway_messages=1.0)) == 100
+    assert of_100(replace(FREE, read_units=1.0)) == 100
+    assert of_100(replace(FREE, write_units=1.0)) == 100 + 1  # The room's item has grown to a second KB.
+
+
+def test_counting_a_rooms_message_costs_a_write_for_each_kilobyte_of_its_members() -> None:
+    dear = replace(FREE, write_units=1.0)
+    room, copies = costs.Use().room_item_bytes, 250
+
+    of_room = {
+        characters: costs.room(dear, costs.Use(), copies, characters)["DynamoDB: the update of the room"]
+        for characters in (12, 36)
+    }
+
+    assert of_room == {12: (room + 13 * 250) // 1024 + 1, 36: (room + 37 * 250) // 1024 + 1}
 
 
 def test_an_expired_message_costs_a_call_and_its_log_unless_the_mapping_filters_it_out() -> None:
@@ -354,7 +457,29 @@ def test_the_sums_of_the_document_are_those_of_the_model() -> None:
         ]
         assert cells == [f"{dollars:,.2f}" for dollars in of_it], service
     assert {seconds: cells[0] for seconds, cells in table_after(SCALING, "| a ping each").items()} == idle
+    _check_rooms(prices, use)
     assert f"{total(designs[0]):.2f} dollars" in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def _check_rooms(prices: costs.Prices, use: costs.Use) -> None:
+    """Check the table of a million messages to rooms."""
+    short, long = (
+        [costs.room(prices, use, members, characters) for members in room_scale.MEMBERS]
+        for characters in (12, 36)
+    )
+    update = "DynamoDB: the update of the room"
+    rows = {
+        "together": [total(lines) for lines in short],
+        "together, ids of 36 characters": [total(lines) for lines in long],
+        "the room's update, ids of 12": [lines[update] for lines in short],
+        "the room's update, ids of 36": [lines[update] for lines in long],
+    }
+    for name, cells in table_after(SCALING, "| members of the room").items():
+        of_it = rows.get(name) or [
+            sum(dollars for what, dollars in lines.items() if what.partition(":")[0] == name)
+            for lines in short
+        ]
+        assert cells == [f"{dollars:,.2f}" for dollars in of_it], name
 
 
 def test_the_commands_of_the_documents_are_there() -> None:

@@ -6,10 +6,11 @@ from typing import Any, get_args
 import pytest
 from jsonschema import Draft7Validator
 
-from chalicelib.core.protocol import ACTIONS, RETRYABLE, ErrorCode
+from chalicelib.core.client_frames import ACTIONS
+from chalicelib.core.protocol import RETRYABLE, ErrorCode
 from localdev.local_aws import WEBSOCKET_PORT
 from specification import asyncapi
-from specification.examples import FROM_CLIENT, TO_CLIENT
+from specification.examples import FROM_CLIENT, MESSAGE_ID, TO_CLIENT
 from tests.support import recorder
 from tests.support.bad_input import FRAMES, Frame
 from tests.support.recorder import DOCUMENT, MESSAGES, Recorder
@@ -85,11 +86,14 @@ def test_exactly_the_valid_frames_of_clients_are_described(frame: Frame) -> None
         ("ack", {"sentAt": "now"}),
         ("ack", {"status": None}),
         ("ack", {"duplicate": False}),
+        ("ack", {"roomId": "lobby"}),
         ("ack", {"ackId": None}),
         ("pong", {"ackId": ""}),
         ("pong", {"undocumented": 1}),
         ("message", {"srcPlayerId": "a#b"}),
         ("message", {"replayed": False}),
+        ("message", {"roomId": "lobby"}),
+        ("message", {"position": MESSAGE_ID}),
         ("connected", {"event": "else"}),
         ("synced", {"more": None}),
         ("error", {"code": "else"}),

@@ -71,8 +71,14 @@ def named(name: str) -> str:
     return f"accept-{RUN}-{name}"
 
 
+def proof_of(name: str) -> str | None:
+    """Return the player's token, with the permission to join this run's rooms, or None on an open stage."""
+    return SECRET and token(SECRET, sub=named(name), rooms={named("*"): "send"})
+
+
 def query(name: str) -> str:
-    return f"playerId={named(name)}" if SECRET is None else f"token={token(SECRET, sub=named(name))}"
+    proof = proof_of(name)
+    return f"playerId={named(name)}" if proof is None else f"token={proof}"
 
 
 @asynccontextmanager
@@ -86,7 +92,8 @@ async def player(
         if event in seen:
             seen[event].append(about)
 
-    player_id, proof = (named(name), None) if SECRET is None else (None, token(SECRET, sub=named(name)))
+    proof = proof_of(name)
+    player_id = named(name) if proof is None else None
     async with Player(url, player_id, proof, position, observe=observe) as connected:
         yield connected, seen["received"]
     for frame in seen["sent"]:
@@ -294,6 +301,58 @@ def test_a_frame_with_the_action_disconnect_ends_nothing(url: str) -> None:
             await one.send_malformed('{"action": "$disconnect"}')
             assert (await one.frame())["code"] == "unknown_action"
             assert (await one.ask(action="ping"))["type"] == "pong"
+
+    run(talk())
+
+
+def test_a_rooms_message_reaches_all_members_once_and_a_former_member_no_more(url: str) -> None:
+    room = {"roomId": named("lobby")}
+
+    async def talk() -> None:
+        async with socket(url, "r1") as one, socket(url, "r2") as two:
+            for members, each in enumerate((one, two), start=1):
+                joined = await each.ask(action="join", **room, ackId=1)
+                assert joined == {"type": "joined", **room, "members": members, "ackId": 1}
+            hello = {"action": "sendmessage", **room, "message": "Hello, all!", "clientMessageId": RUN}
+            ack, again = await one.ask(**hello), await one.ask(**hello)
+            assert ack["roomId"] == named("lobby")
+            assert again == {**ack, "duplicate": True}
+
+            for name, each in (("r1", one), ("r2", two)):
+                message = await each.message()
+                assert message == {
+                    "type": "message",
+                    "message": "Hello, all!",
+                    "messageId": ack["messageId"],
+                    "position": message["position"],
+                    **room,
+                    "srcPlayerId": named("r1"),
+                    "destinationPlayerId": named(name),
+                    "sentAt": ack["sentAt"],
+                }
+                assert message["position"] > message["messageId"]
+
+            assert (await two.ask(action="leave", **room))["type"] == "left"
+            assert (await two.ask(action="members", **room))["code"] == "not_a_member"
+            assert (await two.ask(action="sendmessage", **room, message="hi"))["code"] == "not_a_member"
+            remaining = await one.ask(action="members", **room)
+            assert remaining == {"type": "members", **room, "members": [named("r1")]}
+
+    run(talk())
+
+
+def test_a_member_who_was_offline_gets_the_rooms_messages_in_order(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "r3") as gone:
+            await gone.ask(action="join", roomId=named("hall"))
+        async with socket(url, "r4") as one:
+            await one.ask(action="join", roomId=named("hall"))
+            for text in ("first", "second", "third"):
+                await one.ask(action="sendmessage", roomId=named("hall"), message=text)
+            await one.messages(3)  # They have reached r4, so the fan-out has begun for all members.
+
+        async with player(url, "r3", position="0") as (back, _):
+            assert await texts(back, 3) == ["first", "second", "third"]
 
     run(talk())
 

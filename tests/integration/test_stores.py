@@ -17,23 +17,22 @@ from chalicelib.aws.connections import ConnectionsTable
 from chalicelib.aws.directory import DirectoryTable
 from chalicelib.aws.dynamodb import CONFIG
 from chalicelib.aws.idempotency import IdempotencyTable
-from chalicelib.aws.messages import (
-    EXPIRY_SLACK_SECONDS,
-    MessagesTable,
-    UnreadableRecord,
-    parse_record,
-    written_at,
-)
+from chalicelib.aws.message_items import UnreadableRecord, parse_record, written_at
+from chalicelib.aws.messages import EXPIRY_SLACK_SECONDS, MessagesTable
 from chalicelib.aws.rate_counter import OLD_WINDOWS
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.model import (
+    Banned,
     Connection,
     Endpoint,
+    Entry,
     Message,
     Page,
     PlayerConnections,
     ReplayMarker,
     ReplayProgress,
+    RoomMessage,
+    RoomPermissions,
     Send,
     TooManyConnections,
     Unavailable,
@@ -54,7 +53,7 @@ from tests.support.stream_records import STREAM, inserted, position
 
 HERE = Endpoint("api", "dev")
 DAY = 24 * 60 * 60
-M1 = MessageIds()()
+M1, M2 = MessageIds()(), MessageIds()()
 CANARY = {"S": "canary"}
 
 
@@ -700,6 +699,93 @@ def test_a_connection_is_stored_with_the_expiry_of_its_token(store: ConnectionSt
     assert found.expires_at == 1_790_000_000
 
 
+@pytest.mark.parametrize("rooms", [{}, {"*": "send"}, {"lobby": "send", "match-*": "read"}])
+def test_a_connection_is_stored_with_its_permissions(store: ConnectionStore, rooms: RoomPermissions) -> None:
+    store.register(replace(connection("c"), rooms=rooms))
+
+    assert store.find("c") == replace(connection("c"), rooms=rooms)
+
+
+def test_a_connection_of_version_1_0_0_has_no_permissions(tables: Tables) -> None:
+    connections_table(tables).register(replace(connection("c"), rooms={"*": "send"}))
+    tables.client.update_item(
+        TableName=tables.websockets, Key={"id": {"S": "connection#c"}}, UpdateExpression="REMOVE rooms"
+    )
+
+    assert connections_table(tables).find("c") == connection("c")
+
+
+# Bans
+
+
+def ban(tables: Tables, until_ms: int) -> None:
+    tables.client.update_item(
+        TableName=tables.websockets,
+        Key={"id": {"S": "player#1"}},
+        UpdateExpression="SET bannedUntil = :until, expiresAt = :expires",
+        ExpressionAttributeValues={
+            ":until": {"N": str(until_ms)},
+            ":expires": {"N": str(until_ms // 1000)},
+        },
+    )
+
+
+@pytest.mark.parametrize("replays", [False, True])
+def test_a_banned_player_is_refused_with_one_call_that_changes_nothing(tables: Tables, replays: bool) -> None:
+    clock = Clock()
+    store = connections_table(tables, clock=clock)
+    ban(tables, clock.now + 1)
+    before, calls = scan(tables, tables.websockets), count_calls(tables.client)
+
+    with pytest.raises(Banned) as banned:
+        store.register(connection("c"), replays)
+
+    assert banned.value.until == clock.now + 1
+    assert calls == ["UpdateItem"]
+    assert scan(tables, tables.websockets) == before
+
+
+def test_a_ban_takes_precedence_over_the_limit_of_connections(tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(tables, connections_per_player=1, clock=clock)
+    store.register(connection("c"))
+    ban(tables, clock.now + 1)
+
+    with pytest.raises(Banned):
+        store.register(connection("d"))
+
+
+def test_a_player_can_connect_again_when_the_ban_is_over(tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(tables, clock=clock)
+    ban(tables, clock.now + 1)
+    clock.advance(1)
+
+    store.register(connection("c"))
+
+    assert player(store).connections == {"c"}
+
+
+def test_a_missed_message_does_not_change_the_expiry_of_a_banned_player(tables: Tables) -> None:
+    clock = Clock()
+    store = connections_table(tables, clock=clock)
+    until_ms = clock.now + 30_000 * DAY
+    ban(tables, until_ms)
+
+    store.note_missed("1", M1)
+    banned = scan(tables, tables.websockets)["player#1"]
+    clock.advance(30_000 * DAY)
+    store.note_missed("1", M1)
+    unbanned = scan(tables, tables.websockets)["player#1"]
+
+    assert banned["missedFrom"] == {"S": M1}
+    assert int(banned["expiresAt"]["N"]) == until_ms // 1000
+    assert int(unbanned["expiresAt"]["N"]) == clock.now // 1000 + DAY
+
+
+# Reading
+
+
 def test_a_warm_lambda_reads_a_connection_once(tables: Tables) -> None:
     store = connections_table(tables)
     store.register(connection("c"))
@@ -810,6 +896,10 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
     "entry",
     [
         Message(M1, "2", "1", "h\u00e9 \U0001f600 \u0000", 1000),
+        Message(M1, "2", "#backend", "hi", 1000),
+        Message(M1, "2", "#backend", "hi", 1000, room_id="lobby", room_message_id=M2),
+        RoomMessage(M1, "lobby", "1", "hi", 1000),
+        RoomMessage(M1, "a.b:c|d", "#backend", "hi", 1000, room_message_id=M2),
         ReplayMarker(M1, "2", "c"),
         ReplayMarker(M1, "2", "c", after="0", sync=True),
         ReplayMarker(M1, "2", "c", after=M1, first_cursor="0", replayed=50, asked_at=1000),
@@ -822,7 +912,7 @@ def test_items_expire_by_the_time_to_live_that_the_template_names(tables: Tables
         ReplayMarker(M1, "2", "c", sync=True, ack_id='h\u00e9 \U0001f600 \u0000 "'),
     ],
 )
-def test_an_entry_comes_down_the_stream_unchanged(tables: Tables, entry: Message | ReplayMarker) -> None:
+def test_an_entry_comes_down_the_stream_unchanged(tables: Tables, entry: Entry) -> None:
     MessagesTable(tables.client, tables.messages, DAY).put(entry)
 
     (item,) = scan(tables, tables.messages).values()
@@ -970,6 +1060,18 @@ def test_a_message_that_was_withdrawn_is_never_stored(message_store: MessageStor
 
     assert message_store.put_unless_withdrawn(message(mid(1))) is False
     assert ids(message_store.page("1", "0", None, 10)) == ([], False)
+
+
+def test_a_rooms_message_is_withdrawn_like_a_players(message_store: MessageStore) -> None:
+    stored, never = (
+        RoomMessage(mid(1), "lobby", "1", "hi", 1000),
+        RoomMessage(mid(2), "lobby", "1", "hi", 1000),
+    )
+    message_store.put(stored)
+
+    assert message_store.withdraw(Send("room#lobby", mid(1))) == stored
+    assert message_store.withdraw(Send("room#lobby", mid(2))) is None
+    assert not message_store.put_unless_withdrawn(never)
 
 
 def test_a_tombstone_is_not_pushed(tables: Tables) -> None:
@@ -1141,20 +1243,41 @@ def test_going_live_and_being_removed_return_the_player(store: ConnectionStore) 
     assert before_second.presence_rooms == {"lobby"}
 
 
-def test_a_connect_of_a_player_with_presence_rooms_costs_as_much_as_a_replay(slow: ConnectionStore) -> None:
-    slow.register(connection("a"))
-    slow.add_presence_room("1", "a", "lobby")
+@pytest.mark.parametrize(
+    ("rooms", "missed", "cost"), [(0, False, 1), (2, False, 11), (2, True, 13), (9, True, 16)]
+)
+def test_a_connect_costs_more_with_each_room_that_is_told(rooms: int, missed: bool, cost: int) -> None:
+    """With 3 units per second and a burst of 16. A connect with a replay costs 3 units."""
+    rate = RateLimit(per_second=3, burst=16)
+    clock = Clock(now=10 * rate.window_ms)
+    for store in (
+        InMemoryConnections(rate=rate, clock=clock),
+        connections_table(make_tables(), rate=rate, clock=clock),
+    ):
+        store.register(connection("a"))
+        for number in range(rooms):
+            store.add_presence_room("1", "a", f"r{number}")
+        clock.advance(rate.window_ms)
 
-    slow.register(connection("b"))
+        store.register(connection("b"), replays=missed)
 
-    assert [admitted(slow, "a") for _ in range(3)] == [True] * 2 + [False]
+        left = sum(store_admits(store) for _ in range(20))
+        assert 16 - left == cost
 
 
-def test_a_player_was_last_seen_in_its_newest_window(limited: ConnectionStore, clock: Clock) -> None:
+def store_admits(store: ConnectionStore) -> bool:
+    try:
+        return store.admit("1", "a", 1) is not None
+    except RateLimited:
+        return False
+
+
+def test_a_player_was_last_seen_at_its_last_frame(limited: ConnectionStore, clock: Clock) -> None:
     limited.register(connection("c"))
     clock.advance(10 * WINDOW_MS)
     limited.admit("1", "c", 1)
     seen = clock.now
     clock.advance(10 * WINDOW_MS)
+    limited.charge_replay("1", "c")
 
-    assert player(limited).last_seen_at == RATE.window_at(seen)
+    assert player(limited).last_seen_at == seen

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.aws.messages import MARKER, MessagesTable
+from chalicelib.aws.message_items import MARKER
+from chalicelib.aws.messages import MessagesTable
 from chalicelib.core.model import ReplayMarker
 from localdev.dynamodb import stream_arn
 from localdev.embedded_dynamodb import EmbeddedDynamoDB

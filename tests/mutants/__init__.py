@@ -44,5 +44,6 @@ def _fails(directory: Path, *arguments: str) -> bool:
     ran = subprocess.run(
         [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, encoding="utf-8"
     )
-    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
+    crashed = ran.returncode not in (0, 1) or "Traceback" in ran.stderr
+    assert not crashed, ran.stdout + ran.stderr
     return ran.returncode == 1

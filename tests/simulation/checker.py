@@ -1,37 +1,25 @@
 """Checks the guarantees: the fate of each message, and whether each open socket can be reached."""
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
-from chalicelib.core.model import Message
+from chalicelib.core.model import ROOM, Message
 from tests.simulation.devices import Device, Sent
+from tests.simulation.room_checker import judge_rooms
+from tests.simulation.verdict import Verdict
 from tests.simulation.world import MESSAGE_SECONDS, World
-
-VIOLATIONS = ("lost", "shown twice", "out of order", "misdelivered", "never sent", "unreachable", "expired")
-
-
-@dataclass(slots=True)
-class Verdict:
-    """How many sends had each outcome, and a line for each violation of a guarantee."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
-
-    def add(self, outcome: str, about: str) -> None:
-        self.counts[outcome] += 1
-        self.violations.append(f"{outcome}: {about}")
 
 
 def judge(world: World, devices: list[Device]) -> Verdict:
     """Return the verdict on a world that has settled, with each client connected."""
     verdict = Verdict()
     all_sent = {sent.text: sent for device in devices for sent in device.sent}
-    history = list(world.tables.history.values())
+    history = [stored.entry for stored in world.tables.history.values()]
     index_of_text = {m.text: index for index, m in enumerate(history) if isinstance(m, Message)}
     id_of_text = {m.text: m.id for m in history if isinstance(m, Message)}
     index_of_id = {entry.id: index for index, entry in enumerate(history)}
     for sent in all_sent.values():
+        if sent.to.startswith(ROOM):
+            continue
         if sent.table_was_deleted:
             verdict.counts["deleted"] += 1
             continue
@@ -51,6 +39,9 @@ def judge(world: World, devices: list[Device]) -> Verdict:
             text for text, sent in all_sent.items() if _must_receive(device, sent, index_of_text, index_of_id)
         }
         _judge_shown(verdict, device, all_sent, ordered)
+    judge_rooms(verdict, world, devices, all_sent)
+    if any(shard.position < len(shard.records) for shard in world.shards):
+        verdict.add("stuck", "not all records were pushed")
     return verdict
 
 
@@ -94,11 +85,11 @@ def _judge_shown(verdict: Verdict, device: Device, all_sent: dict[str, Sent], or
         if sent is None:
             verdict.add("never sent", f"{text} at {device.name}")
             continue
-        if sent.to != device.player_id:
+        if sent.to != device.player_id and not sent.to.startswith(ROOM):
             verdict.add("misdelivered", f"{text} at {device.name}")
         if text in texts and not sent.table_was_deleted:
             verdict.add("shown twice", f"{text} at {device.name}")
-        elif sent.acked and text in ordered and not sent.table_was_deleted:
+        elif sent.acked and text in ordered and not sent.table_was_deleted and not sent.to.startswith(ROOM):
             if newest.get(sent.by, -1) > sent.number:
                 verdict.add("out of order", f"{text} at {device.name} after #{newest[sent.by]}")
             newest[sent.by] = max(newest.get(sent.by, -1), sent.number)

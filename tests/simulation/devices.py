@@ -1,9 +1,12 @@
 """Clients that follow the protocol: they keep a position, drop duplicates and retry sends."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulation.world import Socket, World
+from chalicelib.core.model import ROOM
+from tests.simulation.memberships import Kind, Request
+from tests.simulation.world import Socket, World, position_of
 
 REPLY_SECONDS = 12.0
 """A client that waits longer for a reply considers the connection dead."""
@@ -11,8 +14,9 @@ REPLY_SECONDS = 12.0
 
 @dataclass(eq=False, slots=True)
 class Sent:
-    """One message of a device. `idempotent`: it has a clientMessageId, so it is sent until it is acked.
+    """One message of a device, to a player or to ROOM and a room id. It was sent first at `began`.
 
+    `idempotent`: it has a clientMessageId, so it is sent until it is acked or refused.
     `table_was_deleted`: the Messages table was deleted after the first try, so no guarantee holds.
     """
 
@@ -21,6 +25,7 @@ class Sent:
     to: str
     number: int
     idempotent: bool
+    began: float = 0.0
     acked: bool = False
     table_was_deleted: bool = False
 
@@ -30,6 +35,7 @@ class Device:
     """One client of a player. `shown` has the texts that its user has seen, in order.
 
     `requested` is the action that waits for a reply. `confirmed`: a recent pong showed that it is live.
+    `observe` gets every frame first. It returns whether the frame concerns nobody else.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Device:
     confirmed: bool = False
     seen: set[str] = field(default_factory=set)
     shown: list[str] = field(default_factory=list)
+    shown_at: dict[str, float] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     unacked: Sent | None = None
     requested: str | None = None
@@ -49,6 +56,8 @@ class Device:
     pings: int = 0
     last_ignored_ping: int = 0
     first_greeting: str | None = None
+    memberships: list[Request] = field(default_factory=list)
+    observe: Callable[[dict[str, Any]], bool] = lambda frame: False
 
     @property
     def connected(self) -> bool:
@@ -80,16 +89,28 @@ class Device:
         """Send a new message, or retry the unacknowledged one."""
         if self.unacked is None:
             number = len(self.sent)
-            self.unacked = Sent(f"{self.name}#{number}", self.name, to, number, idempotent)
+            began = self.world.schedule.moment()
+            self.unacked = Sent(f"{self.name}#{number}", self.name, to, number, idempotent, began)
             self.sent.append(self.unacked)
-        frame = {
-            "action": "sendmessage",
-            "destinationPlayerId": self.unacked.to,
-            "message": self.unacked.text,
-        }
+        frame = {"action": "sendmessage", "message": self.unacked.text}
+        if self.unacked.to.startswith(ROOM):
+            frame["roomId"] = self.unacked.to.removeprefix(ROOM)
+        else:
+            frame["destinationPlayerId"] = self.unacked.to
         if self.unacked.idempotent:
             frame["clientMessageId"] = self.unacked.text
         self.send_frame(frame)
+
+    def join_room(self, room_id: str, presence: bool | None = None) -> None:
+        more = {} if presence is None else {"presence": presence}
+        self._request_membership("join", Kind.JOIN, room_id, more)
+
+    def leave_room(self, room_id: str) -> None:
+        self._request_membership("leave", Kind.REMOVAL, room_id, {})
+
+    def _request_membership(self, action: str, kind: Kind, room_id: str, more: dict[str, bool]) -> None:
+        self.memberships.append(self.world.request_membership(kind, room_id, self.player_id))
+        self.send_frame({"action": action, "roomId": room_id, "ackId": len(self.memberships) - 1, **more})
 
     def ping(self) -> None:
         self.pings += 1
@@ -133,8 +154,10 @@ class Device:
 
     def _take(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
+        if self.observe(frame):
+            return
         if kind in ("message", "system"):
-            self.position = max(self.position or "0", frame["messageId"])
+            self.position = max(self.position or "0", position_of(frame))
         if kind == "message":
             self._show(frame)
         elif kind == "system":
@@ -144,14 +167,18 @@ class Device:
             self.confirmed = self.greeted and frame["ackId"] > self.last_ignored_ping
         elif kind == "ack":
             self._on_ack(frame)
+        elif kind in ("joined", "left"):
+            request = self.memberships[frame["ackId"]]
+            request.acked = min(request.acked, self.world.schedule.moment())
+            self._complete("join" if kind == "joined" else "leave")
         else:
-            self.requested = None
-            self._give_up()
+            self._on_error(frame)
 
     def _show(self, frame: dict[str, Any]) -> None:
         if frame["messageId"] not in self.seen:
             self.seen.add(frame["messageId"])
             self.shown.append(frame["message"])
+            self.shown_at.setdefault(frame["message"], self.world.schedule.now)
 
     def _on_system(self, frame: dict[str, Any]) -> None:
         if frame["event"] == "connected":
@@ -167,6 +194,13 @@ class Device:
             self.unacked.acked = True
             self.unacked = None
             self._complete("sendmessage")
+
+    def _on_error(self, frame: dict[str, Any]) -> None:
+        """Retry later, except if the player can't send to the room now."""
+        if frame["code"] in ("not_a_member", "forbidden") and self.requested == "sendmessage":
+            self.unacked = None
+        self.requested = None
+        self._give_up()
 
     def _complete(self, action: str) -> None:
         """Clear the pending request if it is this action. The stream can deliver a reply twice."""

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from measure.progress import Progress
-from tests.simulation.checker import VIOLATIONS
 from tests.simulation.run import Result, run
+from tests.simulation.verdict import VIOLATIONS
 
 CHUNK = 200
 
@@ -74,6 +74,8 @@ def report(total: Total) -> str:
     ]
     for outcome in ("ok", "unknown", *VIOLATIONS):
         lines.append(f"  {outcome:<12} {total.outcomes[outcome]:>12,}")
+    lines.append(f"to rooms, ok   {total.outcomes['ok in rooms']:>12,}")
+    lines.append(f"  due at       {total.outcomes['due in rooms']:>12,} devices")
     for kind, count in sorted(_by_kind(total.faults).items()):
         lines.append(f"fault {kind:<14} {count:>6,}")
     for result in total.failed[:10]:

@@ -5,11 +5,15 @@ Before the verdict, each device reconnects and sends one message to each player.
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 
 from tests.simulation.characters import Characters
 from tests.simulation.checker import judge, unreachable
 from tests.simulation.devices import Device
+from tests.simulation.room_life import STEPS as ROOM_STEPS
+from tests.simulation.room_life import RoomHabits, RoomLife
+from tests.simulation.watchers import Watchers
 from tests.simulation.world import Faults, World
 
 STEPS = 200
@@ -19,6 +23,9 @@ SLOW_BATCHES, SLOW_BATCH_SECONDS = 12, 10.0
 
 QUICK_SECONDS = 0.1
 """A longer jump of time counts as a fault, because a few of them exceed the connect's timeout."""
+WINDOW_SECONDS = 2.5
+"""More than a window of the lowest rate limit, so that a join or a message to a room isn't refused."""
+
 AFTER_FAULTS_SECONDS = 45.0
 """After the faults, late writes and late disconnects take effect within this time."""
 
@@ -62,20 +69,35 @@ class Habits:
 def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
     """Run a schedule and return its result. The same seed and faults always give the same result."""
     random = Random(seed ^ 0x5EED)
-    world = World(seed, Faults(random.choice((0, 1, 3, 10, 30))) if faults is None else faults)
-    devices, habits = _devices(world, random), Habits.draw(random)
-    characters = Characters.draw(world, seed)
+    percent = random.choice((0, 1, 3, 10, 30))
+    room_habits = RoomHabits.draw(seed)
+    if room_habits is None:
+        world, rooms, watchers = World(seed, faults or Faults(percent)), None, None
+        devices, habits = _devices(world, random), Habits.draw(random)
+        characters = Characters.draw(world, seed)
+    else:
+        world, rooms, watchers = _begin_with_rooms(seed, room_habits)
+        world.faults = faults or rooms.habits.faults
+        devices, steps, characters = rooms.devices, ROOM_STEPS, Characters(world, random)
     recreates_table = Random(~seed).random() < 0.1
     violations: list[str] = []
     for step in range(steps + characters.steps):
         if recreates_table and step == steps // 2:
             _recreate_messages_table(world, devices + characters.devices)
-        _take_step(world, devices, habits, random)
+        if rooms is None:
+            _take_step(world, devices, habits, random)
+        else:
+            rooms.take_step()
+        if watchers is not None:
+            watchers.act()
         characters.act()
         violations += [f"unreachable: {socket}" for socket in unreachable(world)]
         if violations or world.out_of_order or world.expired:
             break
     world.faults = Faults()
+    world.end_stalls()
+    if watchers is not None:
+        watchers.judge_undisturbed(lambda: run_until_idle(world, devices))
     if characters.replays_slowly:
         run_until_idle(world, devices)
     devices += characters.devices
@@ -84,15 +106,34 @@ def run(seed: int, faults: Faults | None = None, steps: int = STEPS) -> Result:
             _run_slow_replay(world, characters, characters.hoarder)
         run_until_idle(world, devices)  # The long replay ends before the device reconnects.
     violations += world.needlessly_closed
-    if not violations and not converges(world, devices):
+    if not violations and not converges(world, devices, rooms):
         violations.append(f"unreachable: not settled: {[d.name for d in devices if not d.is_settled]}")
     verdict = judge(world, devices)
+    if watchers is not None:
+        watchers.finish(verdict, lambda: run_until_idle(world, devices))
     for about in world.out_of_order:
         verdict.add("out of order", about)
+    for about in world.misplaced:
+        verdict.add("misplaced", about)
     for about in world.expired:
         verdict.add("expired", about)
     outcomes = verdict.counts + Counter(unreachable=len(violations))
     return Result(seed, outcomes, world.faulted, violations + verdict.violations, world.calls)
+
+
+def _begin_with_rooms(seed: int, habits: RoomHabits) -> tuple[World, RoomLife, Watchers | None]:
+    """Return a world with rooms, in which all devices have connected without faults."""
+    world = World(seed, Faults(), habits.copies_per_call, habits.most_members)
+    rooms = RoomLife(world, habits)
+    rooms.begin()
+    watchers = Watchers.draw(seed, world, rooms)
+    for device in rooms.devices:
+        device.connect()
+    run_until_idle(world, rooms.devices)
+    if watchers is not None:
+        watchers.begin()
+        run_until_idle(world, rooms.devices)
+    return world, rooms, watchers
 
 
 def _devices(world: World, random: Random) -> list[Device]:
@@ -160,18 +201,26 @@ def _act(device: Device, devices: list[Device], habits: Habits, random: Random) 
         device.send_message(random.choice(devices).player_id, idempotent=random.random() < habits.idempotent)
 
 
-def converges(world: World, devices: list[Device]) -> bool:
-    """Reconnect all devices without faults, then let each send to each player. Return whether all settled."""
+def converges(world: World, devices: list[Device], rooms: RoomLife | None = None) -> bool:
+    """Reconnect all devices without faults, then let each send. Return whether all settled.
+
+    Each sends to each player, or with rooms to one player and to one room.
+    """
     world.schedule.advance(AFTER_FAULTS_SECONDS)
     if not _settle(world, devices):
         return False
-    for device in devices:
-        for player_id in {other.player_id: None for other in devices}:
-            if not device.is_settled:
-                return False
-            world.schedule.advance(1)
-            device.send_message(player_id, idempotent=True)
+    players = list({device.player_id: None for device in devices})
+    if rooms is not None:
+        for _ in rooms.let_all_join():
             run_until_idle(world, devices)
+            world.schedule.advance(WINDOW_SECONDS)
+    sends = product(devices, players) if rooms is None else rooms.last_sends()
+    for device, to in sends:
+        if not device.is_settled:
+            return False
+        world.schedule.advance(1 if rooms is None else WINDOW_SECONDS)
+        device.send_message(to, idempotent=True)
+        run_until_idle(world, devices)
     return all(device.is_settled for device in devices)
 
 

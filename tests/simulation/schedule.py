@@ -34,8 +34,20 @@ class Schedule:
     now: float = 1_000_000.0
     tasks: list[Task] = field(default_factory=list)
     _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    crashes: int = 0
+    _moments: int = 0
     _hub: greenlet = field(default_factory=getcurrent)
     _running: Task | None = None
+
+    def moment(self) -> float:
+        """Return the time in seconds, made unique, so that events at the same time have an order."""
+        self._moments += 1
+        return self.now + 1e-8 * self._moments
+
+    @property
+    def running(self) -> str | None:
+        """Return the name of the running task, if one runs."""
+        return None if self._running is None else self._running.name
 
     def start(
         self,
@@ -60,6 +72,7 @@ class Schedule:
         """Crash the running task. Calls that its code still makes, such as in `finally`, raise Crash too."""
         assert self._running is not None
         self._running.crashed = True
+        self.crashes += 1
         raise Crash
 
     def time_left(self) -> float:
@@ -99,6 +112,7 @@ class Schedule:
         for task in [task for task in self.tasks if task.deadline <= self.now]:
             self.tasks.remove(task)
             task.crashed = True
+            self.crashes += 1
             self._running = task
             with suppress(Crash):
                 task.run.throw(Crash())

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.simulation.checker import judge, unreachable
 from tests.simulation.devices import Device
-from tests.simulation.dynamodb import BATCH_READ, WRITE
+from tests.simulation.dynamodb import BATCH_READ, BATCH_WRITE
 from tests.simulation.prove import report, run_all
 from tests.simulation.run import converges, run, run_until_idle
 from tests.simulation.world import Faults, World
@@ -26,6 +26,7 @@ def test_no_schedule_violates_a_guarantee(schedules: int) -> None:
     assert total.failed == [], report(total)
     assert total.schedules == schedules
     assert min(total.outcomes["ok"], total.faults.total()) > schedules, report(total)
+    assert total.outcomes["due in rooms"] > schedules, report(total)
 
 
 def test_a_seed_gives_the_same_schedule_every_time() -> None:
@@ -37,15 +38,13 @@ def test_a_seed_gives_the_same_schedule_every_time() -> None:
 # Every fault at every call
 
 
-def conversation(faults: dict[int, str]) -> tuple[World, int, list[str]]:
-    """Return the world after a short conversation, its number of AWS calls, and its violations.
+Acts = tuple[tuple[Device, Callable[[], None] | None], ...]
+"""Devices, and what each does if it is connected. Otherwise it connects."""
 
-    Player 1 writes to player 2, who is offline, then connects, sends a `sync`, and loses its connection.
-    """
-    world = World(1, Faults(only=dict(faults)))
-    one, two = (Device(name, name, wants_all=False, world=world) for name in ("p1", "p2"))
-    devices = [one, two]
-    acts: tuple[tuple[Device, Callable[[], None] | None], ...] = (
+
+def direct_messages(one: Device, two: Device) -> Acts:
+    """Player 1 writes to player 2, who is offline, then connects, sends a `sync` and loses its connection."""
+    return (
         (one, None),
         (one, lambda: one.send_message("p2", idempotent=True)),
         (two, None),
@@ -54,6 +53,31 @@ def conversation(faults: dict[int, str]) -> tuple[World, int, list[str]]:
         (two, lambda: two.leave(cut=True)),
         (one, lambda: one.send_message("p2", idempotent=True)),
     )
+
+
+def room_messages(one: Device, two: Device) -> Acts:
+    """Two players join a room. Player 1 writes while player 2 is online, then offline, then has left."""
+    return (
+        (one, None),
+        (two, None),
+        (one, lambda: one.join_room("a")),
+        (two, lambda: two.join_room("a")),
+        (one, lambda: one.send_message("room#a", idempotent=True)),
+        (two, lambda: two.leave(cut=True)),
+        (one, lambda: one.send_message("room#a", idempotent=True)),
+        (two, None),
+        (two, lambda: two.leave_room("a")),
+        (one, lambda: one.send_message("room#a", idempotent=True)),
+    )
+
+
+def conversation(
+    faults: dict[int, str], acts_of: Callable[[Device, Device], Acts] = direct_messages
+) -> tuple[World, int, list[str]]:
+    """Return the world after a short conversation, its number of AWS calls, and its violations."""
+    world = World(1, Faults(only=dict(faults)), copies_per_call=1)
+    one, two = (Device(name, name, wants_all=False, world=world) for name in ("p1", "p2"))
+    devices, acts = [one, two], acts_of(one, two)
     for speaker, act in acts:
         if speaker.socket is None:
             speaker.connect()
@@ -67,15 +91,18 @@ def conversation(faults: dict[int, str]) -> tuple[World, int, list[str]]:
     return world, calls, violations + judge(world, devices).violations
 
 
-KINDS = sorted({*BATCH_READ, *WRITE, *Faults.POST})
+KINDS = sorted({*BATCH_READ, *BATCH_WRITE, *Faults.POST})
 
 
-def test_one_fault_at_any_call_violates_no_guarantee() -> None:
-    _, calls, _ = conversation({})
+@pytest.mark.parametrize("acts_of", [direct_messages, room_messages])
+def test_one_fault_at_any_call_violates_no_guarantee(
+    acts_of: Callable[[Device, Device], Acts],
+) -> None:
+    _, calls, _ = conversation({}, acts_of)
 
     met = 0
     for call, kind in product(range(1, calls + 1), KINDS):
-        world, _, violations = conversation({call: kind})
+        world, _, violations = conversation({call: kind}, acts_of)
         met += world.faulted.total()
         assert violations == [], (call, kind)
 

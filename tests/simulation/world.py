@@ -25,11 +25,13 @@ from chalicelib.core.model import (
     StreamPosition,
     Unavailable,
 )
-from chalicelib.core.ports import POST_SECONDS, Calls
+from chalicelib.core.ports import COPIES_PER_CALL, POST_SECONDS, Calls
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.service import Runtime, assemble
 from chalicelib.settings import Settings
 from tests.simulation.dynamodb import MESSAGES, WEBSOCKETS, Tables
+from tests.simulation.memberships import Kind, Memberships, Request
+from tests.simulation.presence_log import PresenceLog
 from tests.simulation.schedule import Crash, Schedule
 
 ENDPOINT = Endpoint("api", "dev")
@@ -41,11 +43,16 @@ RETENTION_SECONDS = (7 * 24 * 60 * 60, 60)
 
 @dataclass(slots=True)
 class Faults:
-    """The percentage of AWS calls that fail. `only` adds faults at chosen calls, by the calls' numbers."""
+    """The percentage of AWS calls that fail. `only` adds faults at chosen calls, by the calls' numbers.
+
+    `mild`: the only faults are those of MILD, after which no event of presence is lost.
+    """
 
     percent: float = 0.0
     only: dict[int, str] = field(default_factory=dict)
+    mild: bool = False
 
+    MILD = ("twice",)
     POST = ("before", "after", "refused", "hang", "hang after", "crash before", "crash after")
 
 
@@ -72,16 +79,37 @@ class Socket:
 
 @dataclass(eq=False, slots=True)
 class Shard:
-    """A shard of the stream. Its mapping pushes one batch at a time; the next begins at index `position`."""
+    """A shard of the stream. Its mapping pushes one batch at a time; the next begins at index `position`.
+
+    `stalled_until`: the mapping reads nothing before this time. `children`: what the shard was split into.
+    They are read when all records of this one have been pushed.
+    """
 
     records: list[Entry] = field(default_factory=list)
     position: int = 0
     busy: bool = False
     largest: int = 10
+    stalled_until: float = 0.0
+    parent: "Shard | None" = None
+    children: "tuple[Shard, Shard] | None" = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether a split has closed the shard, and all its records have been pushed."""
+        is_read = self.children is not None and not self.busy and self.position == len(self.records)
+        return is_read and (self.parent is None or self.parent.has_ended)
 
 
 class World:
-    def __init__(self, seed: int, faults: Faults) -> None:
+    """`copies_per_call` and `most_members` are limits of the rooms."""
+
+    def __init__(
+        self,
+        seed: int,
+        faults: Faults,
+        copies_per_call: int = COPIES_PER_CALL,
+        most_members: int = 250,
+    ) -> None:
         self.random = Random(seed)
         self.faults = faults
         self.schedule = Schedule(self.random)
@@ -93,6 +121,11 @@ class World:
         self.needlessly_closed: list[str] = []
         self.out_of_order: list[str] = []
         self.expired: list[str] = []
+        self.misplaced: list[str] = []
+        self.memberships = Memberships(most_members)
+        self.presence: PresenceLog | None = None
+        self.backoff_seconds = 0.0
+        self.copied: dict[str, float] = {}
         self._repeats = self.random.choice((0.0, 0.1, 0.4))
         self._nanoseconds = 0
         self._players: dict[str, tuple[object, PlayerConnections]] = {}
@@ -110,8 +143,9 @@ class World:
             message_burst=rate.burst,
             connections_per_player=most,
             message_retention_seconds=retention,
+            room_members=most_members,
         )
-        stores = stores_of(client, settings, clock)
+        self.stores = stores_of(client, settings, clock)
         self._directory = DirectoryTable(reliable, WEBSOCKETS)
         self.messages = MessagesTable(reliable, MESSAGES, retention, clock)
         self.new_message_id = MessageIds(self._time_ns)
@@ -126,8 +160,12 @@ class World:
             run_per_chunk=self._run_shuffled,
             note=self._note,
         )
-        limits = replace(limits_of(settings), page_messages=self.random.choice((1, 2, 5)))
-        self.service = assemble(Access(is_open=True), stores, Posting(self), runtime, limits)
+        limits = replace(
+            limits_of(settings),
+            page_messages=self.random.choice((1, 2, 5)),
+            copies_per_call=copies_per_call,
+        )
+        self.service = assemble(Access(is_open=True), self.stores, Posting(self), runtime, limits)
 
     # Clients' actions
 
@@ -159,11 +197,15 @@ class World:
         body = json.dumps(frame)
         if socket.open and not socket.cut:
             self.schedule.start(
-                "message",
+                "signal" if frame["action"] == "signal" else "message",
                 lambda: self.service.messenger.receive(socket.id, ENDPOINT, body),
                 MESSAGE_SECONDS,
                 self._raise_bug,
             )
+
+    def request_membership(self, kind: Kind, room_id: str, player_id: str) -> Request:
+        """Record that somebody now requests to change the player's membership."""
+        return self.memberships.request(kind, room_id, player_id, self.schedule.moment())
 
     def close(self, socket: Socket) -> None:
         """Close the socket, by either side. In most cases the gateway calls `$disconnect`, perhaps late."""
@@ -190,8 +232,10 @@ class World:
     # The stream mapping
 
     def poll(self, shard: Shard) -> bool:
-        """Push the shard's next records. Return False if it is busy or has no more records."""
-        if shard.busy or shard.position >= len(shard.records):
+        """Push the shard's next records. Return False if it is busy, stalled, or has no records to push."""
+        if shard.busy or shard.position >= len(shard.records) or self.schedule.now < shard.stalled_until:
+            return False
+        if shard.parent is not None and not shard.parent.has_ended:
             return False
         size = self.random.randint(1, shard.largest)
         batch = shard.records[shard.position : shard.position + size]
@@ -202,6 +246,8 @@ class World:
             shard.busy = False
             if error is not None:
                 shard.largest = max(1, len(batch) // 2)
+                if self.backoff_seconds and self.faults.percent and self.random.random() < 0.5:
+                    self.stall(shard, self.backoff_seconds)
                 return
             shard.largest = 10
             shard.position += len(batch)
@@ -216,8 +262,37 @@ class World:
         )
         return True
 
-    def shard_of(self, player_id: str) -> Shard:
-        return self.shards[sum(player_id.encode()) % SHARDS]
+    def stall(self, shard: Shard, seconds: float) -> None:
+        self.faulted["shard: stalled"] += 1
+        shard.stalled_until = self.schedule.now + seconds
+
+    def split(self, shard: Shard) -> None:
+        """Close the shard, and distribute its partitions among two new ones."""
+        if shard.children is None:
+            self.faulted["shard: split"] += 1
+            shard.children = Shard(parent=shard), Shard(parent=shard)
+            self.shards += shard.children
+
+    def end_stalls(self) -> None:
+        for shard in self.shards:
+            shard.stalled_until = 0.0
+
+    def shard_of(self, destination: str) -> Shard:
+        """Return the open shard of the destination's partition."""
+        return self._lineage_of(destination)[-1]
+
+    def _lineage_of(self, destination: str) -> list[Shard]:
+        """Return the shards that have the partition's records, from the first one on."""
+        number, bucket = divmod(sum(destination.encode()), SHARDS)
+        shards = [self.shards[bucket]]
+        while shards[-1].children is not None:
+            number, side = divmod(number, 2)
+            shards.append(shards[-1].children[side])
+        return shards
+
+    def not_pushed(self, destination: str) -> list[Entry]:
+        """Return the records that the destination's shards have not pushed."""
+        return [each for shard in self._lineage_of(destination) for each in shard.records[shard.position :]]
 
     def has_pending_work(self, socket: Socket) -> bool:
         """Return whether the shard is busy, or one of the socket's markers will be delivered.
@@ -225,10 +300,9 @@ class World:
         A connection whose marker was in a deleted table counts too. It can be greeted and never go live.
         Its pings reveal that after a minute.
         """
-        shard = self.shard_of(socket.player_id)
-        markers = (each for each in shard.records[shard.position :] if isinstance(each, ReplayMarker))
+        markers = (each for each in self.not_pushed(socket.player_id) if isinstance(each, ReplayMarker))
         return (
-            shard.busy
+            any(shard.busy for shard in self._lineage_of(socket.player_id))
             or socket.id in self.lost_markers
             or any(marker.connection_id == socket.id for marker in markers)
         )
@@ -272,6 +346,8 @@ class World:
         fault = self.faults.only.get(self.calls)
         if fault is None and self.faults.percent and self.random.random() * 100 < self.faults.percent:
             fault = self.random.choice(kinds)
+            if self.faults.mild and fault not in Faults.MILD:
+                return None
         if fault in kinds:
             self.faulted[f"{name}: {fault}"] += 1
             return fault
@@ -300,7 +376,9 @@ class World:
             raise error
 
     def _note(self, outcome: str, /, **about: str | int | float) -> None:
-        pass
+        """Record when a room's message was first copied to all members."""
+        if outcome == "fanned_out":
+            self.copied.setdefault(str(about["message"]), self.schedule.moment())
 
     def _time_ns(self) -> int:
         self._nanoseconds += 1000
@@ -350,6 +428,8 @@ class Posting:
     def _arrive(self, socket: Socket, frame: dict[str, Any]) -> None:
         if not socket.cut:
             socket.arriving.append(frame)
+        if self._world.presence is not None:
+            self._world.presence.check_post(socket.id, socket.player_id, frame)
         if frame["type"] == "message":
             self._check_order(socket, frame)
         if frame.get("event") == "connected":
@@ -367,18 +447,28 @@ class Posting:
         One invocation reads a page and posts it, so a page's message was valid a short time ago. A message
         from the stream can have expired, because a redelivered batch can be old.
         """
-        shard = self._world.shard_of(socket.player_id)
-        from_stream = any(each.id == frame["messageId"] for each in shard.records[shard.position :])
-        if self._world.has_expired(frame["messageId"], PUSH_SECONDS) and not from_stream:
+        from_stream = any(each.id == position_of(frame) for each in self._world.not_pushed(socket.player_id))
+        if self._world.has_expired(position_of(frame), PUSH_SECONDS) and not from_stream:
             self._world.expired.append(f"{frame['message']} replayed to {socket.id}")
 
     def _check_order(self, socket: Socket, frame: dict[str, Any]) -> None:
         """Record a violation if a new push was stored before an earlier push to the same connection."""
         message_id = frame["messageId"]
         if message_id not in socket.posted_ids and "replayed" not in frame:
-            position = self._world.tables.history[message_id].stream_position
+            key = frame["destinationPlayerId"], position_of(frame)
+            stored = self._world.tables.history.get(key)
+            if stored is None:
+                self._world.misplaced.append(f"{frame['message']} on {socket.id}")
+                return
+            position = stored.entry.stream_position
             is_of_a_deleted_table = position.stream < socket.newest_position.stream
             if position < socket.newest_position and not is_of_a_deleted_table:
                 self._world.out_of_order.append(f"{frame['message']} on {socket.id}")
             socket.newest_position = max(socket.newest_position, position)
         socket.posted_ids.add(message_id)
+
+
+def position_of(frame: dict[str, Any]) -> str:
+    """Return the place of a frame among those of its player. Only copies of rooms' messages name it."""
+    position: str = frame.get("position", frame["messageId"])
+    return position

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from chalicelib.core.protocol import Ack
+from chalicelib.core.service_frames import Ack
 from tests.support.stream_records import inserted
 from tests.support.tokens import FORGED, raw, token
 
@@ -198,6 +198,94 @@ def _send(**keys: Any) -> str:
     return json.dumps({"action": "sendmessage", "message": "canary", "destinationPlayerId": "2"} | keys)
 
 
+def _send_to_room(**keys: Any) -> str:
+    return json.dumps({"action": "sendmessage", "message": "canary", "roomId": "lobby"} | keys)
+
+
+WRONG_ROOM_IDS: dict[str, Any] = {
+    "a number": 2,
+    "a large number": 10**30,
+    "a fraction": 0.5,
+    "true": True,
+    "false": False,
+    "an array": ["canary"],
+    "an object": {"canary": 1},
+    "empty": "",
+    "a space": " ",
+    "with a space at the end": "lobby ",
+    "too long": "1" * 65,
+    "as long as a player id": "1" * 128,
+    "with a key separator": "canary#1",
+    "in the words of a key": "room#canary",
+    "a pattern": "canary*",
+    "with NUL": "1\0canary",
+    "with a new line": "canary\n",
+    "with bidi": "\u202e1canary",
+    "with a lone surrogate": "\ud800",
+    "in look-alike letters": "\u0430",
+    "in full-width letters": "\uff11",
+    "emoji": "\U0001f600",
+}
+"""JSON values that aren't valid room ids. null is one only where `roomId` is required."""
+
+
+def _rooms() -> Iterator[Frame]:
+    for name, value in WRONG_ROOM_IDS.items():
+        yield Frame(f"sendmessage to a room that is {name}", _send_to_room(roomId=value), "invalid_frame")
+    for action in ("join", "leave", "members"):
+        for name, value in {**WRONG_ROOM_IDS, "null": None}.items():
+            yield Frame(
+                f"{action} a room that is {name}",
+                json.dumps({"action": action, "roomId": value}),
+                "invalid_frame",
+            )
+        frame = {"action": action, "roomId": "lobby"}
+        yield Frame(f"{action} without a room", json.dumps({"action": action}), "invalid_frame")
+        yield Frame(
+            f"{action} with a recipient", json.dumps(frame | {"destinationPlayerId": "2"}), "invalid_frame"
+        )
+        yield Frame(f"{action} with a player", json.dumps(frame | {"playerId": "1"}), "invalid_frame")
+        yield Frame(f"{action} with members", json.dumps(frame | {"members": ["canary"]}), "invalid_frame")
+        yield Frame(
+            f"{action} with the room in another case", json.dumps(frame | {"RoomId": "a"}), "invalid_frame"
+        )
+        yield Frame(
+            f"{action} with an ackId that is too long",
+            json.dumps(frame | {"ackId": "1" * 65}),
+            "invalid_frame",
+        )
+        yield Frame(
+            f"{action} in another case", json.dumps(frame | {"action": action.title()}), "unknown_action"
+        )
+        yield Frame(
+            f"{action} with the room twice",
+            f'{{"action": "{action}", "roomId": "lobby", "roomId": "canary"}}',
+            "invalid_json",
+        )
+    yield Frame("members of a room of others", '{"action": "members", "roomId": "lobby"}', "not_a_member")
+    yield Frame("a room message of no member", _send_to_room(), "not_a_member")
+    yield Frame(
+        "a room message of no member, and no recipient",
+        _send_to_room(destinationPlayerId=None),
+        "not_a_member",
+    )
+    yield Frame("a room and a recipient", _send_to_room(destinationPlayerId="2"), "invalid_frame")
+    yield Frame("a room and an empty recipient", _send_to_room(destinationPlayerId=""), "invalid_frame")
+    yield Frame("no room and no recipient", _send_to_room(roomId=None), "invalid_frame")
+    yield Frame(
+        "neither room nor recipient, both null", _send(roomId=None, destinationPlayerId=None), "invalid_frame"
+    )
+    yield Frame("a recipient, and a room that is null", _send(roomId=None), None, 1)
+    yield Frame(
+        "a room message without a text", '{"action": "sendmessage", "roomId": "lobby"}', "invalid_frame"
+    )
+    yield Frame("a room message in an empty text", _send_to_room(message=""), "invalid_frame")
+    yield Frame("a room message of another player", _send_to_room(playerId="2"), "forbidden")
+    yield Frame("a room message with a position", _send_to_room(position="0"), "invalid_frame")
+    yield Frame("a room message with the id of another", _send_to_room(roomMessageId="0"), "invalid_frame")
+    yield Frame("a room message over a player's limit", _send_to_room(message="a" * 9000), "too_large")
+
+
 def _of_size(size: int, character: str) -> str:
     """Return a text of these characters, padded with `a`, whose frame has at most this many bytes."""
     ack = Ack(
@@ -291,6 +379,7 @@ FRAMES = [
         _send().replace('"message"', '"player\\u0049d": "2", "message"'),
         "forbidden",
     ),
+    *_rooms(),
     *_sizes(),
     Frame("after all of these, a good one", _send(), None, stores=1),
     Frame("and a good one to be sent once", _send(clientMessageId="canary"), None, stores=1),
@@ -314,6 +403,8 @@ _WHOLE_MARKER = _MARKER | {
     "askedAt": {"N": "1"},
     "ackId": {"S": "1"},
 }
+_ROOM_MESSAGE = _MESSAGE | {"destinationPlayerId": {"S": "room#lobby"}, "roomMessageId": _KEYS["messageId"]}
+_COPY = _MESSAGE | {"roomId": {"S": "lobby"}, "roomMessageId": _KEYS["messageId"]}
 _ODD_VALUES: dict[str, Any] = {
     "binary": {"B": "AAE="},
     "a set of binaries": {"BS": ["AAE="]},
@@ -340,7 +431,13 @@ _ODD_VALUES: dict[str, Any] = {
 
 def _with_odd_values() -> Iterator[Record]:
     """Yield every attribute that is read, with values of every wrong type."""
-    for kind, item in (("message", _MESSAGE), ("marker", _WHOLE_MARKER)):
+    kinds: dict[str, dict[str, Any]] = {
+        "message": _MESSAGE,
+        "marker": _WHOLE_MARKER,
+        "room message": _ROOM_MESSAGE,
+        "copy": _COPY,
+    }
+    for kind, item in kinds.items():
         for name in item:
             for form, value in _ODD_VALUES.items():
                 yield Record(f"{kind} whose {name} is {form}", inserted(item | {name: value}), noted=True)
@@ -368,6 +465,15 @@ RECORDS = [
         inserted(_MESSAGE | {"destinationPlayerId": {"S": "1" * 2048}}),
         noted=True,
     ),
+    Record(
+        "to a room without a name", inserted(_MESSAGE | {"destinationPlayerId": {"S": "room#"}}), noted=True
+    ),
+    Record(
+        "to a room that is too long",
+        inserted(_MESSAGE | {"destinationPlayerId": {"S": "room#" + "1" * 65}}),
+        noted=True,
+    ),
+    Record("from a nameless program", inserted(_MESSAGE | {"srcPlayerId": {"S": "#"}}), noted=True),
     Record("empty", {}, noted=False),
     Record("of no kind", {"eventName": None}, noted=False),
     Record("of an unknown kind", {"eventName": "CANARY"}, noted=False),

@@ -47,8 +47,8 @@ class InMemoryConnections:
         self._fail("register")
         player = self.player(connection.player_id)
         connections = player.connections | {connection.id}
-        costs_more = replays or player.missed_from is not None or player.presence_rooms
-        cost = 1 + self.rate.cost_of_replay if costs_more else 1
+        replays = replays or player.missed_from is not None
+        cost = self.rate.cost_of_connect(replays, len(player.presence_rooms))
         if player.banned_until is not None and player.banned_until > self.clock():
             raise Banned(player.banned_until)
         self._check(player.id, player.id, cost)
@@ -62,6 +62,7 @@ class InMemoryConnections:
             endpoint=connection.endpoint,
             connections=connections,
             registered_at={**player.registered_at, connection.id: connection.connected_at},
+            last_seen_at=self.clock(),
         )
 
     def find(self, connection_id: str) -> Connection | None:
@@ -74,7 +75,10 @@ class InMemoryConnections:
 
     def admit(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
         self._fail("admit")
-        return self._count_own(player_id, connection_id, cost)
+        if self._count_own(player_id, connection_id, cost) is None:
+            return None
+        self.by_player[player_id] = replace(self.player(player_id), last_seen_at=self.clock())
+        return self.player(player_id)
 
     def charge_replay(self, player_id: str, connection_id: str) -> None:
         self._fail("charge_replay")
@@ -113,7 +117,7 @@ class InMemoryConnections:
         if connection_id in player.connections:
             self.by_player[player_id] = replace(player, progress={**player.progress, connection_id: progress})
 
-    def note_missed(self, player_id: str, message_id: str, banned_until: int | None = None) -> None:
+    def note_missed(self, player_id: str, message_id: str) -> None:
         self._fail("note_missed")
         player = self.player(player_id)
         self.by_player[player_id] = replace(player, missed_from=player.missed_from or message_id)
@@ -145,9 +149,7 @@ class InMemoryConnections:
         return self.remove(connection.player_id, connection_id)
 
     def player(self, player_id: str) -> PlayerConnections:
-        windows = [window for owner, window in self.used if owner == player_id]
-        player = self.by_player.get(player_id, PlayerConnections(player_id))
-        return replace(player, last_seen_at=max(windows, default=None))
+        return self.by_player.get(player_id, PlayerConnections(player_id))
 
     def _count_own(self, player_id: str, connection_id: str, cost: int) -> PlayerConnections | None:
         player = self.player(player_id)
@@ -181,23 +183,26 @@ class InMemoryRooms:
     failing: set[str] = field(default_factory=set)
     by_id: dict[str, Room] = field(default_factory=dict)
     members_per_room: int = 250
+    renewed: list[str] = field(default_factory=list)
     rate: RateLimit = field(default_factory=lambda: RateLimit(1000, 3000))
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     used: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def join(self, room_id: str, player_id: str) -> tuple[bool, Room]:
+    def join(self, room_id: str, player_id: str, *, muted: bool = False) -> tuple[bool, Room]:
         self._fail("join")
         room = self.find(room_id)
         members = room.members | {player_id}
         if player_id in room.banned or len(members) > max(self.members_per_room, len(room.members)):
             return False, room
-        self.by_id[room_id] = replace(room, members=members)
-        return True, self.by_id[room_id]
+        unheard = room.muted | {player_id} if muted else room.muted
+        self.by_id[room_id] = replace(room, members=members, muted=unheard)
+        return True, room
 
     def leave(self, room_id: str, player_id: str) -> None:
         self._fail("leave")
         room = self.find(room_id)
-        self.by_id[room_id] = replace(room, members=room.members - {player_id})
+        if player_id in room.members:
+            self.by_id[room_id] = replace(room, members=room.members - {player_id})
 
     def count_message(self, room_id: str, player_id: str) -> tuple[bool, Room]:
         self._fail("count_message")
@@ -209,6 +214,10 @@ class InMemoryRooms:
             return False, room
         self.used[room_id, window] += 1
         return True, room
+
+    def renew(self, room_id: str) -> None:
+        self._fail("renew")
+        self.renewed.append(room_id)
 
     def find(self, room_id: str, *, consistent: bool = True) -> Room:
         self._fail("find")
@@ -224,12 +233,15 @@ class InMemoryDirectory:
     connections: InMemoryConnections
     rooms: InMemoryRooms
     failing: bool = False
+    was_consistent: bool | None = None
+    """Whether the last read was."""
 
     def read(
         self, player_ids: Collection[str], room_ids: Collection[str] = (), *, consistent: bool = True
     ) -> tuple[dict[str, PlayerConnections], dict[str, Room]]:
         if self.failing:
             raise Unavailable("read")
+        self.was_consistent = consistent
         players = {player_id: self.connections.player(player_id) for player_id in player_ids}
         return players, {room_id: self.rooms.find(room_id) for room_id in room_ids}
 
@@ -302,6 +314,10 @@ class InMemoryMessages:
 class InMemoryIdempotency:
     failing: set[str] = field(default_factory=set)
     claims: dict[tuple[str, str], Send] = field(default_factory=dict)
+
+    def find(self, player_id: str, client_message_id: str) -> Send | None:
+        self._fail("find")
+        return self.claims.get((player_id, client_message_id))
 
     def claim(self, player_id: str, client_message_id: str, send: Send) -> Send:
         self._fail("claim")

@@ -31,6 +31,7 @@ from tests.support.stream_records import position
 
 HERE = Endpoint("api", "dev")
 ROOM_BYTES = 8192
+ROOM_SECONDS = 7 * 24 * 60 * 60
 
 
 def at(second: float) -> str:
@@ -105,6 +106,7 @@ class World:
             rate=self.connections.rate,
             max_message_bytes=self.max_message_bytes,
             max_room_message_bytes=ROOM_BYTES,
+            room_seconds=ROOM_SECONDS,
         )
         return assemble(self.access, stores, self.gateway, runtime, limits)
 

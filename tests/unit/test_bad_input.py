@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import app
 from chalicelib.aws.tokens import JwtTokens, SecretKey
 from chalicelib.core.access import Access
+from chalicelib.core.client_frames import ACTIONS, ClientFrame, SendMessage, Sync
 from chalicelib.core.message_id import MessageIds
-from chalicelib.core.protocol import ACTIONS, RETRYABLE, ClientFrame, SendMessage, Sync
+from chalicelib.core.protocol import RETRYABLE
 from localdev.events import Origin, connect_event, message_event
 from localdev.functions import function, websocket_routes
 from tests.support.bad_input import CONNECTS, FRAMES, MAX_MESSAGE_BYTES, RECORDS, Connect, Frame, Record
@@ -53,6 +54,7 @@ class AppWithBystander(World):
             {p.id: replace(p) for p in self.connections.by_player.values()},
             list(self.messages.stored),
             dict(self.sends.claims),
+            dict(self.rooms.by_id),
         )
 
 

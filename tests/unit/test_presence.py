@@ -6,8 +6,8 @@ import pytest
 
 from chalicelib.core.message_id import MessageIds
 from chalicelib.core.model import Delivery, Message, Poke, Room, Unavailable
+from chalicelib.core.ports import POST_SECONDS
 from chalicelib.core.protocol import MAX_PRESENCE_MEMBERS, MAX_PRESENCE_ROOMS
-from chalicelib.core.rate_limit import RateLimit
 from tests.support.stream_records import position
 from tests.support.world import World, at
 
@@ -86,15 +86,64 @@ def test_a_connection_that_push_drops_is_told_to_the_rooms(world: World) -> None
     assert pokes(world) == [("lobby", "1")]
 
 
-def test_presence_false_ends_the_telling_and_no_presence_changes_nothing(world: World) -> None:
+def test_a_repeated_removal_is_told_again(world: World) -> None:
+    """boto3 repeats a removal whose response was lost. The repetition finds the connection gone."""
     join(world, "c", presence=True)
-    join(world, "c")
+    world.connections.remove("1", "c")
+    world.messages.stored.clear()
+
+    world.registration.presence.remove("1", "c")
+
+    assert pokes(world) == [("lobby", "1")]
+
+
+def test_a_room_is_told_after_the_player_has_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the event could say that the player is still a member."""
+    join(world, "c", presence=True)
+    members: list[bool] = []
+    monkeypatch.setattr(
+        world.messages, "put_pokes", lambda _: members.append("1" in world.rooms.by_id["lobby"].members)
+    )
+
+    world.send("c", action="leave", roomId="lobby")
+
+    assert members == [False]
+
+
+def test_joining_again_changes_nothing_and_pokes_nobody(world: World) -> None:
+    join(world, "c", presence=True)
+    world.messages.stored.clear()
+
+    for presence in (True, False, None):
+        assert join(world, "c", presence=presence)["type"] == "joined"
+
     assert world.connections.player("1").presence_rooms == {"lobby"}
+    assert pokes(world) == []
 
-    join(world, "c", presence=False)
 
-    assert world.connections.player("1").presence_rooms == set()
-    assert world.rooms.by_id["lobby"].members == {"1"}
+@pytest.mark.parametrize("presence", [True, None])
+def test_a_room_is_told_when_a_player_that_was_removed_joins_again(
+    world: World, presence: bool | None
+) -> None:
+    """Otherwise members would believe an event that was sent while the player was no member."""
+    join(world, "c", presence=True)
+    world.rooms.leave("lobby", "1")
+    world.messages.stored.clear()
+
+    join(world, "c", presence=presence)
+
+    assert pokes(world) == [("lobby", "1")]
+
+
+def test_a_room_that_is_told_of_a_player_is_told_when_it_joins_again(world: World) -> None:
+    """Otherwise members would believe an event that was sent while the player was no member."""
+    join(world, "c", presence=True)
+    world.rooms.leave("lobby", "1")
+    world.messages.stored.clear()
+
+    join(world, "c")
+
+    assert pokes(world) == [("lobby", "1")]
 
 
 def test_a_player_can_be_told_to_sixteen_rooms_at_most(world: World) -> None:
@@ -119,21 +168,21 @@ def test_a_poke_that_cannot_be_stored_fails_nothing(world: World) -> None:
     assert world.connections.player("1").connections == set()
 
 
-def test_a_connect_of_a_player_with_presence_rooms_costs_one_second_of_the_rate(world: World) -> None:
-    """It makes push post to the rooms' members."""
-    world.connections.rate = RateLimit(20, 60)
+def test_an_aborted_handshake_pokes_nobody(world: World) -> None:
     join(world, "c", presence=True)
-    before = world.connections.used.total()
+    world.registration.disconnect("c")
+    world.messages.stored.clear()
 
-    world.connect("1", "again")
+    world.connect("1", "aborted")
+    world.registration.disconnect("aborted")
 
-    assert world.connections.used.total() - before == 20
+    assert pokes(world) == []
 
 
 # Events
 
 
-def test_all_members_and_the_poked_player_are_told_what_is_true_now(world: World) -> None:
+def test_all_members_are_told_what_is_true_now_in_one_frame(world: World) -> None:
     world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1", "3"}))
 
     world.batch(poke("2"), poke("1"), poke("3"), poke("1"))
@@ -145,7 +194,24 @@ def test_all_members_and_the_poked_player_are_told_what_is_true_now(world: World
         ("2", False, True),
         ("3", True, False),
     ]
-    assert events(world, "d") == [event]
+
+
+def test_a_player_that_has_left_is_told_about_itself_only(world: World) -> None:
+    world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1"}))
+
+    world.batch(poke("2"), poke("1"))
+
+    (event,) = events(world, "d")
+    assert [(each["playerId"], each["member"]) for each in event["players"]] == [("2", False)]
+
+
+def test_a_room_that_has_expired_is_no_longer_told(world: World) -> None:
+    join(world, "c", presence=True)
+    world.rooms.by_id.clear()
+
+    world.batch(poke("1"))
+
+    assert world.connections.player("1").presence_rooms == set()
 
 
 def test_an_event_says_when_the_player_was_last_seen(world: World) -> None:
@@ -178,15 +244,38 @@ def test_an_event_is_lost_and_the_batch_goes_on_when_players_cannot_be_read(worl
     assert "presence_lost" in world.notes.names()
 
 
-@pytest.mark.parametrize("delivery", [Delivery.GONE, Delivery.FAILED])
-def test_a_connection_that_an_event_cannot_be_posted_to_is_dropped(world: World, delivery: Delivery) -> None:
-    world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1", "2"}))
-    world.gateway.answers["d"] = [delivery]
+def test_a_connection_that_is_gone_or_hangs_is_dropped(world: World) -> None:
+    world.live("3", "e")
+    world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1", "2", "3"}))
+    world.gateway.answers = {"d": [Delivery.GONE], "e": [Delivery.FAILED]}
+    world.gateway.on_post = lambda: world.sleep(POST_SECONDS)
 
     world.batch(poke("1"))
 
     assert world.connections.player("2").connections == set()
+    assert world.connections.player("3").connections == set()
+    assert world.gateway.closed == ["e"]
     assert len(events(world, "c")) == 1
+
+
+def test_a_throttled_event_is_lost_and_closes_nothing(world: World) -> None:
+    world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1", "2"}))
+    world.gateway.answers["d"] = [Delivery.FAILED, Delivery.DELIVERED]
+
+    world.batch(poke("1"))
+
+    assert world.connections.player("2").connections == {"d"}
+    assert events(world, "d") == []
+
+
+def test_an_event_is_lost_and_closes_nothing_when_too_little_time_is_left(world: World) -> None:
+    world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1", "2"}))
+    world.time_left = 2.9
+
+    world.batch(poke("1"))
+
+    assert (events(world, "c"), world.gateway.closed) == ([], [])
+    assert world.connections.player("1").connections == {"c"}
 
 
 # Queries
@@ -212,6 +301,14 @@ def test_members_says_which_members_are_online_and_when_they_were_last_seen(worl
     assert reply["members"] == ["1", "2", "away"]
     assert reply["online"].keys() == {"1", "2"}
     assert abs(reply["online"]["1"] - NOW) <= world.connections.rate.window_ms
+
+
+def test_members_are_never_older_than_an_event_that_the_client_already_has(world: World) -> None:
+    world.rooms.by_id["lobby"] = Room("lobby", members=frozenset({"1", "2"}))
+
+    world.send("c", action="members", roomId="lobby")
+
+    assert world.directory.was_consistent
 
 
 def test_members_of_a_large_room_come_without_online(world: World) -> None:

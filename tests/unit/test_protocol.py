@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.core import parsing, protocol
-from chalicelib.core.protocol import ACTIONS, Action, FrameError, SendMessage
+from chalicelib.core import parsing, service_frames
+from chalicelib.core.client_frames import ACTIONS, Action, SendMessage
+from chalicelib.core.protocol import FrameError
 
 ORIGINAL_FRAME = (
     '{"routeKey": "sendmessage", "action": "sendmessage", "message": "Hello, from player 1!", '
@@ -161,7 +162,7 @@ def test_an_ack_id_is_echoed_unchanged(ack_id: str | int) -> None:
     frame = parsing.parse_object(json.dumps({"action": "ping", "ackId": ack_id}))
 
     assert parsing.ack_id_of(frame) == ack_id
-    pong = protocol.Pong(ack_id=parsing.parse_frame(frame).ack_id)
+    pong = service_frames.Pong(ack_id=parsing.parse_frame(frame).ack_id)
     assert json.loads(pong.to_json()) == {"type": "pong", "ackId": ack_id}
 
 
@@ -171,7 +172,7 @@ def test_an_invalid_ack_id_is_not_echoed(frame: dict[str, Any]) -> None:
 
 
 def test_a_frame_to_a_client_is_utf_8_without_escapes() -> None:
-    frame = protocol.MessageFrame(
+    frame = service_frames.MessageFrame(
         message="h\u00e9 \U0001f600 \u0000",
         message_id="m",
         src_player_id="1",
@@ -186,7 +187,7 @@ def test_a_frame_to_a_client_is_utf_8_without_escapes() -> None:
 
 
 def test_an_error_says_whether_it_is_retryable() -> None:
-    error = protocol.Error.of(FrameError("unavailable", "not confirmed"), "7")
+    error = service_frames.Error.of(FrameError("unavailable", "not confirmed"), "7")
 
     assert json.loads(error.to_json()) == {
         "type": "error",
@@ -198,7 +199,7 @@ def test_an_error_says_whether_it_is_retryable() -> None:
 
 
 def test_a_rate_limited_error_says_when_to_retry() -> None:
-    error = protocol.Error.of(FrameError("rate_limited", "too many frames", retry_after_ms=50))
+    error = service_frames.Error.of(FrameError("rate_limited", "too many frames", retry_after_ms=50))
 
     assert json.loads(error.to_json()) == {
         "type": "error",

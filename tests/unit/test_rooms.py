@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from chalicelib.core.access import Access
-from chalicelib.core.model import Connection, Identity, Message, Room, RoomMessage, Unavailable
+from chalicelib.core.model import Connection, Identity, Message, ReplayMarker, Room, RoomMessage, Unavailable
 from chalicelib.core.permissions import may_join
 from chalicelib.core.rate_limit import RateLimit
 from tests.support.stream_records import position
 from tests.support.tokens import bearing
-from tests.support.world import HERE, ROOM_BYTES, World, at
+from tests.support.world import HERE, ROOM_BYTES, ROOM_SECONDS, World, at
 
 
 @pytest.fixture
@@ -110,6 +110,29 @@ def test_a_client_message_id_stores_a_rooms_message_once(world: World) -> None:
     assert len(world.messages.stored) == 1
 
 
+@pytest.mark.parametrize("left", [Room("lobby"), Room("lobby", frozenset("1"), muted=frozenset("1"))])
+def test_a_retry_after_the_membership_has_ended_finds_its_stored_message(world: World, left: Room) -> None:
+    join(world)
+    first = say(world, clientMessageId="u")
+    world.rooms.by_id["lobby"] = left
+
+    again = say(world, clientMessageId="u", ackId=3)
+
+    assert (again["messageId"], again["duplicate"], again["ackId"]) == (first["messageId"], True, 3)
+    assert say(world, clientMessageId="new")["type"] == "error"
+
+
+def test_a_retry_of_a_message_that_was_never_stored_is_refused_for_good(world: World) -> None:
+    join(world)
+    world.messages.failing = {"put_unless_withdrawn"}
+    assert say(world, clientMessageId="u")["code"] == "unavailable"
+    world.messages.failing = set()
+    world.rooms.by_id["lobby"] = Room("lobby")
+
+    assert say(world, clientMessageId="u")["code"] == "not_a_member"
+    assert len(world.messages.withdrawn) == 1
+
+
 def test_only_members_can_send(world: World) -> None:
     join(world, "d")
 
@@ -168,7 +191,9 @@ def test_a_message_has_exactly_one_valid_destination(
     ("frame", "cost"),
     [
         ({"action": "ping"}, 1),
-        ({"action": "join", "roomId": "lobby"}, 1),
+        ({"action": "join", "roomId": "lobby"}, 4),
+        ({"action": "join", "roomId": "lobby", "presence": True}, 5),
+        ({"action": "leave", "roomId": "lobby"}, 4),
         ({"action": "sendmessage", "roomId": "lobby", "message": "hi"}, 4),
         ({"action": "sendmessage", "roomId": "lobby", "message": "x" * 5000}, 8),
         ({"action": "members", "roomId": "lobby"}, 20),
@@ -233,6 +258,14 @@ def test_a_member_whose_token_only_permits_reading_cannot_send() -> None:
     join(world)
 
     assert say(world)["code"] == "forbidden"
+
+
+def test_a_member_that_joined_to_read_stays_muted_with_a_token_that_says_nothing_of_the_room() -> None:
+    world = with_claims("lobby=read")
+    join(world)
+    world.shake_hands("other", {}, bearing("elsewhere=send"))
+
+    assert say(world, connection_id="other")["code"] == "forbidden"
 
 
 def test_a_member_that_the_backend_added_can_send_without_a_permission() -> None:
@@ -334,6 +367,20 @@ def test_a_room_without_members_needs_no_copies(world: World) -> None:
     assert copies(world) == []
 
 
+@pytest.mark.parametrize(("expires_at", "renewed"), [(ROOM_SECONDS // 2 - 1, ["lobby"]), (ROOM_SECONDS, [])])
+def test_a_fan_out_renews_a_room_half_of_whose_time_is_over(
+    world: World, expires_at: int, renewed: list[str]
+) -> None:
+    """The backend puts messages without renewing the room."""
+    world.rooms.by_id["lobby"] = Room(
+        "lobby", members=frozenset("2"), expires_at=expires_at + world.now // 1000
+    )
+
+    world.batch(room_message("hi"))
+
+    assert world.rooms.renewed == renewed
+
+
 def test_a_message_stored_again_keeps_its_first_id(world: World) -> None:
     members(world, 1)
     again = replace(room_message("hi", 2000), room_message_id=at(1000))
@@ -373,3 +420,20 @@ def test_a_banned_player_cannot_connect(world: World) -> None:
     world.connect("9", "back")
 
     assert world.connections.player("9").connections == {"back"}
+
+
+def test_a_client_of_version_1_0_0_misses_nothing_of_a_room(world: World) -> None:
+    """It keeps the greatest `messageId` as its position, and a room's message is older than its copies."""
+    ids = [at(second) for second in (1000, 1001, 1002)]
+    copies_ids = [at(second) for second in (1010, 1011, 1012)]
+    world.store(
+        *(
+            Message(copy_id, "9", "1", f"m{number}", 1000, room_id="lobby", room_message_id=message_id)
+            for number, (message_id, copy_id) in enumerate(zip(ids, copies_ids, strict=True))
+        )
+    )
+    world.register("9", "old")
+
+    world.batch(ReplayMarker(at(2000), "9", "old", after=ids[0], stream_position=position(9)))
+
+    assert world.received("old") == ["m0", "m1", "m2", "connected"]
