@@ -139,16 +139,23 @@ def test_a_player_who_is_banned_from_a_room_cannot_join_it(backend: Command, cli
 
 
 @pytest.mark.parametrize(
-    ("end", "member", "online"), [(["kick", "p1"], True, False), (["remove", "yard", "p1"], False, True)]
+    ("room", "end", "member", "online"),
+    [("yard", ["kick", "p1"], True, False), ("field", ["remove", "field", "p1"], False, True)],
 )
 def test_a_room_is_told_that_a_player_was_kicked_or_removed(
-    backend: Command, client: Client, local: ChaliceLocal, end: list[str], member: bool, online: bool
+    backend: Command,
+    client: Client,
+    local: ChaliceLocal,
+    room: str,
+    end: list[str],
+    member: bool,
+    online: bool,
 ) -> None:
-    backend.lines("--local", "add", "yard", "watcher")
+    backend.lines("--local", "add", room, "watcher")
     with connect(f"{local.url}?playerId=watcher", proxy=None) as socket:
         watcher = Client(socket)
         watcher.frame("system")
-        client.send(action="join", roomId="yard", presence=True)
+        client.send(action="join", roomId=room, presence=True)
         assert seen(watcher, member=True, online=True)
 
         backend.lines("--local", *end)
