@@ -32,8 +32,9 @@ RUN = secrets.token_hex(4)
 RECORD = Recorder()
 
 NOT_BROUGHT_ABOUT = {"gatewayFailure", "closing"}
-"""No function of a healthy deployment raises: tests/local/test_gateway.py tests its message. Only the backend,
-which needs access to the tables, sends `closing`: tests/clients/test_backend_with_service.py tests it."""
+"""No function of a healthy deployment raises: tests/local/test_gateway.py tests that message. Only the
+backend, which needs access to the tables, sends `closing`: tests/clients/test_backend.py tests it.
+"""
 
 
 class RecordedSocket(Socket):
@@ -409,7 +410,7 @@ def test_a_rooms_members_are_told_who_comes_and_goes(url: str) -> None:
 
 
 async def signal_until(signal: Callable[[], Awaitable[bool]], arrived: Callable[[], bool]) -> None:
-    """Repeat the signal until it has arrived: the service can lose one, such as before a connection is live."""
+    """Repeat the signal until it has arrived, because the service can lose one."""
     while not arrived():
         assert await signal()
         with suppress(TimeoutError, asyncio.TimeoutError):

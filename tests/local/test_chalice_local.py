@@ -372,7 +372,9 @@ def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(start: Start, t
 
     assert asyncio.run(talk())["status"] == "Message sent!"
     frames = project / "chalicelib" / "core" / "service_frames.py"
-    frames.write_text(frames.read_text(encoding="utf-8").replace("Message sent!", "Edited!"), encoding="utf-8")
+    frames.write_text(
+        frames.read_text(encoding="utf-8").replace("Message sent!", "Edited!"), encoding="utf-8"
+    )
     local.started(times=2)
     assert asyncio.run(talk())["status"] == "Edited!"
 
