@@ -164,9 +164,12 @@ def sent_message_of(item: Mapping[str, Any], position: StreamPosition = UNKNOWN_
 
 
 def _poke(item: Mapping[str, Any], position: StreamPosition) -> Poke:
+    destination = item["destinationPlayerId"]["S"]
+    if not destination.startswith(ROOM):
+        raise ValueError("destinationPlayerId")
     return Poke(
         id=_matching(MESSAGE_ID, item["messageId"]["S"].removeprefix(POKE)),
-        room_id=_matching(ROOM_ID, item["destinationPlayerId"]["S"].removeprefix(ROOM)),
+        room_id=_matching(ROOM_ID, destination.removeprefix(ROOM)),
         player_id=_matching(PLAYER_ID, item["playerId"]["S"]),
         stream_position=position,
     )

@@ -109,7 +109,11 @@ def _room_id(value: object, validate: ValidatorFunctionWrapHandler) -> str:
 
 
 def _signal_data(data: str) -> str:
-    if not 1 <= len(data.encode(errors="replace")) <= SIGNAL_BYTES:
+    try:
+        size_bytes = len(data.encode())
+    except UnicodeEncodeError:
+        raise PydanticCustomError("signal_data", "must not contain a lone surrogate") from None
+    if not 1 <= size_bytes <= SIGNAL_BYTES:
         raise PydanticCustomError("signal_data", f"must have 1 to {SIGNAL_BYTES} bytes of UTF-8")
     return data
 

@@ -19,6 +19,7 @@ from tests.support.documented_policies import (
     Access,
     allows,
     documented_policies,
+    narrower_statements,
     statement_allows,
 )
 from tests.support.documents import table
@@ -112,22 +113,6 @@ def test_a_policy_allows_nothing_that_its_methods_do_not_need(name: str) -> None
     for statement in POLICIES[name]["Statement"]:
         for narrower in narrower_statements(statement):
             assert any(statement_allows(narrower, access) for access in made), narrower
-
-
-def narrower_statements(statement: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a statement once per action, resource and pattern of a key, each with only that one."""
-    resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
-    conditions: list[Any] = [
-        {operator: {"dynamodb:LeadingKeys": [pattern]}}
-        for operator, patterns in statement.get("Condition", {}).items()
-        for pattern in patterns["dynamodb:LeadingKeys"]
-    ]
-    return [
-        {**statement, "Action": [action], "Resource": resource, "Condition": condition}
-        for action in statement["Action"]
-        for resource in resources
-        for condition in conditions or [{}]
-    ]
 
 
 def test_every_permission_for_items_is_restricted_by_their_keys() -> None:

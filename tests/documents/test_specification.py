@@ -16,8 +16,8 @@ from tests.support.bad_input import FRAMES, Frame
 from tests.support.recorder import DOCUMENT, MESSAGES, Recorder
 
 NO_FRAME = ("invalid_json", "unknown_action", "invalid_frame")
-BEYOND_A_SCHEMA = ("lone surrogate", "with a new line")
-"""JSON Schema has no rule for surrogates, and in Python `$` also matches before a final newline."""
+BEYOND_A_SCHEMA = ("lone surrogate", "with a new line", "of no bytes", "of 4,097 bytes")
+"""JSON Schema has no rule for surrogates and bytes, and in Python `$` also matches before a final newline."""
 
 
 def test_the_file_matches_the_models() -> None:

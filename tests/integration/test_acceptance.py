@@ -8,8 +8,8 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ from clients.player import CLOSED, Frame, Player
 from tests.support.chalice_process import ChaliceLocal
 from tests.support.dynamodb_tables import ENGINE
 from tests.support.recorder import MESSAGES, Recorder
-from tests.support.sockets import PATIENCE_SECONDS, Socket
+from tests.support.sockets import PATIENCE_SECONDS, Socket, until
 from tests.support.tokens import token
 
 URL = os.environ.get("ACCEPT_URL")
@@ -31,8 +31,10 @@ RUN = secrets.token_hex(4)
 
 RECORD = Recorder()
 
-NOT_BROUGHT_ABOUT = {"gatewayFailure"}
-"""No function of a healthy deployment raises. tests/local/test_gateway.py tests this message."""
+NOT_BROUGHT_ABOUT = {"gatewayFailure", "closing"}
+"""No function of a healthy deployment raises: tests/local/test_gateway.py tests that message. Only the
+backend, which needs access to the tables, sends `closing`: tests/clients/test_backend.py tests it.
+"""
 
 
 class RecordedSocket(Socket):
@@ -336,6 +338,7 @@ def test_a_rooms_message_reaches_all_members_once_and_a_former_member_no_more(ur
             assert (await two.ask(action="members", **room))["code"] == "not_a_member"
             assert (await two.ask(action="sendmessage", **room, message="hi"))["code"] == "not_a_member"
             remaining = await one.ask(action="members", **room)
+            assert remaining.pop("online").keys() <= {named("r1")}
             assert remaining == {"type": "members", **room, "members": [named("r1")]}
 
     run(talk())
@@ -355,6 +358,79 @@ def test_a_member_who_was_offline_gets_the_rooms_messages_in_order(url: str) -> 
             assert await texts(back, 3) == ["first", "second", "third"]
 
     run(talk())
+
+
+def test_a_signal_reaches_a_player_and_a_rooms_members_and_is_not_replayed(url: str) -> None:
+    room = named("stage")
+
+    async def talk() -> None:
+        async with player(url, "s1") as (one, one_received), player(url, "s2") as (two, received):
+            await one.join(room)
+            await two.join(room)
+            await signal_until(
+                lambda: one.signal(named("s2"), "to you"), lambda: signals(received) == {("to you", None)}
+            )
+            await signal_until(
+                lambda: one.signal_to_room(room, "to all"), lambda: ("to all", room) in signals(received)
+            )
+            assert signals(one_received) == set()
+
+        async with player(url, "s2", position="0") as (back, received):
+            await back.send(named("s2"), "last")
+            assert await texts(back, 1) == ["last"]
+            assert signals(received) == set()
+
+    run(talk())
+
+
+def test_a_signal_to_a_room_of_others_is_refused(url: str) -> None:
+    async def talk() -> None:
+        async with socket(url, "s3") as one:
+            refused = await one.ask(action="signal", roomId=named("others"), data="x", ackId=1)
+            assert (refused["code"], refused["ackId"]) == ("not_a_member", 1)
+
+    run(talk())
+
+
+def test_a_rooms_members_are_told_who_comes_and_goes(url: str) -> None:
+    room = named("den")
+
+    async def talk() -> None:
+        async with player(url, "p1") as (one, received):
+            await one.join(room, presence=True)
+            async with player(url, "p2") as (two, _):
+                await two.join(room, presence=True)
+                await until(lambda: is_told(received, room, "p2", online=True))
+                (asked,) = await one.presence([named("p2")])
+                assert (asked.player_id, asked.member) == (named("p2"), None)
+            await until(lambda: is_told(received, room, "p2", online=False))
+            assert (await one.members(room)).members == [named("p1"), named("p2")]
+
+    run(talk())
+
+
+async def signal_until(signal: Callable[[], Awaitable[bool]], arrived: Callable[[], bool]) -> None:
+    """Repeat the signal until it has arrived, because the service can lose one."""
+    while not arrived():
+        assert await signal()
+        with suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(until(arrived), 2)
+
+
+def signals(received: list[Frame]) -> set[tuple[str, str | None]]:
+    return {(frame["data"], frame.get("roomId")) for frame in received if frame["type"] == "signal"}
+
+
+def is_told(received: list[Frame], room: str, name: str, *, online: bool) -> bool:
+    """Return whether the newest presence event about the player says so."""
+    told = [
+        each["online"]
+        for frame in received
+        if frame["type"] == "presence" and frame.get("roomId") == room
+        for each in frame["players"]
+        if each["playerId"] == named(name) and each["member"]
+    ]
+    return told[-1:] == [online]
 
 
 def test_a_player_over_the_rate_gets_the_time_of_its_retry(url: str) -> None:

@@ -371,9 +371,9 @@ def test_an_edit_restarts_it_once_on_the_same_ports_and_it_works(start: Start, t
         return await (await Socket.connect(local.url, "1")).send_message("2", "hi")
 
     assert asyncio.run(talk())["status"] == "Message sent!"
-    protocol = project / "chalicelib" / "core" / "protocol.py"
-    protocol.write_text(
-        protocol.read_text(encoding="utf-8").replace("Message sent!", "Edited!"), encoding="utf-8"
+    frames = project / "chalicelib" / "core" / "service_frames.py"
+    frames.write_text(
+        frames.read_text(encoding="utf-8").replace("Message sent!", "Edited!"), encoding="utf-8"
     )
     local.started(times=2)
     assert asyncio.run(talk())["status"] == "Edited!"

@@ -286,6 +286,118 @@ def _rooms() -> Iterator[Frame]:
     yield Frame("a room message over a player's limit", _send_to_room(message="a" * 9000), "too_large")
 
 
+WRONG_PLAYER_IDS = {
+    name: value
+    for name, value in WRONG_ROOM_IDS.items()
+    if name not in ("too long", "as long as a player id")
+} | {"too long": "1" * 129}
+
+WRONG_DATA: dict[str, Any] = {
+    "null": None,
+    "a number": 1,
+    "a fraction": 0.5,
+    "true": True,
+    "an array": ["canary"],
+    "an object": {"canary": 1},
+    "of no bytes": "",
+    "of 4,097 bytes": "a" * 4097,
+    "of 4,097 bytes in emoji": "\U0001f600" * 1024 + "a",
+    "with a lone surrogate": "\ud800canary",
+}
+
+
+def _signals() -> Iterator[Frame]:
+    def signal(**keys: Any) -> str:
+        return json.dumps({"action": "signal", "data": "canary"} | keys)
+
+    for name, value in WRONG_DATA.items():
+        for destination in ({"destinationPlayerId": "2"}, {"roomId": "lobby"}):
+            yield Frame(
+                f"signal to a {next(iter(destination))} with data that is {name}",
+                signal(data=value, **destination),
+                "invalid_frame",
+            )
+    for name, value in WRONG_PLAYER_IDS.items():
+        yield Frame(f"signal to a player that is {name}", signal(destinationPlayerId=value), "invalid_frame")
+    for name, value in WRONG_ROOM_IDS.items():
+        yield Frame(f"signal to a room that is {name}", signal(roomId=value), "invalid_frame")
+    yield Frame("a signal to nobody", signal(), "invalid_frame")
+    yield Frame("a signal to two times null", signal(destinationPlayerId=None, roomId=None), "invalid_frame")
+    yield Frame(
+        "a signal to a player and a room", signal(destinationPlayerId="2", roomId="lobby"), "invalid_frame"
+    )
+    yield Frame("a signal to several players", signal(destinationPlayerId=["2", "3"]), "invalid_frame")
+    yield Frame("a signal without data", '{"action": "signal", "destinationPlayerId": "2"}', "invalid_frame")
+    for key in ("message", "playerId", "srcPlayerId", "clientMessageId", "messageId", "canary"):
+        yield Frame(
+            f"a signal with the key {key}",
+            signal(destinationPlayerId="2", **{key: "1"}),
+            "invalid_frame",
+        )
+    yield Frame(
+        "a signal with an ackId that is too long",
+        signal(destinationPlayerId="2", ackId="1" * 65),
+        "invalid_frame",
+    )
+    yield Frame(
+        "a signal in another case", signal(action="Signal", destinationPlayerId="2"), "unknown_action"
+    )
+    yield Frame(
+        "a signal with the data twice",
+        '{"action": "signal", "destinationPlayerId": "2", "data": "a", "data": "canary"}',
+        "invalid_json",
+    )
+    yield Frame("a signal to a room of others", signal(roomId="lobby"), "not_a_member")
+
+
+WRONG_LISTS: dict[str, Any] = {
+    "null": None,
+    "a number": 1,
+    "true": True,
+    "one player": "2",
+    "an object": {"2": True},
+    "empty": [],
+    "too long": [str(player) for player in range(101)],
+    "too long with one player": ["2"] * 101,
+    "nested": [["2"]],
+    "with null": ["2", None],
+}
+
+
+def _presence() -> Iterator[Frame]:
+    def ask(**keys: Any) -> str:
+        return json.dumps({"action": "presence", "playerIds": ["2"]} | keys)
+
+    for name, value in WRONG_LISTS.items():
+        yield Frame(f"presence of a list that is {name}", ask(playerIds=value), "invalid_frame")
+    for name, value in WRONG_PLAYER_IDS.items():
+        yield Frame(f"presence of a player that is {name}", ask(playerIds=["2", value]), "invalid_frame")
+    yield Frame("presence of nobody", '{"action": "presence"}', "invalid_frame")
+    for key in ("roomId", "playerId", "destinationPlayerId", "members", "canary"):
+        yield Frame(f"presence with the key {key}", ask(**{key: "1"}), "invalid_frame")
+    yield Frame("presence with an empty ackId", ask(ackId=""), "invalid_frame")
+    yield Frame("presence in another case", ask(action="PRESENCE"), "unknown_action")
+    for name, value in {
+        "zero": 0,
+        "one": 1,
+        "a text": "true",
+        "an empty text": "",
+        "an array": [True],
+        "an object": {},
+    }.items():
+        yield Frame(
+            f"join with presence that is {name}",
+            json.dumps({"action": "join", "roomId": "lobby", "presence": value}),
+            "invalid_frame",
+        )
+    for action in ("leave", "members"):
+        yield Frame(
+            f"{action} with presence",
+            json.dumps({"action": action, "roomId": "lobby", "presence": True}),
+            "invalid_frame",
+        )
+
+
 def _of_size(size: int, character: str) -> str:
     """Return a text of these characters, padded with `a`, whose frame has at most this many bytes."""
     ack = Ack(
@@ -380,6 +492,8 @@ FRAMES = [
         "forbidden",
     ),
     *_rooms(),
+    *_signals(),
+    *_presence(),
     *_sizes(),
     Frame("after all of these, a good one", _send(), None, stores=1),
     Frame("and a good one to be sent once", _send(clientMessageId="canary"), None, stores=1),
@@ -405,6 +519,11 @@ _WHOLE_MARKER = _MARKER | {
 }
 _ROOM_MESSAGE = _MESSAGE | {"destinationPlayerId": {"S": "room#lobby"}, "roomMessageId": _KEYS["messageId"]}
 _COPY = _MESSAGE | {"roomId": {"S": "lobby"}, "roomMessageId": _KEYS["messageId"]}
+_POKE = {
+    "destinationPlayerId": {"S": "room#lobby"},
+    "messageId": {"S": f"presence#{_KEYS['messageId']['S']}"},
+    "playerId": {"S": "1"},
+}
 _ODD_VALUES: dict[str, Any] = {
     "binary": {"B": "AAE="},
     "a set of binaries": {"BS": ["AAE="]},
@@ -436,6 +555,7 @@ def _with_odd_values() -> Iterator[Record]:
         "marker": _WHOLE_MARKER,
         "room message": _ROOM_MESSAGE,
         "copy": _COPY,
+        "poke": _POKE,
     }
     for kind, item in kinds.items():
         for name in item:
@@ -471,6 +591,29 @@ RECORDS = [
     Record(
         "to a room that is too long",
         inserted(_MESSAGE | {"destinationPlayerId": {"S": "room#" + "1" * 65}}),
+        noted=True,
+    ),
+    *(
+        Record(f"poke {about}", inserted(_POKE | changed), noted=True)
+        for about, changed in (
+            ("with an id that is none", {"messageId": {"S": "presence#canary"}}),
+            ("without an id", {"messageId": {"S": "presence#"}}),
+            (
+                "with an id that another version made",
+                {"messageId": {"S": "presence#01a20b18-76be-43f4-9340-55bd1f3d9f6e"}},
+            ),
+            ("among a player's messages", {"destinationPlayerId": {"S": "1"}}),
+            ("of a room without a name", {"destinationPlayerId": {"S": "room#"}}),
+            ("of a room that is too long", {"destinationPlayerId": {"S": "room#" + "1" * 65}}),
+            ("about a nameless player", {"playerId": {"S": ""}}),
+            ("about a player with a key separator", {"playerId": {"S": "1#canary"}}),
+            ("about a program", {"playerId": {"S": "#canary"}}),
+            ("about a player that is too long", {"playerId": {"S": "1" * 129}}),
+        )
+    ),
+    Record(
+        "poke without a player",
+        inserted({name: value for name, value in _POKE.items() if name != "playerId"}),
         noted=True,
     ),
     Record("from a nameless program", inserted(_MESSAGE | {"srcPlayerId": {"S": "#"}}), noted=True),

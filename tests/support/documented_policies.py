@@ -1,4 +1,4 @@
-"""The IAM policies of docs/backend.md, and what they allow."""
+"""The IAM policies of docs/backend.md, and what a policy allows."""
 
 import json
 import re
@@ -42,6 +42,22 @@ def statement_allows(statement: Statement, access: Access) -> bool:
             for operator, patterns in statement.get("Condition", {}).items()
         )
     )
+
+
+def narrower_statements(statement: Statement) -> list[Statement]:
+    """Return a statement once per action, resource and pattern of a key, each with only that one."""
+    resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+    conditions: list[Any] = [
+        {operator: {"dynamodb:LeadingKeys": [pattern]}}
+        for operator, patterns in statement.get("Condition", {}).items()
+        for pattern in patterns["dynamodb:LeadingKeys"]
+    ]
+    return [
+        {**statement, "Action": [action], "Resource": resource, "Condition": condition}
+        for action in statement["Action"]
+        for resource in resources
+        for condition in conditions or [{}]
+    ]
 
 
 def _holds(operator: str, patterns: list[str], keys: Iterable[str]) -> bool:
