@@ -16,29 +16,38 @@ from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 from chalicelib.core.client_frames import ACTIONS
 from chalicelib.core.handshake import CLIENT_DATA_BYTES, CLIENT_DATA_PAIRS, ConnectQuery
 from chalicelib.core.protocol import VERSION, ErrorCode
-from specification.examples import FROM_CLIENT, FROM_GATEWAY, IN_ROOMS, TO_CLIENT
+from specification.examples import FROM_CLIENT, FROM_GATEWAY, FURTHER, TO_CLIENT
 
 OUTLINE = Path(__file__).parent / "outline.yaml"
-HEAD = "# Generated from the models in chalicelib/core/protocol.py: make specification\n"
+HEAD = (
+    "# Generated from the models in chalicelib/core/client_frames.py and service_frames.py: "
+    "make specification\n"
+)
 
-REPLIES = {
+REPLIES: dict[str, str | None] = {
     "sendmessage": "ack",
     "sync": "synced",
     "ping": "pong",
     "join": "joined",
     "leave": "left",
     "members": "roomMembers",
+    "signal": None,
+    "presence": "presenceOfPlayers",
 }
-UNASKED = ("connected", "message")
+"""The reply to each action besides an `error`. An accepted `signal` has none."""
+
+UNASKED = ("connected", "message", "signalled", "presenceOfPlayers", "closing")
 WHEN: dict[ErrorCode, str] = {
     "invalid_json": "the frame isn't a JSON object; NaN, Infinity and duplicate keys aren't allowed",
     "unknown_action": "`action` is missing or unknown; `detail` lists the known ones",
     "invalid_frame": "a key is missing, invalid or unknown; `detail` names it, or up to three unknown keys",
     "forbidden": (
-        "`playerId` isn't this connection's player, or the player can't join the room or send to it; "
-        "`detail` says why"
+        "`playerId` isn't this connection's player, or the player can't join the room, send to it, signal it "
+        "or tell it of its presence; `detail` says why"
     ),
-    "too_large": "the message, including its envelope, is too large; `detail` names the limit",
+    "too_large": (
+        "the message and its envelope, or the list of a room's members, is too large; `detail` names the limit"
+    ),
     "rate_limited": (
         "the player or the room is over its rate limit; retry after `retryAfterMs`. "
         "After 100 such errors in a row for the player's rate, the service closes the connection"
@@ -114,11 +123,28 @@ def _to_client() -> Json:
 
 def _message(name: str, model: type[BaseModel], schema: Json, example: Json) -> Json:
     """Return a message object. Its title is the model's name, its summary the model's docstring."""
-    payload = {key: value for key, value in schema.items() if key not in ("title", "description")}
+    payload = _without_references(schema)
     described = {"name": name, "title": model.__name__, "summary": model.__doc__, "payload": payload}
     if "ackId" in payload["properties"]:
         described["correlationId"] = {"location": "$message.payload#/ackId"}
-    return described | _shown(name, example, *IN_ROOMS.get(name, ()))
+    return described | _shown(name, example, *FURTHER.get(name, ()))
+
+
+def _without_references(schema: Json) -> Json:
+    """Return the schema with its `$defs` in place of the references to them, and without its title."""
+    definitions = schema.get("$defs", {})
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolved(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            return resolved(definitions[value["$ref"].removeprefix("#/$defs/")])
+        return {key: resolved(each) for key, each in value.items()}
+
+    omitted = ("title", "description", "$defs")
+    return {key: resolved(value) for key, value in schema.items() if key not in omitted}
 
 
 def _shown(name: str, *examples: Json) -> Json:
@@ -147,7 +173,7 @@ def _operations() -> Json:
             "channel": channel,
             "summary": ACTIONS[name].__doc__,
             "messages": _refer(name),
-            "reply": {"channel": channel, "messages": _refer(answer, "error", "gatewayFailure")},
+            "reply": {"channel": channel, "messages": _refer(*_answers(answer))},
         }
         for name, answer in REPLIES.items()
     }
@@ -161,6 +187,10 @@ def _operations() -> Json:
         for name in UNASKED
     }
     return asked | unasked
+
+
+def _answers(answer: str | None) -> tuple[str, ...]:
+    return ("error", "gatewayFailure") if answer is None else (answer, "error", "gatewayFailure")
 
 
 def _refer(*names: str) -> list[Json]:

@@ -5,14 +5,18 @@ from typing import Any
 from chalicelib.core.protocol import FrameError
 from chalicelib.core.service_frames import (
     Ack,
+    Closing,
     Connected,
     Error,
     Joined,
     Left,
     MessageFrame,
+    PlayerPresence,
     Pong,
+    PresenceFrame,
     RoomMembers,
     ServiceFrame,
+    SignalFrame,
     Synced,
 )
 
@@ -33,6 +37,8 @@ FROM_CLIENT: dict[str, dict[str, Any]] = {
     "join": {"action": "join", "roomId": "lobby", "ackId": 4},
     "leave": {"action": "leave", "roomId": "lobby", "ackId": 5},
     "members": {"action": "members", "roomId": "lobby", "ackId": 6},
+    "signal": {"action": "signal", "destinationPlayerId": "2", "data": '{"typing": true}'},
+    "presence": {"action": "presence", "playerIds": ["2", "3"], "ackId": 7},
 }
 
 TO_CLIENT: dict[str, ServiceFrame] = {
@@ -59,11 +65,34 @@ TO_CLIENT: dict[str, ServiceFrame] = {
     "joined": Joined(room_id="lobby", members=2, ack_id=4),
     "left": Left(room_id="lobby", ack_id=5),
     "roomMembers": RoomMembers(room_id="lobby", members=["1", "2"], ack_id=6),
+    "presenceOfPlayers": PresenceFrame(
+        players=[
+            PlayerPresence(player_id="2", online=True, last_seen_at=SENT_AT),
+            PlayerPresence(player_id="3", online=False),
+        ],
+        ack_id=7,
+    ),
+    "signalled": SignalFrame(data='{"typing": true}', src_player_id="1"),
+    "closing": Closing(reason="kicked"),
     "error": Error.of(FrameError("rate_limited", "too many frames", retry_after_ms=50), ack_id=1),
 }
 
-IN_ROOMS: dict[str, list[dict[str, Any]]] = {
+FURTHER: dict[str, list[dict[str, Any]]] = {
     "sendmessage": [{"action": "sendmessage", "roomId": "lobby", "message": "Hello!", "ackId": 1}],
+    "join": [{"action": "join", "roomId": "lobby", "presence": True, "ackId": 4}],
+    "signal": [{"action": "signal", "roomId": "lobby", "data": '{"typing": true}'}],
+    "signalled": [{"type": "signal", "data": '{"typing": true}', "srcPlayerId": "1", "roomId": "lobby"}],
+    "roomMembers": [
+        {"type": "members", "roomId": "lobby", "members": ["1", "2"], "online": {"2": SENT_AT}, "ackId": 6}
+    ],
+    "presenceOfPlayers": [
+        {
+            "type": "presence",
+            "roomId": "lobby",
+            "players": [{"playerId": "2", "member": True, "online": False, "lastSeenAt": SENT_AT}],
+        }
+    ],
+    "closing": [{"type": "closing", "reason": "banned", "until": SENT_AT}],
     "message": [
         {
             "type": "message",
@@ -89,7 +118,7 @@ IN_ROOMS: dict[str, list[dict[str, Any]]] = {
         }
     ],
 }
-"""Further examples, of the frames that look different in a room."""
+"""Further examples: frames in rooms, and frames with optional keys."""
 
 FROM_GATEWAY = {
     "message": "Internal server error",
