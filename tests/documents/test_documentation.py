@@ -128,7 +128,7 @@ def test_the_frames_of_the_readme_can_be_sent() -> None:
     actions = [parse_frame(parse_object(frame)).action for frame in frames]
     assert actions == [
         *("sendmessage", "sendmessage", "ping", "sync"),
-        *("join", "sendmessage", "members", "leave"),
+        *("join", "sendmessage", "members", "leave", "signal", "presence"),
     ]
 
 
