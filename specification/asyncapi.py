@@ -46,7 +46,7 @@ WHEN: dict[ErrorCode, str] = {
         "or tell it of its presence; `detail` says why"
     ),
     "too_large": (
-        "the message and its envelope, or the list of a room's members, is too large; `detail` names the limit"
+        "the message and its envelope, or a room's list of members, is too large; `detail` names the limit"
     ),
     "rate_limited": (
         "the player or the room is over its rate limit; retry after `retryAfterMs`. "
