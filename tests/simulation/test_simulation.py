@@ -18,7 +18,7 @@ from tests.simulation.run import converges, run, run_until_idle
 from tests.simulation.world import Faults, World
 
 
-@pytest.mark.parametrize("schedules", [500, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("schedules", [200, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_no_schedule_violates_a_guarantee(schedules: int) -> None:
     """`make simulate` runs a million schedules."""
     total = run_all(schedules, first_seed=0, processes=os.cpu_count() or 1)
@@ -94,7 +94,7 @@ def conversation(
 KINDS = sorted({*BATCH_READ, *BATCH_WRITE, *Faults.POST})
 
 
-@pytest.mark.parametrize("acts_of", [direct_messages, room_messages])
+@pytest.mark.parametrize("acts_of", [room_messages, pytest.param(direct_messages, marks=pytest.mark.slow)])
 def test_one_fault_at_any_call_violates_no_guarantee(
     acts_of: Callable[[Device, Device], Acts],
 ) -> None:
@@ -186,7 +186,7 @@ class Guarantees(RuleBasedStateMachine):
 
 TestGuarantees = Guarantees.TestCase
 TestGuarantees.settings = settings(
-    max_examples=200, stateful_step_count=60, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=60, suppress_health_check=list(HealthCheck)
 )
 
 
