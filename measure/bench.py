@@ -48,6 +48,7 @@ def main() -> int:
         partial(concurrent_batch, aws),
         partial(room_budgets.frame_calls, aws),
         partial(room_budgets.fan_out_calls, aws),
+        partial(room_budgets.presence_calls, aws),
         partial(room_budgets.fan_out_time, aws),
         startup_time,
         cold_batches,

@@ -6,7 +6,9 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from chalicelib.core.protocol import MAX_PRESENCE_MEMBERS
 from chalicelib.core.replay import PAGE_MESSAGES, PAGE_SECONDS
 from measure.budgets import Row, by_operation, total
 from measure.counted_aws import BATCH_RECORDS, HERE, CountedAws, seconds_of
@@ -66,6 +68,27 @@ def fan_out_calls(aws: CountedAws) -> Iterable[Row]:
         yield Row(f"calls that post the {members} copies", total(calls), reads + members, by_operation(calls))
 
 
+def presence_calls(aws: CountedAws) -> Iterable[Row]:
+    """Count the AWS calls when members of the largest room with presence come and go."""
+    members = [f"present-{number}" for number in range(MAX_PRESENCE_MEMBERS)]
+    aws.connect(*members)
+    for member in members:
+        aws.receive(member, frame("join", "present", presence=True))
+    aws.push()
+    for who, leaving in (("1 member", members[:1]), (f"all {len(members)} members", members)):
+        steps = (
+            (f"{who} disconnect", partial(_disconnect, aws, leaving), 4 * len(leaving)),
+            ("… events of it", aws.push, 2 + len(members) - len(leaving)),
+            (f"{who} connect", partial(_register, aws, leaving), 4 * len(leaving)),
+            ("… until they are live", aws.push, 1 + 3 * len(leaving)),
+            ("… events of it", aws.push, 2 + len(members)),
+        )
+        for name, step, most in steps:
+            with aws.counting() as calls:
+                step()
+            yield Row(f"room of {len(members)}: {name}", total(calls), most, by_operation(calls))
+
+
 def fan_out_time(aws: CountedAws) -> Iterable[Row]:
     """Compare a batch with a fan-out to 250 members with a batch that posts a page of replay."""
     members = MEMBERS[-1]
@@ -84,6 +107,16 @@ def fan_out_time(aws: CountedAws) -> Iterable[Row]:
     yield Row("another player of the batch with 1, relative to a page", one_delay / page, 1)
     yield Row(f"another player of the batch with {BURST}, relative to a page", burst_delay / page, 1)
     yield Row("another player of the batch with a page, relative to it", page_delay / page, None)
+
+
+def _disconnect(aws: CountedAws, players: Iterable[str]) -> None:
+    for player in players:
+        aws.service.registration.disconnect(f"c-{player}")
+
+
+def _register(aws: CountedAws, players: Iterable[str]) -> None:
+    for player in players:
+        aws.service.registration.connect(f"c-{player}", HERE, {"playerId": [player]}, {})
 
 
 def frame(action: str, room_id: str = "room", **keys: str | bool) -> str:

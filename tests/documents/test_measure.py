@@ -319,6 +319,31 @@ def test_the_calls_of_rooms_keep_their_budgets() -> None:
     assert "250 PostToConnection" in printed
 
 
+def test_the_calls_of_presence_keep_their_budgets() -> None:
+    printed = report_of("room_budgets.presence_calls(aws)")
+
+    assert printed.count("\n") == 1 + 2 * 5
+    assert "99 PostToConnection" in printed
+
+
+def test_signals_are_measured_beside_messages() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "measure.signals", "1"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert [line.partition(":")[0] for line in ran.stdout.splitlines()] == [
+        "message to a player",
+        "signal to a player",
+        "message to a room of 2",
+        "signal to a room of 2",
+    ]
+
+
 def report_of(rows: str) -> str:
     """Return the report of `rows`, computed in a process of its own. A budget that isn't kept fails."""
     program = (
