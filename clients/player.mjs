@@ -188,8 +188,8 @@ export class Player {
 
   /* Resolves with the number of members. Rejects like send(). The player stays a member until it leaves or is
      removed, whether it is connected or not. If `presence` is true, the members are told when this player comes and
-     goes, and presenceEvents() gives the room's members after each reconnection. False ends that; without it,
-     nothing changes. */
+     goes, and presenceEvents() gives the room's members after each reconnection. False ends the latter; a leave()
+     ends both. */
   async join(roomId, options) {
     const {presence} = known("options", options, ["presence"]);
     const told = isGiven(presence) ? {presence} : {};

@@ -396,7 +396,7 @@ class Player:
 
         The player stays a member until it leaves or is removed, whether it is connected or not. If
         `presence` is True, the members are told when this player comes and goes, and `presence_events` gives
-        the room's Members after each reconnection. False ends that, and None changes nothing.
+        the room's Members after each reconnection. False ends the latter; a `leave` ends both.
         """
         told = {} if presence is None else {"presence": presence}
         joined = await self._in_order({"action": "join", "roomId": _checked_room(room_id), **told}, "joined")
