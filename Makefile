@@ -137,12 +137,12 @@ accept: setup
 
 ## test-moto: run the stores' tests and the DynamoDB contract on moto
 test-moto: setup
-	DYNAMODB_ENGINE=moto $(BIN)/pytest tests/integration/test_stores.py tests/integration/test_dynamodb_contract.py
+	DYNAMODB_ENGINE=moto $(BIN)/pytest tests/integration/test_stores.py tests/integration/test_room_stores.py tests/integration/test_dynamodb_contract.py
 
 ## test-dynamodb: run the stores' tests, acceptance tests and 20,000 random calls on Dynoxide
 test-dynamodb: setup dynamodb-engine
 	$(BIN)/python -m tests.support.dynamodb_engine $(DYNAMODB_ENGINE)/node_modules/@dynoxide/*/dynoxide $(BIN)/pytest \
-		tests/integration/test_stores.py tests/integration/test_dynamodb_contract.py tests/integration/test_dynamodb_fuzz.py tests/integration/test_acceptance.py
+		tests/integration/test_stores.py tests/integration/test_room_stores.py tests/integration/test_dynamodb_contract.py tests/integration/test_dynamodb_fuzz.py tests/integration/test_acceptance.py
 
 ## dynamodb-engine: download Dynoxide
 dynamodb-engine: $(DYNAMODB_ENGINE)/ready
