@@ -260,7 +260,7 @@ def test_the_tables_and_endpoints_of_the_environment_are_used(local: ChaliceLoca
 def test_a_failure_is_one_line_that_says_what_would_be_right(
     tmp_path: Path, arguments: list[str], words: str
 ) -> None:
-    ran = Command(tmp_path)(*arguments)
+    ran = Command(tmp_path, DYNAMODB_PORT="1", WEBSOCKET_PORT="1")(*arguments)  # Nothing listens there.
 
     assert (ran.returncode, ran.stdout) == (1, "")
     assert words in ran.stderr
