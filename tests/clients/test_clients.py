@@ -290,7 +290,14 @@ def test_the_readmes_examples_work_with_a_copy_of_the_client(
 
 
 @needs_node
-@pytest.mark.parametrize("file", ["player_test.mjs", "player_rooms_test.mjs", "player_connection_test.mjs"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "player_rooms_test.mjs",
+        "player_connection_test.mjs",
+        pytest.param("player_test.mjs", marks=pytest.mark.slow),
+    ],
+)
 def test_the_javascript_client_passes_its_own_tests(file: str) -> None:
     # Without --test, because its runner in Node 20 hangs when another program keeps its core busy.
     command = [*node(), "--test-reporter=tap", f"tests/clients/{file}"]

@@ -94,6 +94,7 @@ def test_a_reader_whose_socket_is_cut_repeatedly_gets_everything_once_and_in_ord
     assert reader.connects > 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_pauses_is_closed_delays_nobody_and_gets_everything_later(
     local: ChaliceLocal,
 ) -> None:
