@@ -94,13 +94,12 @@ class ConnectionsTable:
         connect that is refused for TooManyConnections also counts against the rate limit.
         """
         condition = REGISTER_QUIETLY_IF if replays else REGISTER_CHEAPLY_IF
-        least = self._rate.cost_of_connect(replays, 0)
-        registered, player = self._register(connection, least, condition)
+        registered, player = self._register(connection, self._rate.cost_of_connect(replays, 0), condition)
         if not registered and player.banned_until is not None and player.banned_until > self._clock():
             raise Banned(player.banned_until)
-        replays = replays or player.missed_from is not None
-        cost = self._rate.cost_of_connect(replays, len(player.presence_rooms))
-        if not registered and cost > least:
+        replays_missed = not replays and player.missed_from is not None
+        if not registered and (replays_missed or player.presence_rooms):
+            cost = self._rate.cost_of_connect(replays or replays_missed, len(player.presence_rooms))
             registered, player = self._register(connection, cost, REGISTER_IF)
         if not registered:
             self._count(player.id, player.id, 1, update=COUNT, condition=COUNT_IF_KNOWN)

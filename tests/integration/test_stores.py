@@ -1265,6 +1265,23 @@ def test_a_connect_costs_more_with_each_room_that_is_told(rooms: int, missed: bo
         assert 16 - left == cost
 
 
+@pytest.mark.parametrize(("burst", "replays"), [(1, False), (3, True)])
+@pytest.mark.parametrize("missed", [False, True])
+def test_a_player_can_connect_when_all_connects_cost_the_same(burst: int, replays: bool, missed: bool) -> None:
+    rate = RateLimit(per_second=3, burst=burst)
+    clock = Clock(now=10 * rate.window_ms)
+    store = connections_table(make_tables(), rate=rate, clock=clock)
+    store.register(connection("a"))
+    store.add_presence_room("1", "a", "lobby")
+    if missed:
+        store.note_missed("1", M1)
+    clock.advance(rate.window_ms)
+
+    store.register(connection("b"), replays)
+
+    assert player(store).connections == {"a", "b"}
+
+
 def store_admits(store: ConnectionStore) -> bool:
     try:
         return store.admit("1", "a", 1) is not None
