@@ -948,7 +948,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (
         BotoCoreError,
         ValueError,
-    ) as failure:  # boto3 raises a ValueError for an endpoint that is no URL.
+    ) as failure:  # boto3 raises a ValueError for an endpoint that isn't a URL.
         return _fail(f"can't call AWS: {' '.join(str(failure).split())}")
     return 0
 

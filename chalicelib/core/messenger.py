@@ -126,20 +126,21 @@ class Messenger:
         if isinstance(frame, Signal):
             self.connections.check_rate(connection.player_id, connection.id, self.signals.most(frame))
             room = self.signals.room_of(frame)
-            self._count(connection, self.signals.cost_of(frame, room, size_bytes))
+            self._count(connection, self.signals.cost_of(room, size_bytes))
             self.signals.send(connection, frame, room)
             return None
         player = self._count(connection, self._cost_of(frame, size_bytes))
         return self._carry_out(connection, player, frame)
 
     def _cost_of(self, frame: Action, size_bytes: int) -> int:
+        cost = self.rate.cost_of_frame(size_bytes)
         if isinstance(frame, Sync | Members | AskPresence):
-            return self.rate.cost_of_second
+            return max(cost, self.rate.cost_of_second)
         if isinstance(frame, Join) and frame.presence:
-            return self.rate.cost_of_presence
+            return max(cost, self.rate.cost_of_presence)
         if isinstance(frame, Join | Leave) or (isinstance(frame, SendMessage) and frame.room_id is not None):
             return self.rate.cost_of_room_frame(size_bytes)
-        return self.rate.cost_of_frame(size_bytes)
+        return cost
 
     def _count(self, connection: Connection, cost: int) -> PlayerConnections:
         player = self.connections.admit(connection.player_id, connection.id, cost)

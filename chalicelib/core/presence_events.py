@@ -30,7 +30,7 @@ class PresenceEvents:
         """Post one frame about all poked players to the room's live connections. Best effort: never raises.
 
         Reads the players after the pokes were stored, so the last frame that a client gets is the newest. A
-        poked player that is no member is only told about itself.
+        poked player that isn't a member is only told about itself.
         """
         poked = {poke.player_id for poke in pokes}
         if len(room.members) > MAX_PRESENCE_MEMBERS:

@@ -36,7 +36,7 @@ Replayed = Annotated[int, Field(description="How many messages were replayed bef
 
 
 class MessageFrame(ServiceFrame):
-    """A message to this player, or to a room of which this player is a member."""
+    """A message to this player, or to a room that this player belongs to."""
 
     model_config = ConfigDict(json_schema_extra=ROOM_WITH_POSITION)
 
@@ -105,7 +105,7 @@ class Joined(ServiceFrame):
 
 
 class Left(ServiceFrame):
-    """This player is no member of the room."""
+    """This player isn't a member of the room."""
 
     type: Literal["left"] = "left"
     room_id: KnownRoomId

@@ -31,7 +31,7 @@ class Signals:
         """Return the most that the signal can cost. Checking it first saves reading the room in a flood."""
         return self.rate.cost_of_room_signal(SIGNAL_BYTES, MAX_PRESENCE_MEMBERS) if frame.room_id else 1
 
-    def cost_of(self, frame: Signal, room: Room | None, size_bytes: int) -> int:
+    def cost_of(self, room: Room | None, size_bytes: int) -> int:
         if room is None:
             return self.rate.cost_of_frame(size_bytes)
         return self.rate.cost_of_room_signal(size_bytes, len(room.members))

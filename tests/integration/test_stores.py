@@ -1267,7 +1267,9 @@ def test_a_connect_costs_more_with_each_room_that_is_told(rooms: int, missed: bo
 
 @pytest.mark.parametrize(("burst", "replays"), [(1, False), (3, True)])
 @pytest.mark.parametrize("missed", [False, True])
-def test_a_player_can_connect_when_all_connects_cost_the_same(burst: int, replays: bool, missed: bool) -> None:
+def test_a_player_can_connect_when_all_connects_cost_the_same(
+    burst: int, replays: bool, missed: bool
+) -> None:
     rate = RateLimit(per_second=3, burst=burst)
     clock = Clock(now=10 * rate.window_ms)
     store = connections_table(make_tables(), rate=rate, clock=clock)

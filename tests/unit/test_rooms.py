@@ -198,6 +198,8 @@ def test_a_message_has_exactly_one_valid_destination(
         ({"action": "sendmessage", "roomId": "lobby", "message": "x" * 5000}, 8),
         ({"action": "members", "roomId": "lobby"}, 20),
         ({"action": "sync"}, 20),
+        ({"action": "sync", "routeKey": "x" * 100_000}, 25),
+        ({"action": "join", "roomId": "lobby", "presence": True, "routeKey": "x" * 100_000}, 25),
     ],
 )
 def test_each_action_has_its_price(world: World, frame: dict[str, Any], cost: int) -> None:
