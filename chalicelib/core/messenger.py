@@ -124,9 +124,12 @@ class Messenger:
             self._count(connection, cost)
             raise
         if isinstance(frame, Signal):
-            self.connections.check_rate(connection.player_id, connection.id, self.signals.most(frame))
             room = self.signals.room_of(frame)
-            self._count(connection, self.signals.cost_of(room, size_bytes))
+            try:
+                self._count(connection, self.signals.cost_of(room, size_bytes))
+            except RateLimited:
+                self._count(connection, cost)  # It has cost a read of the room.
+                raise
             self.signals.send(connection, frame, room)
             return None
         player = self._count(connection, self._cost_of(frame, size_bytes))

@@ -10,7 +10,7 @@ from chalicelib.core.model import Connection, Delivery, PlayerConnections, Room,
 from chalicelib.core.permissions import may_join
 from chalicelib.core.ports import Calls, Directory, Gateway, RoomStore, Telemetry
 from chalicelib.core.presence import Presence
-from chalicelib.core.protocol import MAX_PRESENCE_MEMBERS, SIGNAL_BYTES, FrameError
+from chalicelib.core.protocol import MAX_PRESENCE_MEMBERS, FrameError
 from chalicelib.core.rate_limit import RateLimit
 from chalicelib.core.service_frames import SignalFrame
 
@@ -26,10 +26,6 @@ class Signals:
     rate: RateLimit
     run_per_connection: Callable[[Calls], None]
     note: Telemetry
-
-    def most(self, frame: Signal) -> int:
-        """Return the most that the signal can cost. Checking it first saves reading the room in a flood."""
-        return self.rate.cost_of_room_signal(SIGNAL_BYTES, MAX_PRESENCE_MEMBERS) if frame.room_id else 1
 
     def cost_of(self, room: Room | None, size_bytes: int) -> int:
         if room is None:

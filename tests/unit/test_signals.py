@@ -108,6 +108,35 @@ def test_a_signal_costs_by_the_number_of_members(world: World, frame: dict[str, 
     assert world.connections.used.total() - before == cost
 
 
+def test_a_sender_within_a_small_rate_can_signal_a_small_room(world: World) -> None:
+    world.connections.rate = RateLimit(per_second=2, burst=5)
+    world.now += world.connections.rate.window_ms
+
+    codes = [to for _ in range(4) for to, data in signal(world, roomId="lobby") if data == "rate_limited"]
+
+    assert codes == []
+
+
+def test_a_refused_signal_to_a_room_costs_its_frame_so_that_a_flood_reads_the_room_rarely(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.connections.rate = RateLimit(20, 60)
+    world.rooms.by_id["large"] = Room("large", members=frozenset({"1", *map(str, range(100, 198))}))
+    reads: list[str] = []
+    find = world.rooms.find
+
+    def counted(room_id: str, **how: bool) -> Room:
+        reads.append(room_id)
+        return find(room_id, **how)
+
+    monkeypatch.setattr(world.rooms, "find", counted)
+
+    for _ in range(90):
+        signal(world, roomId="large")
+
+    assert len(reads) <= 6 + 9
+
+
 def test_a_signal_over_the_rate_is_refused_and_posted_to_nobody(world: World) -> None:
     world.connections.rate = RateLimit(1, 1)
     signal(world, destinationPlayerId="2")
